@@ -1,0 +1,223 @@
+//! Errors by the name that the state machine matches on.
+
+use std::fmt;
+
+use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId;
+use lambda_runtime::Diagnostic;
+
+use crate::Outcome;
+
+/// A result whose error has a stable name.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong. A variant exists because a workflow or a person acts on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The event is not what the function accepts; nothing was touched. Never retried.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// The function's own environment lacks something that `template.yaml` sets.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// The instance, or something it must have, does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The instance can't be contained this way; the text says what else to do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Another execution did the same at the same moment; doing it again settles it.
+    #[error("{0}")]
+    Conflict(String),
+    /// A call to AWS failed.
+    #[error("{0}")]
+    Aws(Box<AwsError>),
+    /// A step read back that it is not contained. Carries the whole outcome, so that no change made is lost.
+    #[error("{}", .0.to_json())]
+    NotContained(Box<Outcome>),
+}
+
+/// Why a call to AWS failed, as far as the workflow cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Too many requests; worth another try.
+    Throttled,
+    /// No answer, a time-out or a 5xx; worth another try.
+    Unavailable,
+    /// The role lacks a permission; another try changes nothing.
+    AccessDenied,
+    /// AWS says no, and will say no again.
+    Refused,
+}
+
+/// A failed call: which, on what, and what the service said.
+#[derive(Debug)]
+pub struct AwsError {
+    /// The IAM action, such as `ec2:DescribeInstances`.
+    pub action: &'static str,
+    /// The resource that the call was about.
+    pub resource: String,
+    /// What the workflow should do about it.
+    pub kind: Kind,
+    /// The service's error code, or what kept it from giving one.
+    pub code: String,
+    /// The service's own words.
+    pub message: String,
+    /// The request id, for a support case and for CloudTrail.
+    pub request_id: Option<String>,
+}
+
+impl fmt::Display for AwsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.request_id.as_deref().unwrap_or("none");
+        write!(f, "{} on {}: {}: {} (request id {id})", self.action, self.resource, self.code, self.message)
+    }
+}
+
+impl Error {
+    /// Names the IAM action and the resource of a failed call: `.map_err(Error::aws("ec2:CreateTags", id))`.
+    ///
+    /// `tests/test_policies.py` reads these names and compares them with the function's role.
+    pub fn aws<E>(action: &'static str, resource: impl fmt::Display) -> impl FnOnce(SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        move |error| Error::Aws(Box::new(describe(action, resource.to_string(), error)))
+    }
+
+    /// The `errorType` that the state machine's Retry and Catch name (trap H1).
+    pub fn name(&self) -> &'static str {
+        match self {
+            Error::InvalidInput(_) => "InvalidInput",
+            Error::Misconfigured(_) => "Misconfigured",
+            Error::NotFound(_) => "NotFound",
+            Error::Unsupported(_) => "Unsupported",
+            Error::Conflict(_) => "Conflict",
+            Error::NotContained(_) => "NotContained",
+            Error::Aws(error) => match error.kind {
+                Kind::Throttled => "Throttled",
+                Kind::Unavailable => "Unavailable",
+                Kind::AccessDenied => "AccessDenied",
+                Kind::Refused => "Refused",
+            },
+        }
+    }
+
+    /// The service's error code, where a service gave one.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Error::Aws(error) => Some(&error.code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed in a moment.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Error::Conflict(_))
+            || matches!(self, Error::Aws(e) if matches!(e.kind, Kind::Throttled | Kind::Unavailable))
+    }
+}
+
+/// Error codes for which AWS documents "try again in a moment" and which the SDK's own lists do not have:
+/// an Auto Scaling group at work (trap E3), a volume with too many snapshots under way (G3), a role that somebody else
+/// is changing.
+const SETTLING: &[&str] = &[
+    "ResourceContention",
+    "ScalingActivityInProgress",
+    "ConcurrentSnapshotLimitExceeded",
+    "ConcurrentModification",
+    "ConcurrentModificationException",
+];
+
+fn describe<E>(action: &'static str, resource: String, error: SdkError<E, HttpResponse>) -> AwsError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|r| r.status().as_u16());
+    let meta = match &error {
+        SdkError::ServiceError(e) => Some(e.err().meta().clone()),
+        _ => None,
+    };
+    let request_id =
+        error.request_id().or_else(|| meta.as_ref().and_then(RequestId::request_id)).map(ToOwned::to_owned);
+    let code = meta.as_ref().and_then(|m| m.code().map(ToOwned::to_owned));
+    let kind = match code.as_deref() {
+        Some(code) if THROTTLING_ERRORS.contains(&code) || SETTLING.contains(&code) => Kind::Throttled,
+        Some(code) if TRANSIENT_ERRORS.contains(&code) => Kind::Unavailable,
+        Some(code) if code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "AuthFailure" => {
+            Kind::AccessDenied
+        }
+        Some(_) if status.is_some_and(|s| s < 500) => Kind::Refused,
+        _ if matches!(error, SdkError::ConstructionFailure(_)) => Kind::Refused,
+        _ => Kind::Unavailable,
+    };
+    let message = meta.as_ref().and_then(|m| m.message().map(ToOwned::to_owned));
+    AwsError {
+        action,
+        resource,
+        kind,
+        code: code.unwrap_or_else(|| status.map_or("no answer".to_owned(), |s| format!("HTTP {s}"))),
+        message: message.unwrap_or_else(|| DisplayErrorContext(&error).to_string()),
+        request_id,
+    }
+}
+
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Self {
+        Diagnostic { error_type: error.name().to_owned(), error_message: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::Client;
+    use aws_sdk_dynamodb::operation::get_item::GetItemError;
+    use aws_sdk_dynamodb::types::error::ResourceNotFoundException;
+    use aws_smithy_mocks::{mock, mock_client};
+    use aws_smithy_types::error::ErrorMetadata;
+
+    async fn error_of(code: &'static str) -> Error {
+        let rule = mock!(Client::get_item).then_error(move || {
+            GetItemError::generic(ErrorMetadata::builder().code(code).message("said so").build())
+        });
+        let client = mock_client!(aws_sdk_dynamodb, [&rule]);
+        let sent = client.get_item().table_name("cases").send().await;
+        sent.map_err(Error::aws("dynamodb:GetItem", "cases")).expect_err("the rule fails the call")
+    }
+
+    #[tokio::test]
+    async fn a_failed_call_names_the_action_the_resource_and_the_services_code() {
+        let error = error_of("ValidationException").await;
+        assert_eq!(error.to_string(), "dynamodb:GetItem on cases: ValidationException: said so (request id none)");
+    }
+
+    #[tokio::test]
+    async fn denied_access_is_told_from_throttling_and_from_a_refusal() {
+        assert_eq!(error_of("AccessDeniedException").await.name(), "AccessDenied");
+        assert_eq!(error_of("UnauthorizedOperation").await.name(), "AccessDenied");
+        assert_eq!(error_of("ScalingActivityInProgress").await.name(), "Throttled");
+    }
+
+    #[tokio::test]
+    async fn the_service_model_s_own_errors_keep_their_code() {
+        let rule = mock!(Client::get_item).then_error(|| {
+            let meta = ErrorMetadata::builder().code("ResourceNotFoundException").message("no table").build();
+            GetItemError::ResourceNotFoundException(ResourceNotFoundException::builder().meta(meta).build())
+        });
+        let client = mock_client!(aws_sdk_dynamodb, [&rule]);
+        let error = client.get_item().table_name("t").send().await.map_err(Error::aws("dynamodb:GetItem", "t"));
+        assert_eq!(error.expect_err("fails").code(), Some("ResourceNotFoundException"));
+    }
+
+    #[test]
+    fn the_runtime_reports_our_names_and_not_those_of_rust_types() {
+        let diagnostic = Diagnostic::from(Error::InvalidInput("Region is missing".into()));
+        assert_eq!(diagnostic.error_type, "InvalidInput");
+        assert_eq!(diagnostic.error_message, "Region is missing");
+    }
+}

@@ -1,0 +1,109 @@
+//! A function as a Lambda: the only place that knows the runtime, the environment and where clients come from.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use futures::FutureExt;
+use lambda_runtime::{LambdaEvent, service_fn, tracing};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{CaseTable, Error, Result, Step, Target, converge};
+
+/// Where a function's clients and settings come from.
+#[derive(Debug)]
+pub struct Aws {
+    home: SdkConfig,
+}
+
+impl Aws {
+    async fn from_env() -> Self {
+        // Standard mode backs off with jitter; its default of 3 attempts is too few for a fleet on EC2's
+        // token buckets (traps I1, I2).
+        let retries = RetryConfig::standard().with_max_attempts(6);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(3))
+            .operation_attempt_timeout(Duration::from_secs(15))
+            .build();
+        let home = aws_config::defaults(BehaviorVersion::latest()).retry_config(retries).timeout_config(timeouts);
+        Aws { home: home.load().await }
+    }
+
+    /// The configuration of Cordon's own Region: the case table, the evidence bucket.
+    pub fn home(&self) -> &SdkConfig {
+        &self.home
+    }
+
+    /// The configuration for a target's Region.
+    pub fn of(&self, target: &Target) -> SdkConfig {
+        self.in_region(&target.region)
+    }
+
+    /// The configuration for a Region.
+    pub fn in_region(&self, region: &str) -> SdkConfig {
+        self.home.clone().into_builder().region(Region::new(region.to_owned())).build()
+    }
+
+    /// A setting that `template.yaml` gives the function; an empty one counts as absent.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+
+    /// A setting without which the function can't work.
+    pub fn required(&self, name: &str) -> Result<String> {
+        self.setting(name)
+            .ok_or_else(|| Error::Misconfigured(format!("the function's environment has no {name}; template.yaml sets it")))
+    }
+
+    /// The case table.
+    pub fn case_table(&self) -> Result<CaseTable> {
+        Ok(CaseTable::new(aws_sdk_dynamodb::Client::new(&self.home), self.required("CASE_TABLE")?))
+    }
+}
+
+/// Runs a function on the Lambda runtime until it is shut down.
+///
+/// The event is handed over as plain JSON: a typed one would fail with an error type that no workflow can match (trap H1).
+pub async fn serve<H, F, O>(handler: H) -> std::result::Result<(), lambda_runtime::Error>
+where
+    H: Fn(Arc<Aws>, Value) -> F,
+    F: Future<Output = Result<O>>,
+    O: Serialize,
+{
+    tracing::init_default_subscriber();
+    let aws = Arc::new(Aws::from_env().await);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
+        let answer = handler(Arc::clone(&aws), event.payload);
+        async move {
+            let answer = answer.await;
+            if let Err(error) = &answer {
+                tracing::error!(error_type = error.name(), "{error}");
+            }
+            answer
+        }
+    }))
+    .await
+}
+
+/// Runs a step as a Lambda: one target in, one outcome out.
+pub async fn serve_step<S, N>(new: N) -> std::result::Result<(), lambda_runtime::Error>
+where
+    S: Step,
+    N: Fn(&Aws, &Target) -> Result<S>,
+{
+    serve(|aws, event| {
+        let step = Target::parse(event).and_then(|target| Ok((new(&aws, &target)?, aws.case_table()?, target)));
+        async move {
+            let (step, journal, target) = step?;
+            // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
+            let outcome = converge(&step, &target, &journal).boxed().await?;
+            tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);
+            Ok(outcome)
+        }
+    })
+    .await
+}

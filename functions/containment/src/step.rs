@@ -1,0 +1,436 @@
+//! The shape of a step and the one loop that runs it.
+//!
+//! A state is a value. A step reads its state, knows the state it should end in, and can write one over another.
+//! Idempotency, dry run, verification and drift repair follow from the loop, without code in the step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{Change, Error, First, Journal, Outcome, Result, Status, Target};
+
+/// One attribute of one resource: where a value lives in AWS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// An AWS id or name, without a `|`.
+    pub resource: String,
+    /// Which attribute of it.
+    pub attribute: String,
+}
+
+impl Key {
+    /// A key for an attribute of a resource.
+    pub fn new(resource: impl Into<String>, attribute: impl Into<String>) -> Self {
+        Key { resource: resource.into(), attribute: attribute.into() }
+    }
+}
+
+/// A part of the world as a plain ordered value. What is absent has no key.
+pub type State<V> = BTreeMap<Key, V>;
+
+/// What [`Step::read`] saw: the state it can change, and facts that only inform.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found<V, F> {
+    /// What containment may change.
+    pub state: State<V>,
+    /// What it only needs to know.
+    pub facts: F,
+}
+
+/// The state to end in, and what no change by this step can bring about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Goal<V> {
+    /// The state to end in.
+    pub state: State<V>,
+    /// What an attacker can still do when the state is reached.
+    pub residual_risk: Vec<String>,
+    /// What AWS does not offer for this instance.
+    pub unsupported: Vec<String>,
+    /// Why there is nothing to do, if so.
+    pub not_applicable: Option<String>,
+}
+
+impl<V> Goal<V> {
+    /// A goal without reservations.
+    pub fn new(state: State<V>) -> Self {
+        Goal { state, residual_risk: Vec::new(), unsupported: Vec::new(), not_applicable: None }
+    }
+}
+
+/// What came of a write: every change was tried, and whatever failed is here.
+#[derive(Debug, Default)]
+pub struct Writes {
+    /// The calls that failed.
+    pub failures: Vec<Error>,
+    /// What turned out while writing, that the reader must know.
+    pub residual_risk: Vec<String>,
+    /// Something waits for AWS to have room (such as 20 snapshot copies at a time); the workflow asks again.
+    pub waiting: bool,
+}
+
+impl Writes {
+    /// Takes note of a call's failure, if it failed.
+    pub fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.failures.push(error)).ok()
+    }
+}
+
+/// One step of containment.
+pub trait Step: Sync {
+    /// The value of one attribute.
+    type Value: Clone + Debug + PartialEq + Serialize + Send + Sync;
+    /// What the step needs to know beside the state.
+    type Facts: Debug + Send + Sync;
+    /// The step's name: folder, crate, function and `Step` of the outcome.
+    const NAME: &'static str;
+    /// How long the loop itself waits for accepted changes to settle before it answers `InProgress`.
+    const SETTLES_WITHIN: Duration = Duration::ZERO;
+
+    /// AWS as it is now; never changes anything.
+    fn read(&self, target: &Target) -> impl Future<Output = Result<Found<Self::Value, Self::Facts>>> + Send;
+
+    /// AWS after a write: like [`read`](Step::read), but may look only at what was found before.
+    fn read_again(
+        &self,
+        target: &Target,
+        _found: &Found<Self::Value, Self::Facts>,
+    ) -> impl Future<Output = Result<Found<Self::Value, Self::Facts>>> + Send {
+        self.read(target)
+    }
+
+    /// The state to end in: pure, and a fixed point (what is contained stays as it is).
+    fn contained(&self, target: &Target, found: &Found<Self::Value, Self::Facts>) -> Goal<Self::Value>;
+
+    /// Whether AWS is already on its way from this value to the goal, so that there is nothing to write.
+    fn accepted(&self, _value: &Self::Value) -> bool {
+        false
+    }
+
+    /// Moves the world from what was found to the goal. Tries everything, whatever fails; safe to repeat.
+    fn write(
+        &self,
+        target: &Target,
+        found: &Found<Self::Value, Self::Facts>,
+        goal: &State<Self::Value>,
+    ) -> impl Future<Output = Writes> + Send;
+}
+
+/// Runs a step: reads, journals what it is about to change, writes, and reads back until AWS shows the goal.
+///
+/// Reads and changes what the step does, and the case's journal. `Done` means that AWS was read and is as it should be.
+/// Errors: a call that may succeed later (`Throttled`, `Unavailable`) comes back by that name for the workflow to retry;
+/// [`Error::NotContained`] carries the outcome of a step that AWS let change only in part, or not at all.
+pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
+    let (found, first) = futures::try_join!(step.read(target), journal.first(target, S::NAME))?;
+    let goal = step.contained(target, &found);
+    if target.dry_run {
+        return Ok(planned::<S>(&found, goal));
+    }
+    let open = unlike(&found.state, &goal.state);
+    if open.iter().all(|key| found.state.get(key).is_some_and(|value| step.accepted(value))) {
+        let writes = Writes::default();
+        return conclude(step, &first, &found.state, &found, goal, writes, false);
+    }
+    let missing = values(&found.state, open.iter().filter(|key| !first.contains_key(key)))?;
+    let first = if missing.is_empty() { first } else { journal.keep_first(target, S::NAME, &missing).await? };
+
+    let writes = step.write(target, &found, &goal.state).await;
+    let (after, goal) = read_back(step, target, &found, &writes).await?;
+    conclude(step, &first, &found.state, &after, goal, writes, true)
+}
+
+/// Reads a step's state and says how it stands, without changing anything: the verifier's look.
+pub async fn inspect<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
+    let (found, first) = futures::try_join!(step.read(target), journal.first(target, S::NAME))?;
+    let goal = step.contained(target, &found);
+    conclude(step, &first, &found.state, &found, goal, Writes::default(), false)
+}
+
+/// Journals what a step would change, ahead of its run. Writes only what is not in the journal yet.
+pub async fn keep_first<S: Step>(
+    step: &S,
+    target: &Target,
+    found: &Found<S::Value, S::Facts>,
+    journal: &impl Journal,
+) -> Result<()> {
+    let goal = step.contained(target, found);
+    let open = values(&found.state, unlike(&found.state, &goal.state).iter())?;
+    if !open.is_empty() {
+        journal.keep_first(target, S::NAME, &open).await?;
+    }
+    Ok(())
+}
+
+/// How long AWS may take to show a change that it has accepted (trap I3), read after read.
+const READ_BACK: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+type Read<S> = (Found<<S as Step>::Value, <S as Step>::Facts>, Goal<<S as Step>::Value>);
+
+async fn read_back<S: Step>(
+    step: &S,
+    target: &Target,
+    found: &Found<S::Value, S::Facts>,
+    writes: &Writes,
+) -> Result<Read<S>> {
+    let mut waited = Duration::ZERO;
+    for delay in READ_BACK.into_iter().chain(std::iter::repeat(Duration::from_secs(4))) {
+        tokio::time::sleep(delay).await;
+        waited += delay;
+        let after = step.read_again(target, found).await?;
+        let goal = step.contained(target, &after);
+        let open = unlike(&after.state, &goal.state);
+        let accepted = open.iter().all(|key| after.state.get(key).is_some_and(|value| step.accepted(value)));
+        let given_up = !writes.failures.is_empty() || writes.waiting || waited > Duration::from_secs(7);
+        let enough = if accepted { waited >= S::SETTLES_WITHIN } else { given_up };
+        if open.is_empty() || enough {
+            return Ok((after, goal));
+        }
+    }
+    unreachable!("the delays never end")
+}
+
+fn unlike<V: PartialEq>(one: &State<V>, other: &State<V>) -> BTreeSet<Key> {
+    one.keys().chain(other.keys()).filter(|key| one.get(key) != other.get(key)).cloned().collect()
+}
+
+/// The values at these keys, as the journal keeps them: null for what is absent.
+fn values<'a, V: Serialize + 'a>(state: &State<V>, keys: impl Iterator<Item = &'a Key>) -> Result<First> {
+    keys.map(|key| Ok((key.clone(), json(state.get(key))?))).collect()
+}
+
+fn json<V: Serialize>(value: Option<&V>) -> Result<Value> {
+    serde_json::to_value(value).map_err(|error| Error::Misconfigured(format!("a state can't be written as JSON: {error}")))
+}
+
+fn planned<S: Step>(found: &Found<S::Value, S::Facts>, goal: Goal<S::Value>) -> Outcome {
+    let changes: Vec<Change> = unlike(&found.state, &goal.state)
+        .into_iter()
+        .map(|key| Change {
+            before: json(found.state.get(&key)).unwrap_or_default(),
+            after: json(goal.state.get(&key)).unwrap_or_default(),
+            resource: key.resource,
+            attribute: key.attribute,
+        })
+        .collect();
+    let (status, reason) = match (changes.is_empty(), goal.unsupported.is_empty(), goal.not_applicable) {
+        (false, true, _) => (Status::Planned, None),
+        (false, false, _) => (Status::Planned, Some(goal.unsupported.join("; "))),
+        (true, false, _) => (Status::Unsupported, Some(goal.unsupported.join("; "))),
+        (true, true, Some(why)) => (Status::NotApplicable, Some(why)),
+        (true, true, None) => (Status::Done, Some("already so; a run would change nothing".to_owned())),
+    };
+    Outcome { changes, residual_risk: goal.residual_risk, ..Outcome::new(S::NAME, status, reason) }
+}
+
+/// Says how things stand, from what was journaled first and what was read last.
+fn conclude<S: Step>(
+    step: &S,
+    first: &First,
+    found: &State<S::Value>,
+    after: &Found<S::Value, S::Facts>,
+    goal: Goal<S::Value>,
+    mut writes: Writes,
+    wrote: bool,
+) -> Result<Outcome> {
+    let open = unlike(&after.state, &goal.state);
+    let changes = changes(first, found, &after.state)?;
+    let moving =
+        writes.waiting || open.iter().all(|key| after.state.get(key).is_some_and(|value| step.accepted(value)));
+    if let Some(position) = writes.failures.iter().position(Error::is_transient)
+        && !open.is_empty()
+    {
+        return Err(writes.failures.swap_remove(position));
+    }
+    let refused = !writes.failures.is_empty() && writes.failures.iter().all(|e| e.code() == Some("UnsupportedOperation"));
+    let failures = writes.failures.iter().map(ToString::to_string);
+    let left = open.iter().map(|key| {
+        let shown = |state: &State<S::Value>| json(state.get(key)).unwrap_or_default();
+        format!("{} of {} is {}, wanted {}", key.attribute, key.resource, shown(&after.state), shown(&goal.state))
+    });
+    let (status, reason) = if open.is_empty() {
+        match (goal.unsupported.is_empty(), goal.not_applicable) {
+            (false, _) => (Status::Unsupported, Some(goal.unsupported.join("; "))),
+            (true, Some(why)) if changes.is_empty() => (Status::NotApplicable, Some(why)),
+            _ if wrote => (Status::Done, None),
+            _ => (Status::Done, Some("as it should be; nothing was changed by this run".to_owned())),
+        }
+    } else if moving && writes.failures.is_empty() {
+        (Status::InProgress, Some(left.collect::<Vec<_>>().join("; ")))
+    } else if refused {
+        (Status::Unsupported, Some(failures.chain(goal.unsupported.iter().cloned()).collect::<Vec<_>>().join("; ")))
+    } else {
+        (Status::Failed, Some(left.chain(failures).chain(goal.unsupported.iter().cloned()).collect::<Vec<_>>().join("; ")))
+    };
+    let mut residual_risk = goal.residual_risk;
+    residual_risk.append(&mut writes.residual_risk);
+    let outcome = Outcome { step: S::NAME.to_owned(), status, changes, residual_risk, reason };
+    match status {
+        Status::Failed if wrote => Err(Error::NotContained(Box::new(outcome))),
+        _ => Ok(outcome),
+    }
+}
+
+/// The case's changes: from the journaled first value, or else from what this run found, to what AWS shows now.
+fn changes<V: Serialize>(first: &First, found: &State<V>, after: &State<V>) -> Result<Vec<Change>> {
+    let keys: BTreeSet<&Key> = first.keys().chain(found.keys()).chain(after.keys()).collect();
+    let mut changes = Vec::new();
+    for key in keys {
+        let before = match first.get(key) {
+            Some(value) => value.clone(),
+            None => json(found.get(key))?,
+        };
+        let after = json(after.get(key))?;
+        if before != after {
+            let (resource, attribute) = (key.resource.clone(), key.attribute.clone());
+            changes.push(Change { resource, attribute, before, after });
+        }
+    }
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Memory;
+    use std::sync::Mutex;
+
+    /// A lamp that containment switches off. `lag` reads show the old light after a write, as EC2 does.
+    #[derive(Default)]
+    struct Lamp {
+        lit: Mutex<String>,
+        lag: Mutex<Vec<String>>,
+        stuck: bool,
+        denied: bool,
+        writes: Mutex<u32>,
+    }
+
+    impl Lamp {
+        fn new(light: &str) -> Self {
+            Lamp { lit: Mutex::new(light.into()), ..Lamp::default() }
+        }
+    }
+
+    impl Step for Lamp {
+        type Value = String;
+        type Facts = ();
+        const NAME: &'static str = "switch-off";
+
+        async fn read(&self, _: &Target) -> Result<Found<String, ()>> {
+            let shown = self.lag.lock().expect("lock").pop().unwrap_or_else(|| self.lit.lock().expect("lock").clone());
+            Ok(Found { state: [(Key::new("lamp", "Light"), shown)].into(), facts: () })
+        }
+
+        fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
+            Goal::new(found.state.keys().map(|key| (key.clone(), "off".to_owned())).collect())
+        }
+
+        fn accepted(&self, light: &String) -> bool {
+            light == "dimming"
+        }
+
+        async fn write(&self, _: &Target, found: &Found<String, ()>, goal: &State<String>) -> Writes {
+            *self.writes.lock().expect("lock") += 1;
+            let mut writes = Writes::default();
+            if self.denied {
+                writes.note::<()>(Err(Error::NotFound("no such lamp".into())));
+            } else if !self.stuck {
+                let key = Key::new("lamp", "Light");
+                assert!(found.state.contains_key(&key));
+                *self.lit.lock().expect("lock") = goal[&key].clone();
+            }
+            writes
+        }
+    }
+
+    fn target() -> Target {
+        Target::parse(serde_json::json!({
+            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
+        }))
+        .expect("a good event")
+    }
+
+    #[tokio::test]
+    async fn a_lit_lamp_is_switched_off_and_the_journal_has_the_light_it_had() {
+        let (lamp, journal) = (Lamp::new("lit"), Memory::default());
+        let outcome = converge(&lamp, &target(), &journal).await.expect("converges");
+        assert_eq!(outcome.status, Status::Done);
+        assert_eq!((&outcome.changes[0].before, &outcome.changes[0].after), (&"lit".into(), &"off".into()));
+        let first = journal.first(&target(), Lamp::NAME).await.expect("journal");
+        assert_eq!(first[&Key::new("lamp", "Light")], "lit");
+    }
+
+    #[tokio::test]
+    async fn a_second_run_writes_nothing_and_still_shows_the_cases_change() {
+        let (lamp, journal) = (Lamp::new("lit"), Memory::default());
+        let once = converge(&lamp, &target(), &journal).await.expect("converges");
+        let twice = converge(&lamp, &target(), &journal).await.expect("converges");
+        assert_eq!(*lamp.writes.lock().expect("lock"), 1);
+        assert_eq!((twice.status, &twice.changes), (Status::Done, &once.changes));
+        assert!(twice.reason.expect("a reason").contains("nothing was changed by this run"));
+    }
+
+    #[tokio::test]
+    async fn a_retry_keeps_the_first_before_and_not_the_state_that_the_first_try_left() {
+        let (lamp, journal) = (Lamp::new("lit"), Memory::default());
+        journal.keep_first(&target(), Lamp::NAME, &[(Key::new("lamp", "Light"), "bright".into())].into()).await.expect("kept");
+        let outcome = converge(&lamp, &target(), &journal).await.expect("converges");
+        assert_eq!(outcome.changes[0].before, "bright");
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_shows_the_plan_and_touches_neither_lamp_nor_journal() {
+        let (lamp, journal) = (Lamp::new("lit"), Memory::default());
+        let outcome = converge(&lamp, &Target { dry_run: true, ..target() }, &journal).await.expect("plans");
+        assert_eq!((outcome.status, outcome.changes.len()), (Status::Planned, 1));
+        assert_eq!(*lamp.writes.lock().expect("lock"), 0);
+        assert!(journal.first(&target(), Lamp::NAME).await.expect("journal").is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_shows_late_is_waited_for() {
+        let (lamp, journal) = (Lamp::new("lit"), Memory::default());
+        *lamp.lag.lock().expect("lock") = vec!["lit".into(); 4];
+        assert_eq!(converge(&lamp, &target(), &journal).await.expect("converges").status, Status::Done);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_returns_success_and_changes_nothing_is_a_failure() {
+        let (lamp, journal) = (Lamp { stuck: true, ..Lamp::new("lit") }, Memory::default());
+        let error = converge(&lamp, &target(), &journal).await.expect_err("not contained");
+        assert_eq!(error.name(), "NotContained");
+        assert!(error.to_string().contains(r#"Light of lamp is \"lit\", wanted \"off\""#), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_write_says_what_is_left_and_what_aws_said() {
+        let (lamp, journal) = (Lamp { denied: true, ..Lamp::new("lit") }, Memory::default());
+        let Err(Error::NotContained(outcome)) = converge(&lamp, &target(), &journal).await else { panic!("refused") };
+        assert_eq!(outcome.status, Status::Failed);
+        assert!(outcome.reason.as_ref().expect("a reason").ends_with("no such lamp"));
+    }
+
+    #[tokio::test]
+    async fn what_aws_is_already_at_is_in_progress_and_not_asked_for_again() {
+        let (lamp, journal) = (Lamp::new("dimming"), Memory::default());
+        assert_eq!(converge(&lamp, &target(), &journal).await.expect("accepted").status, Status::InProgress);
+        assert_eq!(*lamp.writes.lock().expect("lock"), 0);
+    }
+
+    #[tokio::test]
+    async fn an_inspection_of_a_lit_lamp_says_failed_and_changes_nothing() {
+        let (lamp, journal) = (Lamp::new("lit"), Memory::default());
+        assert_eq!(inspect(&lamp, &target(), &journal).await.expect("inspected").status, Status::Failed);
+        assert_eq!(*lamp.writes.lock().expect("lock"), 0);
+    }
+}

@@ -1,0 +1,8 @@
+//! The Lambda function `create-snapshots`.
+
+use create_snapshots::CreateSnapshots;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, target| Ok(CreateSnapshots::new(&aws.of(target)))).await
+}

@@ -1,0 +1,114 @@
+//! Deletes the unencrypted original of every snapshot whose encrypted copy has been verified: only when the operator has
+//! said so in the template, because the copy's lineage ends there (trap G11).
+
+use aws_config::SdkConfig;
+use aws_sdk_ec2::Client;
+use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use encrypt_snapshots::{case_snapshots, is_verified};
+
+/// The step. Reads the case's snapshots; deletes by `DeleteSnapshot`. Nothing brings an original back.
+#[derive(Debug, Clone)]
+pub struct DeleteOriginals {
+    ec2: Client,
+    wanted: bool,
+    key: Option<String>,
+}
+
+impl DeleteOriginals {
+    /// The step in the configuration's Region; `wanted` is the operator's decision, `key` the key of verified copies.
+    pub fn new(aws: &SdkConfig, wanted: bool, key: Option<String>) -> Self {
+        DeleteOriginals { ec2: Client::new(aws), wanted, key }
+    }
+}
+
+impl Step for DeleteOriginals {
+    /// The copy that stands for the original.
+    type Value = String;
+    type Facts = ();
+    const NAME: &'static str = "delete-originals";
+
+    /// Reads only the originals that a verified copy stands for; the others are not this step's business.
+    async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
+        if !self.wanted {
+            return Ok(Found { state: State::new(), facts: () });
+        }
+        let snapshots = case_snapshots(&self.ec2, target).await?;
+        let replaced = snapshots.originals.iter().filter(|s| !s.encrypted().unwrap_or(false)).filter_map(|original| {
+            let id = original.snapshot_id()?;
+            let copy = snapshots.copies.get(id)?.iter().find(|copy| is_verified(copy, self.key.as_deref()))?;
+            Some((Key::new(id, "Original"), copy.snapshot_id()?.to_owned()))
+        });
+        Ok(Found { state: replaced.collect(), facts: () })
+    }
+
+    fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
+        let mut goal = Goal::new(State::new());
+        if !self.wanted {
+            goal.not_applicable = Some("unencrypted originals are kept (DeleteUnencryptedOriginals is false)".to_owned());
+        } else if found.state.is_empty() {
+            goal.not_applicable = Some("there is no unencrypted original with a verified copy".to_owned());
+        }
+        goal
+    }
+
+    async fn write(&self, _: &Target, found: &Found<String, ()>, _: &State<String>) -> Writes {
+        let mut writes = Writes::default();
+        for key in found.state.keys() {
+            let sent = self.ec2.delete_snapshot().snapshot_id(&key.resource).send().await;
+            writes.note(sent.map_err(Error::aws("ec2:DeleteSnapshot", &key.resource)));
+        }
+        writes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::operation::delete_snapshot::DeleteSnapshotOutput;
+    use aws_sdk_ec2::operation::describe_snapshots::DescribeSnapshotsOutput;
+    use aws_sdk_ec2::types::{Snapshot, SnapshotState, Tag};
+    use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+    use serde_json::json;
+
+    fn target() -> Target {
+        Target::parse(json!({
+            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
+        }))
+        .expect("a good event")
+    }
+
+    fn case(copy: SnapshotState) -> Rule {
+        mock!(Client::describe_snapshots).then_output(move || {
+            let done = SnapshotState::Completed;
+            let original = Snapshot::builder().snapshot_id("snap-1").encrypted(false).state(done.clone());
+            let source = Tag::builder().key("SourceSnapshotId").value("snap-1").build();
+            let copy = Snapshot::builder().snapshot_id("snap-2").encrypted(true).state(copy.clone()).tags(source);
+            DescribeSnapshotsOutput::builder().snapshots(original.build()).snapshots(copy.build()).build()
+        })
+    }
+
+    fn step(rules: &[&Rule], wanted: bool) -> DeleteOriginals {
+        DeleteOriginals { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, rules), wanted, key: None }
+    }
+
+    #[tokio::test]
+    async fn originals_are_kept_and_not_even_looked_at_unless_the_operator_says_so() {
+        let found = step(&[], false).read(&target()).await.expect("read");
+        let goal = step(&[], false).contained(&target(), &found);
+        assert!(goal.not_applicable.expect("why").contains("are kept"));
+    }
+
+    #[tokio::test]
+    async fn an_original_goes_only_after_its_copy_is_completed() {
+        for (state, deletions) in [(SnapshotState::Completed, 1), (SnapshotState::Pending, 0), (SnapshotState::Error, 0)] {
+            let deleted = mock!(Client::delete_snapshot)
+                .match_requests(|r| r.snapshot_id() == Some("snap-1"))
+                .then_output(|| DeleteSnapshotOutput::builder().build());
+            let case = case(state);
+            let step = step(&[&case, &deleted], true);
+            let found = step.read(&target()).await.expect("read");
+            step.write(&target(), &found, &State::new()).await;
+            assert_eq!(deleted.num_calls(), deletions);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The Lambda function `delete-originals`.
+
+use delete_originals::DeleteOriginals;
+use encrypt_snapshots::key_in_region;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, target| {
+        let wanted = aws.setting("DELETE_UNENCRYPTED_ORIGINALS").as_deref() == Some("true");
+        Ok(DeleteOriginals::new(&aws.of(target), wanted, key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), target)))
+    })
+    .await
+}

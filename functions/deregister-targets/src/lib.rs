@@ -1,0 +1,245 @@
+//! Takes the instance out of every load balancer: target groups by the exact target, classic load balancers by instance.
+//!
+//! Does not wait for draining: the network is already cut (trap F3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_config::SdkConfig;
+use aws_sdk_ec2::types::{Filter, NetworkInterface};
+use aws_sdk_elasticloadbalancing as classic;
+use aws_sdk_elasticloadbalancingv2 as v2;
+use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use v2::types::{TargetDescription, TargetGroup, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum};
+
+/// The step. Reads target groups, their targets and classic load balancers; deregisters exactly what is registered.
+#[derive(Debug, Clone)]
+pub struct DeregisterTargets {
+    ec2: aws_sdk_ec2::Client,
+    elb: classic::Client,
+    elbv2: v2::Client,
+}
+
+/// A registration as it has to be undone and, at a release, restored: a target is an id with a port and sometimes a zone,
+/// and there is no call that lists the target groups of an instance (traps F1, F2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Registration {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    availability_zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quic_server_id: Option<String>,
+    state: &'static str,
+}
+
+/// What the instance can be registered by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    addresses: BTreeSet<String>,
+    /// Type of each target group that was looked at, by ARN.
+    groups: BTreeMap<String, TargetTypeEnum>,
+    /// Target groups by address in other VPCs, which were not searched.
+    elsewhere: usize,
+}
+
+const REGISTERED: &str = "registered";
+const DRAINING: &str = "draining";
+const CLASSIC: &str = "ClassicLoadBalancer";
+
+/// Requests under way at once: the API is throttled per account and Region (trap I1).
+const AT_ONCE: usize = 10;
+
+impl DeregisterTargets {
+    /// The step in the configuration's Region.
+    pub fn new(aws: &SdkConfig) -> Self {
+        DeregisterTargets {
+            ec2: aws_sdk_ec2::Client::new(aws),
+            elb: classic::Client::new(aws),
+            elbv2: v2::Client::new(aws),
+        }
+    }
+
+    async fn interfaces(&self, target: &Target) -> Result<Vec<NetworkInterface>> {
+        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
+        let pages = self.ec2.describe_network_interfaces().filters(attached).into_paginator().items().send();
+        pages.try_collect().await.map_err(Error::aws("ec2:DescribeNetworkInterfaces", &target.instance_id))
+    }
+
+    async fn target_groups(&self) -> Result<Vec<TargetGroup>> {
+        let pages = self.elbv2.describe_target_groups().into_paginator().items().send();
+        pages.try_collect().await.map_err(Error::aws("elasticloadbalancing:DescribeTargetGroups", "all target groups"))
+    }
+
+    async fn classic_load_balancers(&self, target: &Target) -> Result<Vec<String>> {
+        let pages = self.elb.describe_load_balancers().into_paginator().items().send();
+        let found: Vec<_> = pages
+            .try_collect()
+            .await
+            .map_err(Error::aws("elasticloadbalancing:DescribeLoadBalancers", "all classic load balancers"))?;
+        let has = |lb: &classic::types::LoadBalancerDescription| {
+            lb.instances().iter().any(|i| i.instance_id() == Some(&target.instance_id))
+        };
+        Ok(found.iter().filter(|lb| has(lb)).filter_map(|lb| lb.load_balancer_name().map(ToOwned::to_owned)).collect())
+    }
+
+    async fn health(&self, group: &str) -> Result<Vec<TargetHealthDescription>> {
+        let sent = self.elbv2.describe_target_health().target_group_arn(group).send().await;
+        match sent.map_err(Error::aws("elasticloadbalancing:DescribeTargetHealth", group)) {
+            Ok(reply) => Ok(reply.target_health_descriptions.unwrap_or_default()),
+            // Somebody deleted the group since it was listed: nothing is registered in it.
+            Err(error) if matches!(error.code(), Some("TargetGroupNotFound" | "TargetGroupNotFoundException")) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn registrations(&self, target: &Target, facts: Facts, classic: Vec<String>) -> Result<Found<Registration, Facts>> {
+        let groups: Vec<(String, TargetTypeEnum)> = facts.groups.clone().into_iter().collect();
+        let health: Vec<(String, TargetTypeEnum, Vec<TargetHealthDescription>)> = stream::iter(groups)
+            .map(|(arn, kind)| async move {
+                let health = self.health(&arn).await?;
+                Ok::<_, Error>((arn, kind, health))
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut state = State::new();
+        for (arn, kind, targets) in &health {
+            for (description, registration) in targets.iter().filter_map(|t| Some((t.target()?, registration(t)?))) {
+                let ours = match kind {
+                    TargetTypeEnum::Instance => description.id() == Some(&target.instance_id),
+                    _ => description.id().is_some_and(|id| facts.addresses.contains(id)),
+                };
+                if ours {
+                    let port = registration.port.map_or(String::new(), |port| format!(":{port}"));
+                    state.insert(Key::new(arn, format!("Target {}{port}", registration.id)), registration);
+                }
+            }
+        }
+        for name in classic {
+            let id = target.instance_id.clone();
+            let registration =
+                Registration { id, port: None, availability_zone: None, quic_server_id: None, state: REGISTERED };
+            state.insert(Key::new(name, CLASSIC), registration);
+        }
+        Ok(Found { state, facts })
+    }
+
+    async fn deregister(&self, target: &Target, key: &Key, registration: &Registration) -> Result<()> {
+        if key.attribute == CLASSIC {
+            let instance = classic::types::Instance::builder().instance_id(&target.instance_id).build();
+            let call = self.elb.deregister_instances_from_load_balancer().load_balancer_name(&key.resource);
+            let sent = call.instances(instance).send().await;
+            let action = "elasticloadbalancing:DeregisterInstancesFromLoadBalancer";
+            return sent.map(|_| ()).map_err(Error::aws(action, &key.resource));
+        }
+        let description = TargetDescription::builder()
+            .id(&registration.id)
+            .set_port(registration.port)
+            .set_availability_zone(registration.availability_zone.clone())
+            .set_quic_server_id(registration.quic_server_id.clone())
+            .build();
+        let sent = self.elbv2.deregister_targets().target_group_arn(&key.resource).targets(description).send().await;
+        sent.map(|_| ()).map_err(Error::aws("elasticloadbalancing:DeregisterTargets", &key.resource))
+    }
+}
+
+/// The target groups in which the instance can be: by instance id in its own VPCs, by address in its own VPCs.
+///
+/// An `ip` group of another VPC can hold the address as well, of this instance or of a stranger with the same one in a
+/// third VPC. A deregistration of the stranger would be an outage, so such a group is reported and not touched.
+fn candidates(groups: &[TargetGroup], vpcs: &BTreeSet<String>) -> (BTreeMap<String, TargetTypeEnum>, usize) {
+    let in_vpcs = |group: &&TargetGroup| group.vpc_id().is_some_and(|vpc| vpcs.contains(vpc));
+    let of_kind = |group: &&TargetGroup| matches!(group.target_type(), Some(TargetTypeEnum::Instance | TargetTypeEnum::Ip));
+    let here = groups.iter().filter(of_kind).filter(in_vpcs);
+    let candidates = here.filter_map(|g| Some((g.target_group_arn()?.to_owned(), g.target_type()?.clone())));
+    let elsewhere = groups.iter().filter(|g| g.target_type() == Some(&TargetTypeEnum::Ip) && !in_vpcs(g)).count();
+    (candidates.collect(), elsewhere)
+}
+
+fn registration(target: &TargetHealthDescription) -> Option<Registration> {
+    let description = target.target()?;
+    let state = match target.target_health()?.state()? {
+        TargetHealthStateEnum::Draining => DRAINING,
+        TargetHealthStateEnum::Unused
+            if target.target_health()?.reason() == Some(&v2::types::TargetHealthReasonEnum::NotRegistered) =>
+        {
+            return None;
+        }
+        _ => REGISTERED,
+    };
+    Some(Registration {
+        id: description.id()?.to_owned(),
+        port: description.port(),
+        availability_zone: description.availability_zone().map(ToOwned::to_owned),
+        quic_server_id: description.quic_server_id().map(ToOwned::to_owned),
+        state,
+    })
+}
+
+fn addresses(interfaces: &[NetworkInterface]) -> BTreeSet<String> {
+    let v4 = interfaces.iter().flat_map(|i| i.private_ip_addresses()).filter_map(|a| a.private_ip_address());
+    let v6 = interfaces.iter().flat_map(|i| i.ipv6_addresses()).filter_map(|a| a.ipv6_address());
+    v4.chain(v6).map(ToOwned::to_owned).collect()
+}
+
+impl Step for DeregisterTargets {
+    type Value = Registration;
+    type Facts = Facts;
+    const NAME: &'static str = "deregister-targets";
+
+    async fn read(&self, target: &Target) -> Result<Found<Registration, Facts>> {
+        let (interfaces, groups, classic) =
+            futures::try_join!(self.interfaces(target), self.target_groups(), self.classic_load_balancers(target))?;
+        let vpcs: BTreeSet<String> = interfaces.iter().filter_map(|i| i.vpc_id().map(ToOwned::to_owned)).collect();
+        let (groups, elsewhere) = candidates(&groups, &vpcs);
+        let facts = Facts { addresses: addresses(&interfaces), groups, elsewhere };
+        self.registrations(target, facts, classic).await
+    }
+
+    /// Only the groups that had a target of the instance: after the first look the others cannot have changed by our hand.
+    async fn read_again(&self, target: &Target, found: &Found<Registration, Facts>) -> Result<Found<Registration, Facts>> {
+        let touched: BTreeSet<&String> = found.state.keys().map(|key| &key.resource).collect();
+        let mut facts = found.facts.clone();
+        facts.groups.retain(|arn, _| touched.contains(arn));
+        let any_classic = found.state.keys().any(|key| key.attribute == CLASSIC);
+        let classic = if any_classic { self.classic_load_balancers(target).await? } else { Vec::new() };
+        self.registrations(target, facts, classic).await
+    }
+
+    fn contained(&self, _: &Target, found: &Found<Registration, Facts>) -> Goal<Registration> {
+        let mut goal = Goal::new(State::new());
+        if found.facts.elsewhere > 0 {
+            goal.residual_risk.push(format!(
+                "{} target groups of type `ip` in other VPCs were not searched: an address there may be this instance's, \
+                 through peering, or a stranger's",
+                found.facts.elsewhere
+            ));
+        }
+        if found.state.is_empty() {
+            goal.not_applicable = Some("the instance is in no target group and no classic load balancer".to_owned());
+        }
+        goal
+    }
+
+    fn accepted(&self, registration: &Registration) -> bool {
+        registration.state == DRAINING
+    }
+
+    async fn write(&self, target: &Target, found: &Found<Registration, Facts>, _: &State<Registration>) -> Writes {
+        let open = found.state.iter().filter(|(_, registration)| registration.state == REGISTERED);
+        let calls: Vec<_> = open.map(|(key, registration)| self.deregister(target, key, registration)).collect();
+        let results: Vec<Result<()>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
+        let mut writes = Writes::default();
+        for result in results {
+            writes.note(result);
+        }
+        writes
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! The Lambda function `deregister-targets`.
+
+use deregister_targets::DeregisterTargets;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, target| Ok(DeregisterTargets::new(&aws.of(target)))).await
+}

@@ -1,0 +1,142 @@
+use super::*;
+use aws_sdk_ec2::operation::describe_network_interfaces::DescribeNetworkInterfacesOutput;
+use aws_sdk_ec2::types::{NetworkInterfaceIpv6Address, NetworkInterfacePrivateIpAddress};
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use classic::operation::deregister_instances_from_load_balancer::DeregisterInstancesFromLoadBalancerOutput;
+use classic::operation::describe_load_balancers::DescribeLoadBalancersOutput;
+use classic::types::LoadBalancerDescription;
+use serde_json::json;
+use v2::operation::deregister_targets::DeregisterTargetsOutput;
+use v2::operation::describe_target_groups::DescribeTargetGroupsOutput;
+use v2::operation::describe_target_health::DescribeTargetHealthOutput;
+use v2::types::{TargetHealth, TargetHealthReasonEnum};
+
+const ID: &str = "i-0123456789abcdef0";
+
+fn target() -> Target {
+    Target::parse(json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": ID, "CaseId": "c-1" }))
+        .expect("a good event")
+}
+
+fn group(arn: &str, kind: TargetTypeEnum, vpc: &str) -> TargetGroup {
+    TargetGroup::builder().target_group_arn(arn).target_type(kind).vpc_id(vpc).build()
+}
+
+fn health(id: &str, port: i32, state: TargetHealthStateEnum) -> TargetHealthDescription {
+    let reason = (state == TargetHealthStateEnum::Unused).then_some(TargetHealthReasonEnum::NotRegistered);
+    TargetHealthDescription::builder()
+        .target(TargetDescription::builder().id(id).port(port).build())
+        .target_health(TargetHealth::builder().state(state).set_reason(reason).build())
+        .build()
+}
+
+fn step(ec2: &[&Rule], elb: &[&Rule], elbv2: &[&Rule]) -> DeregisterTargets {
+    DeregisterTargets {
+        ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, ec2),
+        elb: mock_client!(aws_sdk_elasticloadbalancing, RuleMode::MatchAny, elb),
+        elbv2: mock_client!(aws_sdk_elasticloadbalancingv2, RuleMode::MatchAny, elbv2),
+    }
+}
+
+fn one_interface() -> Rule {
+    mock!(aws_sdk_ec2::Client::describe_network_interfaces).then_output(|| {
+        let v4 = NetworkInterfacePrivateIpAddress::builder().private_ip_address("10.0.0.5").build();
+        let second = NetworkInterfacePrivateIpAddress::builder().private_ip_address("10.0.0.6").build();
+        let v6 = NetworkInterfaceIpv6Address::builder().ipv6_address("2001:db8::5").build();
+        let interface = NetworkInterface::builder().vpc_id("vpc-1").private_ip_addresses(v4).private_ip_addresses(second);
+        DescribeNetworkInterfacesOutput::builder().network_interfaces(interface.ipv6_addresses(v6).build()).build()
+    })
+}
+
+fn no_classic() -> Rule {
+    mock!(classic::Client::describe_load_balancers).then_output(|| DescribeLoadBalancersOutput::builder().build())
+}
+
+#[tokio::test]
+async fn every_port_and_every_address_of_the_instance_is_found_and_nobody_elses() {
+    let groups = mock!(v2::Client::describe_target_groups).then_output(|| {
+        DescribeTargetGroupsOutput::builder()
+            .target_groups(group("tg-web", TargetTypeEnum::Instance, "vpc-1"))
+            .target_groups(group("tg-ip", TargetTypeEnum::Ip, "vpc-1"))
+            .target_groups(group("tg-lambda", TargetTypeEnum::Lambda, "vpc-1"))
+            .target_groups(group("tg-other-vpc", TargetTypeEnum::Instance, "vpc-2"))
+            .target_groups(group("tg-peered", TargetTypeEnum::Ip, "vpc-2"))
+            .build()
+    });
+    let web = mock!(v2::Client::describe_target_health).match_requests(|r| r.target_group_arn() == Some("tg-web")).then_output(|| {
+        DescribeTargetHealthOutput::builder()
+            .target_health_descriptions(health(ID, 80, TargetHealthStateEnum::Healthy))
+            .target_health_descriptions(health(ID, 8080, TargetHealthStateEnum::Unhealthy))
+            .target_health_descriptions(health(ID, 9090, TargetHealthStateEnum::Unused))
+            .target_health_descriptions(health("i-0bbbbbbbbbbbbbbbb", 80, TargetHealthStateEnum::Healthy))
+            .build()
+    });
+    let ip = mock!(v2::Client::describe_target_health).match_requests(|r| r.target_group_arn() == Some("tg-ip")).then_output(|| {
+        DescribeTargetHealthOutput::builder()
+            .target_health_descriptions(health("10.0.0.6", 80, TargetHealthStateEnum::Healthy))
+            .target_health_descriptions(health("2001:db8::5", 80, TargetHealthStateEnum::Healthy))
+            .target_health_descriptions(health("10.0.0.7", 80, TargetHealthStateEnum::Healthy))
+            .build()
+    });
+    let step = step(&[&one_interface()], &[&no_classic()], &[&groups, &web, &ip]);
+    let found = step.read(&target()).await.expect("read");
+    let keys: Vec<String> = found.state.keys().map(|k| format!("{} {}", k.resource, k.attribute)).collect();
+    let expected = [
+        "tg-ip Target 10.0.0.6:80".to_owned(),
+        "tg-ip Target 2001:db8::5:80".to_owned(),
+        format!("tg-web Target {ID}:80"),
+        format!("tg-web Target {ID}:8080"),
+    ];
+    assert_eq!(keys, expected);
+    let goal = step.contained(&target(), &found);
+    assert!(goal.residual_risk[0].contains("1 target groups of type `ip` in other VPCs"));
+}
+
+#[tokio::test]
+async fn classic_load_balancers_that_have_the_instance_are_found() {
+    let classic = mock!(classic::Client::describe_load_balancers).then_output(|| {
+        let instance = classic::types::Instance::builder().instance_id(ID).build();
+        let ours = LoadBalancerDescription::builder().load_balancer_name("old").instances(instance).build();
+        let other = LoadBalancerDescription::builder().load_balancer_name("other").build();
+        DescribeLoadBalancersOutput::builder().load_balancer_descriptions(ours).load_balancer_descriptions(other).build()
+    });
+    let none = mock!(v2::Client::describe_target_groups).then_output(|| DescribeTargetGroupsOutput::builder().build());
+    let found = step(&[&one_interface()], &[&classic], &[&none]).read(&target()).await.expect("read");
+    assert_eq!(found.state.keys().collect::<Vec<_>>(), [&Key::new("old", CLASSIC)]);
+}
+
+fn found(entries: &[(&str, &str, Option<i32>, &'static str)]) -> Found<Registration, Facts> {
+    let state = entries.iter().map(|(resource, attribute, port, state)| {
+        let id = ID.to_owned();
+        (
+            Key::new(*resource, *attribute),
+            Registration { id, port: *port, availability_zone: None, quic_server_id: None, state },
+        )
+    });
+    Found { state: state.collect(), facts: Facts::default() }
+}
+
+#[tokio::test]
+async fn each_target_is_deregistered_with_its_own_port_and_what_drains_is_left_alone() {
+    let exact = mock!(v2::Client::deregister_targets)
+        .match_requests(|r| r.targets().len() == 1 && r.targets()[0].port() == Some(8080))
+        .then_output(|| DeregisterTargetsOutput::builder().build());
+    let old = mock!(classic::Client::deregister_instances_from_load_balancer)
+        .then_output(|| DeregisterInstancesFromLoadBalancerOutput::builder().build());
+    let step = step(&[], &[&old], &[&exact]);
+    let found = found(&[
+        ("tg-web", "Target a:8080", Some(8080), REGISTERED),
+        ("tg-web", "Target a:80", Some(80), DRAINING),
+        ("old", CLASSIC, None, REGISTERED),
+    ]);
+    assert!(step.write(&target(), &found, &State::new()).await.failures.is_empty());
+    assert_eq!((exact.num_calls(), old.num_calls()), (1, 1));
+}
+
+#[test]
+fn draining_is_accepted_and_no_registration_is_not_applicable() {
+    let step = step(&[], &[], &[]);
+    let draining = found(&[("tg-web", "Target a:80", Some(80), DRAINING)]);
+    assert!(draining.state.values().all(|r| step.accepted(r)));
+    assert!(step.contained(&target(), &found(&[])).not_applicable.is_some());
+}

@@ -1,0 +1,251 @@
+//! Takes the instance out of its Auto Scaling group.
+//!
+//! It must go first: a group that sees an isolated instance fail its health check terminates it, and termination
+//! protection does not stop that (trap E1).
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_autoscaling::Client;
+use containment::{AutoScaling, Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+
+/// The step. Reads `DescribeAutoScalingInstances`; changes membership by `DetachInstances`.
+#[derive(Debug, Clone)]
+pub struct DetachAutoscaling {
+    autoscaling: Client,
+}
+
+const MEMBERSHIP: &str = "Membership";
+
+/// How often a group that is busy with another activity is asked again: isolation must not wait longer (trap E3).
+const TRIES: usize = 4;
+const BETWEEN_TRIES: Duration = Duration::from_secs(2);
+
+impl DetachAutoscaling {
+    /// The step in the configuration's Region.
+    pub fn new(aws: &SdkConfig) -> Self {
+        DetachAutoscaling { autoscaling: Client::new(aws) }
+    }
+
+    async fn detach(&self, target: &Target, group: &str, decrement: bool) -> Result<()> {
+        let call = self.autoscaling.detach_instances().auto_scaling_group_name(group).instance_ids(&target.instance_id);
+        let sent = call.should_decrement_desired_capacity(decrement).send().await;
+        sent.map(|_| ()).map_err(Error::aws("autoscaling:DetachInstances", group))
+    }
+}
+
+/// What a refusal means; AWS has one error code for all three and tells them apart in words (trap E2).
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    NotAMember,
+    MinSize,
+    Busy,
+    Other,
+}
+
+fn refusal(error: &Error) -> Refusal {
+    let text = error.to_string();
+    match error.code() {
+        Some("ResourceContention" | "ScalingActivityInProgress") => Refusal::Busy,
+        Some("ValidationError") if text.contains("is not part of Auto Scaling group") => Refusal::NotAMember,
+        Some("ValidationError") if text.contains("min-size") => Refusal::MinSize,
+        _ => Refusal::Other,
+    }
+}
+
+impl Step for DetachAutoscaling {
+    /// The lifecycle state; absent when the instance is in no group.
+    type Value = String;
+    type Facts = ();
+    const NAME: &'static str = "detach-autoscaling";
+
+    async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
+        let reply = self.autoscaling.describe_auto_scaling_instances().instance_ids(&target.instance_id).send().await;
+        let reply = reply.map_err(Error::aws("autoscaling:DescribeAutoScalingInstances", &target.instance_id))?;
+        let member = |i: &aws_sdk_autoscaling::types::AutoScalingInstanceDetails| {
+            let key = Key::new(i.auto_scaling_group_name()?, MEMBERSHIP);
+            Some((key, i.lifecycle_state().unwrap_or("unknown").to_owned()))
+        };
+        let state: State<String> = reply.auto_scaling_instances().iter().filter_map(member).collect();
+        // A group lists an instance for a while after it has terminated it.
+        let state = state.into_iter().filter(|(_, lifecycle)| !matches!(lifecycle.as_str(), "Terminated" | "Detached"));
+        Ok(Found { state: state.collect(), facts: () })
+    }
+
+    fn contained(&self, target: &Target, found: &Found<String, ()>) -> Goal<String> {
+        let mut goal = Goal::new(State::new());
+        if found.state.is_empty() {
+            goal.not_applicable = Some("the instance is in no Auto Scaling group".to_owned());
+        }
+        for (key, lifecycle) in &found.state {
+            let group = &key.resource;
+            if lifecycle.starts_with("Terminating") {
+                goal.residual_risk.push(format!(
+                    "{group} is terminating the instance ({lifecycle}): it can no longer be detached, and what is not \
+                     in a snapshot will be lost; a termination lifecycle hook, if there is one, can be prolonged with \
+                     `aws autoscaling record-lifecycle-action-heartbeat`"
+                ));
+            } else if lifecycle.starts_with("Warmed") {
+                goal.residual_risk.push(format!("the instance is in the warm pool of {group} ({lifecycle})"));
+            } else if target.auto_scaling == AutoScaling::Replace {
+                goal.residual_risk.push(format!(
+                    "{group} launches a replacement from the same launch template and image: whatever let the attacker \
+                     in may let him in again"
+                ));
+            }
+        }
+        goal
+    }
+
+    fn accepted(&self, lifecycle: &String) -> bool {
+        lifecycle == "Detaching"
+    }
+
+    async fn write(&self, target: &Target, found: &Found<String, ()>, _goal: &State<String>) -> Writes {
+        let mut writes = Writes::default();
+        for (key, lifecycle) in found.state.iter().filter(|(_, lifecycle)| !self.accepted(lifecycle)) {
+            let group = &key.resource;
+            // Capacity was settled when the instance went to standby: to decrement again would terminate another one.
+            let mut decrement = target.auto_scaling == AutoScaling::Decrement && lifecycle != "Standby";
+            for attempt in 1..=TRIES {
+                let Err(error) = self.detach(target, group, decrement).await else { break };
+                match refusal(&error) {
+                    Refusal::NotAMember => break,
+                    Refusal::MinSize if decrement => {
+                        decrement = false;
+                        writes.residual_risk.push(format!(
+                            "{group} is at its minimum size: its capacity could not be decremented, so it launches a replacement"
+                        ));
+                    }
+                    Refusal::Busy if attempt < TRIES => tokio::time::sleep(BETWEEN_TRIES).await,
+                    _ => {
+                        writes.failures.push(error);
+                        break;
+                    }
+                }
+            }
+        }
+        writes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_autoscaling::operation::describe_auto_scaling_instances::DescribeAutoScalingInstancesOutput;
+    use aws_sdk_autoscaling::operation::detach_instances::{DetachInstancesError, DetachInstancesOutput};
+    use aws_sdk_autoscaling::types::AutoScalingInstanceDetails;
+    use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+    use serde_json::json;
+
+    fn target(auto_scaling: &str) -> Target {
+        Target::parse(json!({
+            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1",
+            "AutoScaling": auto_scaling,
+        }))
+        .expect("a good event")
+    }
+
+    fn step(rules: &[&Rule]) -> DetachAutoscaling {
+        DetachAutoscaling { autoscaling: mock_client!(aws_sdk_autoscaling, RuleMode::Sequential, rules) }
+    }
+
+    fn member(lifecycle: &str) -> Found<String, ()> {
+        Found { state: [(Key::new("web", MEMBERSHIP), lifecycle.to_owned())].into(), facts: () }
+    }
+
+    fn refused(message: &'static str) -> Rule {
+        mock!(Client::detach_instances).then_error(move || {
+            let meta = aws_sdk_autoscaling::error::ErrorMetadata::builder().code("ValidationError").message(message);
+            DetachInstancesError::generic(meta.build())
+        })
+    }
+
+    fn detached(decrement: bool) -> Rule {
+        mock!(Client::detach_instances)
+            .match_requests(move |r| r.should_decrement_desired_capacity() == Some(decrement))
+            .then_output(|| DetachInstancesOutput::builder().build())
+    }
+
+    #[tokio::test]
+    async fn the_membership_is_read_from_the_instance_and_not_from_a_tag() {
+        let rule = mock!(Client::describe_auto_scaling_instances).then_output(|| {
+            let details = AutoScalingInstanceDetails::builder()
+                .instance_id("i-0123456789abcdef0")
+                .auto_scaling_group_name("web")
+                .availability_zone("eu-west-1a")
+                .lifecycle_state("InService")
+                .health_status("HEALTHY")
+                .protected_from_scale_in(false);
+            DescribeAutoScalingInstancesOutput::builder().auto_scaling_instances(details.build()).build()
+        });
+        assert_eq!(step(&[&rule]).read(&target("Replace")).await.expect("read"), member("InService"));
+    }
+
+    #[test]
+    fn a_member_ends_as_no_member_and_no_member_needs_nothing() {
+        let step = step(&[]);
+        assert!(step.contained(&target("Replace"), &member("InService")).state.is_empty());
+        let none = Found { state: State::new(), facts: () };
+        assert!(step.contained(&target("Replace"), &none).not_applicable.is_some());
+    }
+
+    #[test]
+    fn detaching_counts_as_accepted_and_terminating_does_not() {
+        let step = step(&[]);
+        assert!(step.accepted(&"Detaching".to_owned()));
+        assert!(!step.accepted(&"Terminating:Wait".to_owned()));
+        let goal = step.contained(&target("Replace"), &member("Terminating:Wait"));
+        assert!(goal.residual_risk[0].contains("can no longer be detached"));
+    }
+
+    #[tokio::test]
+    async fn capacity_is_decremented_only_when_asked_for() {
+        for (mode, decrement) in [("Replace", false), ("Decrement", true)] {
+            let rule = detached(decrement);
+            let writes = step(&[&rule]).write(&target(mode), &member("InService"), &State::new()).await;
+            assert!(writes.failures.is_empty(), "{mode}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_instance_in_standby_is_detached_without_a_second_decrement() {
+        let writes = step(&[&detached(false)]).write(&target("Decrement"), &member("Standby"), &State::new()).await;
+        assert!(writes.failures.is_empty());
+    }
+
+    #[tokio::test]
+    async fn at_minimum_size_the_group_is_let_replace_it_rather_than_keep_it() {
+        let min_size = refused(
+            "AutoScalingGroup web has min-size=1, max-size=50, and desired-size=1. To detach 1 instance, please update \
+             the AutoScalingGroup sizes appropriately.",
+        );
+        let writes = step(&[&min_size, &detached(false)]).write(&target("Decrement"), &member("InService"), &State::new()).await;
+        assert!(writes.failures.is_empty());
+        assert!(writes.residual_risk[0].contains("launches a replacement"));
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_left_in_the_meantime_is_no_failure() {
+        let gone = refused("The instance i-0123456789abcdef0 is not part of Auto Scaling group web.");
+        let writes = step(&[&gone]).write(&target("Replace"), &member("InService"), &State::new()).await;
+        assert!(writes.failures.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lifecycle_state_that_cannot_be_detached_is_a_failure_in_aws_words() {
+        let pending = refused("The instance i-0123456789abcdef0 is not in InService or Standby.");
+        let writes = step(&[&pending]).write(&target("Replace"), &member("Pending"), &State::new()).await;
+        assert!(writes.failures[0].to_string().contains("is not in InService or Standby"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_group_is_asked_again() {
+        let busy = mock!(Client::detach_instances).then_error(|| {
+            let meta = aws_sdk_autoscaling::error::ErrorMetadata::builder().code("ScalingActivityInProgress").build();
+            DetachInstancesError::generic(meta)
+        });
+        let writes = step(&[&busy, &detached(false)]).write(&target("Replace"), &member("InService"), &State::new()).await;
+        assert!(writes.failures.is_empty());
+    }
+}

@@ -1,0 +1,8 @@
+//! The Lambda function `detach-profile`.
+
+use detach_profile::DetachProfile;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, target| Ok(DetachProfile::new(&aws.of(target)))).await
+}

@@ -1,0 +1,194 @@
+//! Makes an encrypted copy of every unencrypted snapshot of the case, under the stack's key where it reaches.
+//!
+//! The original is the evidence's lineage and stays; `delete-originals` is a step of its own, and off by default (trap G11).
+
+use std::collections::BTreeMap;
+
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{Filter, ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
+use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use futures::{StreamExt, stream};
+use serde::Serialize;
+
+/// The step. Reads the case's snapshots; makes copies by `CopySnapshot`. Makes evidence, so it is never undone.
+#[derive(Debug, Clone)]
+pub struct EncryptSnapshots {
+    ec2: Client,
+    /// The key's ARN; without one, the account's default key for EBS.
+    key: Option<String>,
+}
+
+/// How the encrypted copy of a snapshot stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EncryptedCopy {
+    /// Absent while there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<String>,
+    /// `none`, `waiting for its source`, `pending`, `completed`, `error: …`
+    pub state: String,
+    /// The key that the copy is under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
+}
+
+impl EncryptedCopy {
+    fn none(state: &str) -> Self {
+        EncryptedCopy { snapshot_id: None, state: state.to_owned(), kms_key_id: None }
+    }
+}
+
+const COPY: &str = "EncryptedCopy";
+const WAITING: &str = "waiting for its source";
+
+/// A copy whose key is not accessible fails without a word from `CopySnapshot` (trap G5); one more try, then a person.
+const COPIES_AT_MOST: usize = 2;
+
+/// The snapshots of a case: originals, and copies by the original that they were made from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CaseSnapshots {
+    /// What `create-snapshots` took.
+    pub originals: Vec<Snapshot>,
+    /// By the id of the original; an original may be gone.
+    pub copies: BTreeMap<String, Vec<Snapshot>>,
+}
+
+/// Reads the snapshots of a target's case.
+pub async fn case_snapshots(ec2: &Client, target: &Target) -> Result<CaseSnapshots> {
+    let of_case = Filter::builder().name("tag:CordonCase").values(&target.case_id).build();
+    let pages = ec2.describe_snapshots().owner_ids("self").filters(of_case).into_paginator().items().send();
+    let found: Vec<Snapshot> = pages.try_collect().await.map_err(Error::aws("ec2:DescribeSnapshots", &target.case_id))?;
+    let mut snapshots = CaseSnapshots::default();
+    for snapshot in found {
+        match tag(&snapshot, "SourceSnapshotId") {
+            Some(source) => snapshots.copies.entry(source.to_owned()).or_default().push(snapshot),
+            None => snapshots.originals.push(snapshot),
+        }
+    }
+    Ok(snapshots)
+}
+
+fn tag<'a>(snapshot: &'a Snapshot, key: &str) -> Option<&'a str> {
+    snapshot.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value())
+}
+
+/// A copy that may stand for its original: completed, encrypted, and under the key that was asked for.
+pub fn is_verified(copy: &Snapshot, key: Option<&str>) -> bool {
+    copy.state() == Some(&SnapshotState::Completed)
+        && copy.encrypted().unwrap_or(false)
+        && key.is_none_or(|key| copy.kms_key_id() == Some(key))
+}
+
+/// The stack's key, if it is one of the target's Region: a key reaches no further.
+pub fn key_in_region(key: Option<String>, target: &Target) -> Option<String> {
+    key.filter(|arn| arn.split(':').nth(3) == Some(&target.region))
+}
+
+impl EncryptSnapshots {
+    /// The step in the configuration's Region, with the key that copies go under.
+    pub fn new(aws: &SdkConfig, key: Option<String>) -> Self {
+        EncryptSnapshots { ec2: Client::new(aws), key }
+    }
+
+    fn state_of(&self, source: &Snapshot, copies: &[Snapshot]) -> EncryptedCopy {
+        let shown = |copy: &Snapshot| {
+            let state = match copy.state() {
+                Some(SnapshotState::Completed) if !is_verified(copy, self.key.as_deref()) => "completed under another key".to_owned(),
+                Some(SnapshotState::Error) => format!("error: {}", copy.state_message().unwrap_or("without a message")),
+                other => other.map_or("unknown", SnapshotState::as_str).to_owned(),
+            };
+            let (snapshot_id, kms_key_id) = (copy.snapshot_id().map(ToOwned::to_owned), copy.kms_key_id().map(ToOwned::to_owned));
+            EncryptedCopy { snapshot_id, state, kms_key_id }
+        };
+        let rank = |copy: &EncryptedCopy| match copy.state.as_str() {
+            "completed" => 0,
+            "pending" => 1,
+            _ => 2,
+        };
+        if let Some(best) = copies.iter().map(shown).min_by_key(rank) {
+            return best;
+        }
+        match source.state() {
+            Some(SnapshotState::Completed) => EncryptedCopy::none("none"),
+            Some(SnapshotState::Error) => EncryptedCopy::none("its source failed"),
+            _ => EncryptedCopy::none(WAITING),
+        }
+    }
+
+    async fn copy(&self, target: &Target, source: &Snapshot) -> Result<()> {
+        let id = source.snapshot_id().unwrap_or_default();
+        let lineage = ["VolumeId", "DeviceName", "InstanceId"].into_iter().filter_map(|key| Some((key.to_owned(), tag(source, key)?.to_owned())));
+        let tags = target.incident_tags().into_iter().chain(lineage).chain([("SourceSnapshotId".to_owned(), id.to_owned())]);
+        let tags = tags.map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+        let tags = TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags)).build();
+        // Not retried by the SDK, as there is no client token (trap G2): the workflow looks before it asks again.
+        let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
+        let call = self.ec2.copy_snapshot().source_region(&target.region).source_snapshot_id(id).encrypted(true);
+        let call = call.set_kms_key_id(self.key.clone()).tag_specifications(tags);
+        let call = call.description(format!("Cordon case {}: encrypted copy of {id}", target.case_id));
+        let sent = call.customize().config_override(once).send().await;
+        sent.map(|_| ()).map_err(Error::aws("ec2:CopySnapshot", id))
+    }
+}
+
+impl Step for EncryptSnapshots {
+    type Value = EncryptedCopy;
+    type Facts = CaseSnapshots;
+    const NAME: &'static str = "encrypt-snapshots";
+
+    async fn read(&self, target: &Target) -> Result<Found<EncryptedCopy, CaseSnapshots>> {
+        let facts = case_snapshots(&self.ec2, target).await?;
+        let unencrypted = facts.originals.iter().filter(|s| !s.encrypted().unwrap_or(false));
+        let state = unencrypted.filter_map(|source| {
+            let id = source.snapshot_id()?;
+            let copies = facts.copies.get(id).map_or(&[][..], Vec::as_slice);
+            Some((Key::new(id, COPY), self.state_of(source, copies)))
+        });
+        Ok(Found { state: state.collect(), facts })
+    }
+
+    fn contained(&self, _: &Target, found: &Found<EncryptedCopy, CaseSnapshots>) -> Goal<EncryptedCopy> {
+        let completed = |copy: &EncryptedCopy| EncryptedCopy { state: "completed".to_owned(), ..copy.clone() };
+        let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), completed(copy))).collect());
+        if found.state.is_empty() {
+            goal.not_applicable = Some("the case has no unencrypted snapshot".to_owned());
+        } else if self.key.is_none() {
+            goal.residual_risk.push(
+                "copies are under the account's default key for EBS: they can't be shared with a forensic account \
+                 (a key reaches only its own Region; SnapshotKeyArn sets it)"
+                    .to_owned(),
+            );
+        }
+        goal
+    }
+
+    fn accepted(&self, copy: &EncryptedCopy) -> bool {
+        matches!(copy.state.as_str(), "pending" | WAITING)
+    }
+
+    async fn write(&self, target: &Target, found: &Found<EncryptedCopy, CaseSnapshots>, _: &State<EncryptedCopy>) -> Writes {
+        let missing = |source: &&Snapshot| {
+            let id = source.snapshot_id().unwrap_or_default();
+            let tried = found.facts.copies.get(id).map_or(0, Vec::len);
+            let copy = found.state.get(&Key::new(id, COPY));
+            source.state() == Some(&SnapshotState::Completed)
+                && tried < COPIES_AT_MOST
+                && copy.is_some_and(|copy| !self.accepted(copy) && copy.state != "completed")
+        };
+        let calls: Vec<_> = found.facts.originals.iter().filter(missing).map(|source| self.copy(target, source)).collect();
+        let mut writes = Writes::default();
+        for result in stream::iter(calls).buffer_unordered(5).collect::<Vec<_>>().await {
+            match result {
+                // 20 copies at a time for each destination Region, and no more can be had (trap G3).
+                Err(error) if error.code() == Some("ResourceLimitExceeded") => writes.waiting = true,
+                result => _ = writes.note(result),
+            }
+        }
+        writes
+    }
+}
+
+#[cfg(test)]
+mod tests;

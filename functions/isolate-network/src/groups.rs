@@ -1,0 +1,233 @@
+//! Cordon's two security groups, one of each in a VPC: found, made, and kept to their rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{
+    Filter, IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup, SecurityGroupRule, Tag, TagSpecification,
+};
+use containment::{Error, Key, Result, State, Target, Writes};
+use futures::future::{join_all, try_join};
+
+use crate::{Facts, RULES};
+
+/// No rule at all, in or out. A name is unique in its VPC, whatever its case (trap A8).
+pub const ISOLATION: &str = "cordon-isolation";
+/// All traffic, IPv4 and IPv6, both ways (trap A4).
+pub const CONVERSION: &str = "cordon-conversion";
+
+/// A security group of Cordon's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// `sg-…`.
+    pub id: String,
+    /// Its rules in words, such as `ingress tcp 22-22 0.0.0.0/0`.
+    pub rules: BTreeSet<String>,
+}
+
+/// The four rules of the conversion group.
+pub fn everything() -> BTreeSet<String> {
+    let rules = ["egress -1 0.0.0.0/0", "egress -1 ::/0", "ingress -1 0.0.0.0/0", "ingress -1 ::/0"];
+    rules.map(ToOwned::to_owned).into()
+}
+
+/// All of Cordon's groups in the Region: (name, VPC, group). A group that another account shares with this one is not ours.
+pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, String, Group)>> {
+    let named = Filter::builder().name("group-name").values(ISOLATION).values(CONVERSION).build();
+    let pages = ec2.describe_security_groups().filters(named).into_paginator().items().send();
+    let found: Vec<SecurityGroup> =
+        pages.try_collect().await.map_err(Error::aws("ec2:DescribeSecurityGroups", "Cordon's groups"))?;
+    Ok(found.iter().filter(|group| group.owner_id().is_none_or(|owner| owner == account)).filter_map(named_group).collect())
+}
+
+fn named_group(group: &SecurityGroup) -> Option<(&'static str, String, Group)> {
+    let name = [ISOLATION, CONVERSION].into_iter().find(|name| group.group_name() == Some(name))?;
+    let ingress = group.ip_permissions().iter().flat_map(|p| in_words("ingress", p));
+    let egress = group.ip_permissions_egress().iter().flat_map(|p| in_words("egress", p));
+    let id = group.group_id()?.to_owned();
+    Some((name, group.vpc_id()?.to_owned(), Group { id, rules: ingress.chain(egress).collect() }))
+}
+
+fn in_words(direction: &str, permission: &IpPermission) -> Vec<String> {
+    let protocol = permission.ip_protocol().unwrap_or("-1");
+    let ports = match (permission.from_port(), permission.to_port()) {
+        (Some(from), Some(to)) if protocol != "-1" => format!(" {from}-{to}"),
+        _ => String::new(),
+    };
+    let v4 = permission.ip_ranges().iter().filter_map(|r| r.cidr_ip());
+    let v6 = permission.ipv6_ranges().iter().filter_map(|r| r.cidr_ipv6());
+    let lists = permission.prefix_list_ids().iter().filter_map(|p| p.prefix_list_id());
+    let groups = permission.user_id_group_pairs().iter().filter_map(|g| g.group_id());
+    v4.chain(v6).chain(lists).chain(groups).map(|peer| format!("{direction} {protocol}{ports} {peer}")).collect()
+}
+
+/// Makes what is missing and takes out (or puts back) what is not as it should be; answers the ids by VPC.
+///
+/// The isolation group is answered only once it has been read without a rule: a group that still lets something through
+/// isolates nothing. A conversion group that can't be had is a residual risk, no reason to leave the instance connected.
+pub async fn ensure(
+    ec2: &Client,
+    target: &Target,
+    facts: &Facts,
+    goal: &State<BTreeSet<String>>,
+    writes: &mut Writes,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let vpcs: BTreeSet<&String> = facts.interfaces.values().map(|i| &i.vpc).collect();
+    let wanted = vpcs.into_iter().flat_map(|vpc| [(ISOLATION, vpc), (CONVERSION, vpc)]);
+    let calls = wanted.filter_map(|(name, vpc)| {
+        let known = if name == ISOLATION { facts.isolation.get(vpc) } else { facts.conversion.get(vpc) };
+        let rules = goal.get(&Key::new(format!("{vpc} {name}"), RULES))?;
+        Some(async move { (name, vpc.clone(), one(ec2, target, vpc, name, known, rules).await) })
+    });
+    let (mut isolation, mut conversion) = (BTreeMap::new(), BTreeMap::new());
+    for (name, vpc, id) in join_all(calls).await {
+        match (name, id) {
+            (ISOLATION, Ok(id)) => _ = isolation.insert(vpc, id),
+            (ISOLATION, Err(error)) => writes.failures.push(error),
+            (_, Ok(id)) => _ = conversion.insert(vpc, id),
+            (_, Err(error)) => writes.residual_risk.push(format!(
+                "there is no conversion group in {vpc}, so connections that were open may go on: {error}"
+            )),
+        }
+    }
+    (isolation, conversion)
+}
+
+async fn one(
+    ec2: &Client,
+    target: &Target,
+    vpc: &str,
+    name: &'static str,
+    known: Option<&Group>,
+    rules: &BTreeSet<String>,
+) -> Result<String> {
+    if let Some(group) = known.filter(|group| &group.rules == rules) {
+        return Ok(group.id.clone());
+    }
+    let id = match known {
+        Some(group) => group.id.clone(),
+        None => create(ec2, target, vpc, name).await?,
+    };
+    settle_rules(ec2, &id, name == CONVERSION).await?;
+    Ok(id)
+}
+
+/// Creates a group; if the name has been taken since we looked, takes the group that has it (its rules are settled anyway).
+async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) -> Result<String> {
+    let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+    let tags = TagSpecification::builder()
+        .resource_type(ResourceType::SecurityGroup)
+        .tags(tag("Name", name))
+        .tags(tag("ManagedBy", "Cordon"));
+    let purpose = match name {
+        ISOLATION => "Cordon: no traffic at all, for contained instances. Do not add rules.",
+        _ => "Cordon: all traffic, for the seconds before isolation. Do not use.",
+    };
+    let sent = ec2.create_security_group().group_name(name).vpc_id(vpc).description(purpose).tag_specifications(tags.build());
+    match sent.send().await.map_err(Error::aws("ec2:CreateSecurityGroup", format!("{name} in {vpc}"))) {
+        Ok(reply) => reply.group_id.ok_or_else(|| Error::NotFound(format!("{name} in {vpc} was created without an id"))),
+        Err(error) if error.code() == Some("InvalidGroup.Duplicate") => {
+            let found = find(ec2, &target.account_id).await?;
+            let taken = found.into_iter().find(|(n, v, _)| *n == name && v == vpc);
+            taken.map(|(_, _, group)| group.id).ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings a group to its rules and reads them back: none for isolation, the four for conversion.
+///
+/// Rules are revoked by id, because a revocation by properties that match nothing is no error in a default VPC (trap A4).
+async fn settle_rules(ec2: &Client, group: &str, conversion: bool) -> Result<()> {
+    let mut delay = std::time::Duration::from_millis(250);
+    for attempt in 0.. {
+        let found = rules(ec2, group).await;
+        let rules = match found {
+            // A group is not everywhere the moment it has been created (trap I3).
+            Err(error) if error.code() == Some("InvalidGroup.NotFound") && attempt < 6 => None,
+            other => Some(other?),
+        };
+        if let Some(rules) = rules {
+            let (stale, missing) = difference(&rules, conversion);
+            if stale.is_empty() && missing.is_empty() {
+                return Ok(());
+            }
+            if attempt >= 6 {
+                let left = stale.len() + missing.len();
+                return Err(Error::NotFound(format!("{group} still has {left} rules that it should not have, or lacks")));
+            }
+            try_join(revoke(ec2, group, &stale), authorize(ec2, group, &missing)).await?;
+        }
+        // The first look after a change comes at once; only what AWS shows late is waited for.
+        if attempt > 0 {
+            tokio::time::sleep(delay).await;
+            delay *= 2;
+        }
+    }
+    unreachable!("the attempts never end")
+}
+
+async fn rules(ec2: &Client, group: &str) -> Result<Vec<SecurityGroupRule>> {
+    let of_group = Filter::builder().name("group-id").values(group).build();
+    let pages = ec2.describe_security_group_rules().filters(of_group).into_paginator().items().send();
+    pages.try_collect().await.map_err(Error::aws("ec2:DescribeSecurityGroupRules", group))
+}
+
+/// The ids of rules to take out (egress?, id), and the rules to put in (egress?, IPv6?).
+type Difference = (Vec<(bool, String)>, Vec<(bool, bool)>);
+
+fn difference(rules: &[SecurityGroupRule], conversion: bool) -> Difference {
+    let mut missing: BTreeSet<(bool, bool)> =
+        if conversion { [(false, false), (false, true), (true, false), (true, true)].into() } else { BTreeSet::new() };
+    let mut stale = Vec::new();
+    for rule in rules {
+        let egress = rule.is_egress().unwrap_or(false);
+        let all = rule.ip_protocol() == Some("-1");
+        let v4 = all && rule.cidr_ipv4() == Some("0.0.0.0/0");
+        let v6 = all && rule.cidr_ipv6() == Some("::/0");
+        let wanted = (v4 || v6) && missing.remove(&(egress, v6));
+        if !wanted && let Some(id) = rule.security_group_rule_id() {
+            stale.push((egress, id.to_owned()));
+        }
+    }
+    (stale, missing.into_iter().collect())
+}
+
+async fn revoke(ec2: &Client, group: &str, stale: &[(bool, String)]) -> Result<()> {
+    let ids = |egress: bool| -> Vec<String> {
+        stale.iter().filter(|(direction, _)| *direction == egress).map(|(_, id)| id.clone()).collect()
+    };
+    if !ids(false).is_empty() {
+        let call = ec2.revoke_security_group_ingress().group_id(group).set_security_group_rule_ids(Some(ids(false)));
+        call.send().await.map_err(Error::aws("ec2:RevokeSecurityGroupIngress", group))?;
+    }
+    if !ids(true).is_empty() {
+        let call = ec2.revoke_security_group_egress().group_id(group).set_security_group_rule_ids(Some(ids(true)));
+        call.send().await.map_err(Error::aws("ec2:RevokeSecurityGroupEgress", group))?;
+    }
+    Ok(())
+}
+
+async fn authorize(ec2: &Client, group: &str, missing: &[(bool, bool)]) -> Result<()> {
+    let permission = |egress: bool| {
+        let v4 = missing.contains(&(egress, false)).then(|| vec![IpRange::builder().cidr_ip("0.0.0.0/0").build()]);
+        let v6 = missing.contains(&(egress, true)).then(|| vec![Ipv6Range::builder().cidr_ipv6("::/0").build()]);
+        let any = v4.is_some() || v6.is_some();
+        any.then(|| IpPermission::builder().ip_protocol("-1").set_ip_ranges(v4).set_ipv6_ranges(v6).build())
+    };
+    let duplicate_is_fine = |result: Result<()>| match result {
+        Err(error) if error.code() == Some("InvalidPermission.Duplicate") => Ok(()),
+        other => other,
+    };
+    let ingress = async {
+        let Some(permission) = permission(false) else { return Ok(()) };
+        let sent = ec2.authorize_security_group_ingress().group_id(group).ip_permissions(permission).send().await;
+        duplicate_is_fine(sent.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupIngress", group)))
+    };
+    let egress = async {
+        let Some(permission) = permission(true) else { return Ok(()) };
+        let sent = ec2.authorize_security_group_egress().group_id(group).ip_permissions(permission).send().await;
+        duplicate_is_fine(sent.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupEgress", group)))
+    };
+    try_join(ingress, egress).await.map(|_| ())
+}

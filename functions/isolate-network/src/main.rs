@@ -1,0 +1,8 @@
+//! The Lambda function `isolate-network`.
+
+use isolate_network::IsolateNetwork;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, target| Ok(IsolateNetwork::new(&aws.of(target)))).await
+}

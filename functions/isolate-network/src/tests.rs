@@ -1,0 +1,275 @@
+use super::*;
+use aws_sdk_ec2::operation::describe_network_interfaces::DescribeNetworkInterfacesOutput;
+use aws_sdk_ec2::operation::describe_route_tables::DescribeRouteTablesOutput;
+use aws_sdk_ec2::operation::describe_security_groups::DescribeSecurityGroupsOutput;
+use aws_sdk_ec2::operation::create_security_group::{CreateSecurityGroupError, CreateSecurityGroupOutput};
+use aws_sdk_ec2::operation::describe_security_group_rules::DescribeSecurityGroupRulesOutput;
+use aws_sdk_ec2::operation::modify_network_interface_attribute::{
+    ModifyNetworkInterfaceAttributeError, ModifyNetworkInterfaceAttributeOutput,
+};
+use aws_sdk_ec2::operation::revoke_security_group_egress::RevokeSecurityGroupEgressOutput;
+use aws_sdk_ec2::types::{GroupIdentifier, IpPermission, IpRange, SecurityGroup, SecurityGroupRule};
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use serde_json::json;
+
+fn target() -> Target {
+    Target::parse(json!({
+        "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
+    }))
+    .expect("a good event")
+}
+
+fn step(rules: &[&Rule]) -> IsolateNetwork {
+    IsolateNetwork::with_client(mock_client!(aws_sdk_ec2, RuleMode::MatchAny, rules))
+}
+
+fn set(values: &[&str]) -> BTreeSet<String> {
+    values.iter().map(|v| (*v).to_owned()).collect()
+}
+
+/// Interfaces as (id, VPC, groups), in VPCs that have both of Cordon's groups, rules as they should be.
+fn found(interfaces: &[(&str, &str, &[&str])]) -> Found<BTreeSet<String>, Facts> {
+    let mut found = Found { state: State::new(), facts: Facts::default() };
+    for (id, vpc, groups) in interfaces {
+        let interface = Interface {
+            vpc: (*vpc).into(),
+            subnet: "subnet-1".into(),
+            managed_by: None,
+            kind: "interface".into(),
+        };
+        found.facts.interfaces.insert((*id).into(), interface);
+        found.state.insert(Key::new(*id, GROUPS), set(groups));
+        let isolation = Group { id: format!("sg-iso-{vpc}"), rules: BTreeSet::new() };
+        let conversion = Group { id: format!("sg-con-{vpc}"), rules: groups::everything() };
+        found.state.insert(rules_key(vpc, ISOLATION), isolation.rules.clone());
+        found.state.insert(rules_key(vpc, CONVERSION), conversion.rules.clone());
+        found.facts.isolation.insert((*vpc).into(), isolation);
+        found.facts.conversion.insert((*vpc).into(), conversion);
+    }
+    found
+}
+
+#[test]
+fn every_interface_ends_on_the_isolation_group_of_its_own_vpc() {
+    let found = found(&[("eni-1", "vpc-a", &["sg-web"]), ("eni-2", "vpc-b", &["sg-x", "sg-y"])]);
+    let goal = step(&[]).contained(&target(), &found);
+    assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
+    assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-iso-vpc-b"]));
+}
+
+#[test]
+fn what_is_contained_stays_as_it_is() {
+    let found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
+    assert_eq!(step(&[]).contained(&target(), &found).state, found.state);
+}
+
+#[test]
+fn a_rule_that_somebody_added_to_the_isolation_group_is_not_part_of_the_goal() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
+    found.state.insert(rules_key("vpc-a", ISOLATION), set(&["ingress tcp 22-22 0.0.0.0/0"]));
+    let goal = step(&[]).contained(&target(), &found);
+    assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
+}
+
+#[test]
+fn a_vpc_that_cordon_has_not_seen_is_to_get_both_groups() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
+    found.state.retain(|key, _| key.attribute == GROUPS);
+    (found.facts.isolation, found.facts.conversion) = Default::default();
+    let goal = step(&[]).contained(&target(), &found);
+    assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
+    assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], groups::everything());
+}
+
+#[test]
+fn an_interface_that_aws_manages_is_unsupported_and_left_alone() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
+    found.facts.interfaces.get_mut("eni-1").expect("there").managed_by = Some("amazon-eks".into());
+    let goal = step(&[]).contained(&target(), &found);
+    assert_eq!(goal.state, found.state);
+    assert!(goal.unsupported[0].contains("eni-1 is managed by amazon-eks"));
+}
+
+#[test]
+fn dns_and_imds_are_named_as_residual_risk_even_when_all_is_isolated() {
+    let found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
+    let risk = step(&[]).contained(&target(), &found).residual_risk.join(" ");
+    assert!(risk.contains("DNS") && risk.contains("metadata"));
+}
+
+#[tokio::test]
+async fn interfaces_groups_and_drifted_rules_are_read_as_aws_has_them() {
+    let interfaces = mock!(Client::describe_network_interfaces).then_output(|| {
+        let interface = NetworkInterface::builder()
+            .network_interface_id("eni-1")
+            .vpc_id("vpc-a")
+            .subnet_id("subnet-1")
+            .groups(GroupIdentifier::builder().group_id("sg-iso").build());
+        DescribeNetworkInterfacesOutput::builder().network_interfaces(interface.build()).build()
+    });
+    let groups = mock!(Client::describe_security_groups).then_output(|| {
+        let ssh = IpPermission::builder().ip_protocol("tcp").from_port(22).to_port(22);
+        let ssh = ssh.ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build()).build();
+        let group = |owner: &str, vpc: &str, id: &str| {
+            SecurityGroup::builder().owner_id(owner).vpc_id(vpc).group_id(id).group_name(ISOLATION).ip_permissions(ssh.clone()).build()
+        };
+        DescribeSecurityGroupsOutput::builder()
+            .security_groups(group("123456789012", "vpc-a", "sg-iso"))
+            .security_groups(group("999999999999", "vpc-a", "sg-shared-by-a-stranger"))
+            .security_groups(group("123456789012", "vpc-of-others", "sg-other"))
+            .build()
+    });
+    let found = step(&[&interfaces, &groups]).read(&target()).await.expect("read");
+    assert_eq!(found.state[&rules_key("vpc-a", ISOLATION)], set(&["ingress tcp 22-22 0.0.0.0/0"]));
+    assert_eq!(found.facts.isolation["vpc-a"].id, "sg-iso");
+    assert_eq!(found.state.len(), 2, "a VPC without an interface of the instance does not matter");
+}
+
+#[tokio::test]
+async fn an_instance_without_interfaces_is_an_error_and_never_contained() {
+    let none = mock!(Client::describe_network_interfaces).then_output(|| DescribeNetworkInterfacesOutput::builder().build());
+    let groups = mock!(Client::describe_security_groups).then_output(|| DescribeSecurityGroupsOutput::builder().build());
+    assert_eq!(step(&[&none, &groups]).read(&target()).await.expect_err("empty").name(), "NotFound");
+}
+
+fn modified() -> Rule {
+    mock!(Client::modify_network_interface_attribute).then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build())
+}
+
+fn routes() -> Rule {
+    mock!(Client::describe_route_tables).then_output(|| DescribeRouteTablesOutput::builder().build())
+}
+
+fn modifies(group: &'static str) -> Rule {
+    mock!(Client::modify_network_interface_attribute)
+        .match_requests(move |r| r.groups() == [group.to_owned()])
+        .then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build())
+}
+
+#[tokio::test(start_paused = true)]
+async fn conversion_comes_first_stays_a_moment_and_isolation_follows() {
+    let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
+    let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
+    let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &routes, &isolation]);
+    let step = IsolateNetwork::with_client(client);
+    let goal = step.contained(&target(), &found);
+    let started = tokio::time::Instant::now();
+    let writes = step.write(&target(), &found, &goal.state).await;
+    assert!(writes.failures.is_empty());
+    assert_eq!((conversion.num_calls(), isolation.num_calls()), (1, 1));
+    assert!(started.elapsed() >= CONVERSION_STAYS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_killed_on_the_conversion_group_goes_forward_to_isolation() {
+    let (modified, routes) = (modifies("sg-iso-vpc-a"), routes());
+    let found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
+    let step = step(&[&modified, &routes]);
+    let goal = step.contained(&target(), &found);
+    assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+    assert_eq!(modified.num_calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversion_that_fails_does_not_keep_the_interface_from_being_isolated() {
+    let refused = mock!(Client::modify_network_interface_attribute)
+        .match_requests(|r| r.groups() == ["sg-con-vpc-a".to_owned()])
+        .then_error(|| {
+            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("InvalidGroup.NotFound").build();
+            ModifyNetworkInterfaceAttributeError::generic(meta)
+        });
+    let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
+    let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
+    let step = step(&[&refused, &isolation, &routes]);
+    let goal = step.contained(&target(), &found);
+    let writes = step.write(&target(), &found, &goal.state).await;
+    assert!(writes.failures.is_empty());
+    assert_eq!(isolation.num_calls(), 1);
+    assert!(writes.residual_risk[0].contains("connections that were open may go on"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_on_it() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
+    found.facts.isolation.get_mut("vpc-a").expect("there").rules = set(&["egress -1 0.0.0.0/0"]);
+    found.state.insert(rules_key("vpc-a", ISOLATION), set(&["egress -1 0.0.0.0/0"]));
+    let drifted = mock!(Client::describe_security_group_rules)
+        .sequence()
+        .output(|| {
+            let rule = SecurityGroupRule::builder().security_group_rule_id("sgr-1").is_egress(true).ip_protocol("-1");
+            DescribeSecurityGroupRulesOutput::builder().security_group_rules(rule.cidr_ipv4("0.0.0.0/0").build()).build()
+        })
+        .output(|| DescribeSecurityGroupRulesOutput::builder().build())
+        .build();
+    let revoked = mock!(Client::revoke_security_group_egress)
+        .match_requests(|r| r.security_group_rule_ids() == ["sgr-1".to_owned()])
+        .then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
+    let step = step(&[&drifted, &revoked]);
+    let goal = step.contained(&target(), &found);
+    assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+    assert_eq!(revoked.num_calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_somebody_took_first_is_used_after_its_rules_are_gone() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
+    found.facts.isolation.clear();
+    found.state.remove(&rules_key("vpc-a", ISOLATION));
+    let taken = mock!(Client::create_security_group).then_error(|| {
+        let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("InvalidGroup.Duplicate").build();
+        CreateSecurityGroupError::generic(meta)
+    });
+    let theirs = mock!(Client::describe_security_groups).then_output(|| {
+        let group = SecurityGroup::builder().group_name(ISOLATION).vpc_id("vpc-a").group_id("sg-theirs").build();
+        DescribeSecurityGroupsOutput::builder().security_groups(group).build()
+    });
+    let rules = mock!(Client::describe_security_group_rules).then_output(|| DescribeSecurityGroupRulesOutput::builder().build());
+    let (isolated, routes) = (modifies("sg-theirs"), routes());
+    let step = step(&[&taken, &theirs, &rules, &isolated, &routes]);
+    let goal = step.contained(&target(), &found);
+    assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+    assert_eq!(isolated.num_calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_isolation_group_no_interface_is_left_on_a_group_that_isolates_nothing() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
+    found.facts.isolation.clear();
+    let created = mock!(Client::create_security_group).then_output(|| CreateSecurityGroupOutput::builder().build());
+    let (modified, routes) = (modified(), routes());
+    let step = step(&[&created, &modified, &routes]);
+    let goal = step.contained(&target(), &found);
+    let writes = step.write(&target(), &found, &goal.state).await;
+    assert_eq!((writes.failures.len(), modified.num_calls()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_cannot_be_isolated_is_not_opened_to_everybody_either() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
+    found.facts.isolation.clear();
+    let refused = mock!(Client::create_security_group).then_error(|| {
+        let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("SecurityGroupLimitExceeded").build();
+        CreateSecurityGroupError::generic(meta)
+    });
+    let (modified, routes) = (modified(), routes());
+    let step = step(&[&refused, &modified, &routes]);
+    let goal = step.contained(&target(), &found);
+    let writes = step.write(&target(), &found, &goal.state).await;
+    assert_eq!((writes.failures.len(), modified.num_calls()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_refuses_the_isolation_group_does_not_stay_on_the_one_that_lets_everybody_in() {
+    let refused = mock!(Client::modify_network_interface_attribute)
+        .match_requests(|r| r.groups() == ["sg-iso-vpc-a".to_owned()])
+        .then_error(|| {
+            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("InvalidParameterValue").build();
+            ModifyNetworkInterfaceAttributeError::generic(meta)
+        });
+    let (conversion, restored, routes) = (modifies("sg-con-vpc-a"), modifies("sg-web"), routes());
+    let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
+    let step = step(&[&conversion, &refused, &restored, &routes]);
+    let goal = step.contained(&target(), &found);
+    let writes = step.write(&target(), &found, &goal.state).await;
+    assert_eq!((writes.failures.len(), refused.num_calls(), restored.num_calls()), (1, 4, 1));
+}

@@ -1,0 +1,200 @@
+//! Keeps the volumes and interfaces when the instance is terminated: DeleteOnTermination off for each.
+
+use std::collections::BTreeMap;
+
+use aws_config::SdkConfig;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{
+    EbsInstanceBlockDeviceSpecification, Filter, InstanceBlockDeviceMappingSpecification, NetworkInterface,
+    NetworkInterfaceAttachmentChanges, Volume,
+};
+use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+
+/// The step. Reads attachments of volumes and interfaces; changes `DeleteOnTermination` of each (trap D5).
+#[derive(Debug, Clone)]
+pub struct PreserveVolumes {
+    ec2: Client,
+}
+
+/// How to address an attachment when changing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// A volume: the instance that it is attached to and the device there.
+    Volume {
+        /// Mostly the target; another one for a Multi-Attach volume.
+        instance: String,
+        /// Such as `/dev/xvda`.
+        device: String,
+    },
+    /// An interface: its attachment's id.
+    Interface {
+        /// `eni-attach-…`.
+        attachment: String,
+    },
+}
+
+impl PreserveVolumes {
+    /// The step in the configuration's Region.
+    pub fn new(aws: &SdkConfig) -> Self {
+        PreserveVolumes { ec2: Client::new(aws) }
+    }
+
+    async fn volumes(&self, target: &Target) -> Result<Vec<Volume>> {
+        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
+        let pages = self.ec2.describe_volumes().filters(attached).into_paginator().items().send();
+        pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
+    }
+
+    async fn interfaces(&self, target: &Target) -> Result<Vec<NetworkInterface>> {
+        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
+        let pages = self.ec2.describe_network_interfaces().filters(attached).into_paginator().items().send();
+        pages.try_collect().await.map_err(Error::aws("ec2:DescribeNetworkInterfaces", &target.instance_id))
+    }
+
+    async fn keep(&self, key: &Key, attachment: &Attachment, delete: bool) -> Result<()> {
+        match attachment {
+            Attachment::Volume { instance, device } => {
+                let ebs = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(delete).build();
+                let mapping = InstanceBlockDeviceMappingSpecification::builder().device_name(device).ebs(ebs).build();
+                let call = self.ec2.modify_instance_attribute().instance_id(instance).block_device_mappings(mapping);
+                let on = format!("{device} ({}) of {instance}", key.resource);
+                call.send().await.map(|_| ()).map_err(Error::aws("ec2:ModifyInstanceAttribute", on))
+            }
+            Attachment::Interface { attachment } => {
+                let change = NetworkInterfaceAttachmentChanges::builder()
+                    .attachment_id(attachment)
+                    .delete_on_termination(delete)
+                    .build();
+                let call =
+                    self.ec2.modify_network_interface_attribute().network_interface_id(&key.resource).attachment(change);
+                let sent = call.send().await;
+                sent.map(|_| ()).map_err(Error::aws("ec2:ModifyNetworkInterfaceAttribute", &key.resource))
+            }
+        }
+    }
+}
+
+impl Step for PreserveVolumes {
+    /// Whether the resource is deleted with the instance.
+    type Value = bool;
+    type Facts = BTreeMap<Key, Attachment>;
+    const NAME: &'static str = "preserve-volumes";
+
+    async fn read(&self, target: &Target) -> Result<Found<bool, Self::Facts>> {
+        let (volumes, interfaces) = futures::try_join!(self.volumes(target), self.interfaces(target))?;
+        Ok(found(target, &volumes, &interfaces))
+    }
+
+    fn contained(&self, _: &Target, found: &Found<bool, Self::Facts>) -> Goal<bool> {
+        let mut goal = Goal::new(found.state.keys().map(|key| (key.clone(), false)).collect());
+        if found.state.is_empty() {
+            goal.not_applicable = Some("the instance has neither volumes nor interfaces of its own".to_owned());
+        }
+        goal
+    }
+
+    async fn write(&self, _: &Target, found: &Found<bool, Self::Facts>, goal: &State<bool>) -> Writes {
+        let changes = goal.iter().filter(|(key, delete)| found.state.get(key) != Some(delete));
+        let calls = changes.filter_map(|(key, delete)| Some(self.keep(key, found.facts.get(key)?, *delete)));
+        let mut writes = Writes::default();
+        for result in futures::future::join_all(calls).await {
+            writes.note(result);
+        }
+        writes
+    }
+}
+
+fn found(target: &Target, volumes: &[Volume], interfaces: &[NetworkInterface]) -> Found<bool, BTreeMap<Key, Attachment>> {
+    let mut found = Found { state: State::new(), facts: BTreeMap::new() };
+    for volume in volumes {
+        // Whichever instance of a Multi-Attach volume goes last decides, so each attachment counts.
+        for attachment in volume.attachments() {
+            let (Some(id), Some(instance), Some(device)) =
+                (volume.volume_id(), attachment.instance_id(), attachment.device())
+            else {
+                continue;
+            };
+            let attribute = match instance == target.instance_id {
+                true => "DeleteOnTermination".to_owned(),
+                false => format!("DeleteOnTermination with {instance}"),
+            };
+            let key = Key::new(id, attribute);
+            found.state.insert(key.clone(), attachment.delete_on_termination().unwrap_or(false));
+            found.facts.insert(key, Attachment::Volume { instance: instance.to_owned(), device: device.to_owned() });
+        }
+    }
+    for interface in interfaces {
+        let managed = interface.requester_managed().unwrap_or(false);
+        let attachment = interface.attachment().filter(|_| !managed);
+        let (Some(id), Some(attachment)) = (interface.network_interface_id(), attachment) else { continue };
+        let key = Key::new(id, "DeleteOnTermination");
+        found.state.insert(key.clone(), attachment.delete_on_termination().unwrap_or(false));
+        let attachment = attachment.attachment_id().unwrap_or_default().to_owned();
+        found.facts.insert(key, Attachment::Interface { attachment });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::operation::modify_instance_attribute::ModifyInstanceAttributeOutput;
+    use aws_sdk_ec2::operation::modify_network_interface_attribute::ModifyNetworkInterfaceAttributeOutput;
+    use aws_sdk_ec2::types::{NetworkInterfaceAttachment, VolumeAttachment};
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+    use serde_json::json;
+
+    fn target() -> Target {
+        Target::parse(json!({
+            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
+        }))
+        .expect("a good event")
+    }
+
+    fn volume(id: &str, attachments: &[(&str, &str)]) -> Volume {
+        let attachments = attachments.iter().map(|(instance, device)| {
+            VolumeAttachment::builder().instance_id(*instance).device(*device).delete_on_termination(true).build()
+        });
+        Volume::builder().volume_id(id).set_attachments(Some(attachments.collect())).build()
+    }
+
+    fn interface(id: &str, managed: bool) -> NetworkInterface {
+        let attachment = NetworkInterfaceAttachment::builder().attachment_id("eni-attach-1").delete_on_termination(true);
+        NetworkInterface::builder()
+            .network_interface_id(id)
+            .requester_managed(managed)
+            .attachment(attachment.build())
+            .build()
+    }
+
+    #[tokio::test]
+    async fn a_hundred_volumes_and_the_interface_are_all_kept() {
+        let volumes: Vec<Volume> =
+            (0..100).map(|n| volume(&format!("vol-{n}"), &[("i-0123456789abcdef0", &format!("/dev/sd{n}"))])).collect();
+        let by_device = mock!(Client::modify_instance_attribute)
+            .match_requests(|r| r.block_device_mappings().len() == 1)
+            .then_output(|| ModifyInstanceAttributeOutput::builder().build());
+        let by_attachment = mock!(Client::modify_network_interface_attribute)
+            .match_requests(|r| r.attachment().and_then(|a| a.attachment_id()) == Some("eni-attach-1"))
+            .then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build());
+        let step = PreserveVolumes { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&by_device, &by_attachment]) };
+        let found = found(&target(), &volumes, &[interface("eni-1", false)]);
+        let goal = step.contained(&target(), &found);
+        assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+        assert_eq!((by_device.num_calls(), by_attachment.num_calls()), (100, 1));
+    }
+
+    #[test]
+    fn a_multi_attach_volume_is_kept_by_every_instance_that_has_it() {
+        let shared = volume("vol-1", &[("i-0123456789abcdef0", "/dev/sdf"), ("i-0aaaaaaaaaaaaaaaa", "/dev/sdg")]);
+        let found = found(&target(), &[shared], &[]);
+        assert_eq!(found.state.len(), 2);
+        let other = Key::new("vol-1", "DeleteOnTermination with i-0aaaaaaaaaaaaaaaa");
+        assert_eq!(found.facts[&other], Attachment::Volume { instance: "i-0aaaaaaaaaaaaaaaa".into(), device: "/dev/sdg".into() });
+    }
+
+    #[test]
+    fn an_interface_that_aws_manages_is_not_ours_to_keep() {
+        assert!(found(&target(), &[], &[interface("eni-1", true)]).state.is_empty());
+    }
+}

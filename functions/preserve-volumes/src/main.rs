@@ -1,0 +1,8 @@
+//! The Lambda function `preserve-volumes`.
+
+use preserve_volumes::PreserveVolumes;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, target| Ok(PreserveVolumes::new(&aws.of(target)))).await
+}

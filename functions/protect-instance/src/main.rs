@@ -1,0 +1,8 @@
+//! The Lambda function `protect-instance`.
+
+use protect_instance::ProtectInstance;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, target| Ok(ProtectInstance::new(&aws.of(target)))).await
+}

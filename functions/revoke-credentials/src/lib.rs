@@ -1,0 +1,317 @@
+//! Denies every credential that the instance's role has handed to this instance, and to no other.
+//!
+//! Detaching the profile leaves issued credentials valid for hours (trap B1), and the console's "revoke sessions" hits
+//! every holder of the role (B2). So: an inline policy on the role, one per contained instance, that denies all to the
+//! sessions that carry this instance's ARN or its session name (B3).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use aws_config::SdkConfig;
+use aws_sdk_ec2::types::Filter;
+use aws_sdk_iam::operation::get_role_policy::GetRolePolicyError;
+use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+/// The step. Reads the instance's profile, its roles and the case's inline policies; changes those by `PutRolePolicy`.
+#[derive(Debug, Clone)]
+pub struct RevokeCredentials {
+    ec2: aws_sdk_ec2::Client,
+    iam: aws_sdk_iam::Client,
+}
+
+/// The roles whose credentials the instance may hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Role id (`AROA…`) by role name.
+    pub roles: BTreeMap<String, String>,
+    /// How many other instances use the same profiles.
+    pub shared_with: usize,
+    /// Now, in UTC, for a revocation of all sessions.
+    pub now: String,
+}
+
+/// What a deny on the role can't reach (traps B3, B5).
+const BEYOND: &str = "sessions that the attacker has obtained from other roles by using these credentials (role chaining), \
+     users or keys that he has created, and credentials from Systems Manager's default host management are not denied; \
+     look for the role's session in CloudTrail. A policy change takes some seconds, at times minutes, to be everywhere";
+
+impl RevokeCredentials {
+    /// The step in the configuration's Region; IAM is global.
+    pub fn new(aws: &SdkConfig) -> Self {
+        RevokeCredentials { ec2: aws_sdk_ec2::Client::new(aws), iam: aws_sdk_iam::Client::new(aws) }
+    }
+
+    /// The profiles that the instance has, or had when the case was opened: credentials outlive the association.
+    async fn profiles(&self, target: &Target) -> Result<BTreeSet<String>> {
+        let of_instance = Filter::builder().name("instance-id").values(&target.instance_id).build();
+        let pages = self.ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
+        let found: Vec<_> = pages
+            .try_collect()
+            .await
+            .map_err(Error::aws("ec2:DescribeIamInstanceProfileAssociations", &target.instance_id))?;
+        let now = found.iter().filter_map(|a| a.iam_instance_profile()?.arn().map(ToOwned::to_owned));
+        Ok(now.chain(target.instance_profile_arn.clone()).collect())
+    }
+
+    async fn roles(&self, profile_arn: &str) -> Result<Vec<(String, String)>> {
+        let name = profile_arn.rsplit('/').next().unwrap_or(profile_arn);
+        let reply = self.iam.get_instance_profile().instance_profile_name(name).send().await;
+        let reply = reply.map_err(Error::aws("iam:GetInstanceProfile", profile_arn))?;
+        let roles = reply.instance_profile.map(|p| p.roles).unwrap_or_default();
+        Ok(roles.into_iter().map(|role| (role.role_name, role.role_id)).collect())
+    }
+
+    async fn shared_with(&self, target: &Target, profile_arn: &str) -> Result<usize> {
+        let same = Filter::builder().name("iam-instance-profile.arn").values(profile_arn).build();
+        let alive = Filter::builder().name("instance-state-name").values("pending").values("running");
+        let alive = alive.values("stopping").values("stopped").build();
+        let pages = self.ec2.describe_instances().filters(same).filters(alive).into_paginator().items().send();
+        let found: Vec<_> = pages.try_collect().await.map_err(Error::aws("ec2:DescribeInstances", profile_arn))?;
+        let ids = found.iter().flat_map(|r| r.instances()).filter_map(|i| i.instance_id());
+        Ok(ids.filter(|id| *id != target.instance_id).count())
+    }
+
+    async fn policy(&self, role: &str, name: &str) -> Result<Option<Value>> {
+        let sent = self.iam.get_role_policy().role_name(role).policy_name(name).send().await;
+        let document = match sent {
+            Ok(reply) => reply.policy_document,
+            Err(e) if e.as_service_error().is_some_and(GetRolePolicyError::is_no_such_entity_exception) => return Ok(None),
+            Err(e) => return Err(Error::aws("iam:GetRolePolicy", format!("{name} of {role}"))(e)),
+        };
+        // IAM answers a policy document URL-encoded.
+        let text = percent_decode_str(&document).decode_utf8_lossy();
+        Ok(Some(serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()))))
+    }
+}
+
+fn deny_policy_name(target: &Target) -> String {
+    format!("cordon-deny-{}", target.instance_id)
+}
+
+fn sessions_policy_name(target: &Target) -> String {
+    format!("cordon-revoke-sessions-{}", target.instance_id)
+}
+
+/// Two statements, so that either key is enough.
+fn deny_policy(target: &Target, role_id: &str) -> Value {
+    let (partition, region, account, id) = (target.partition(), &target.region, &target.account_id, &target.instance_id);
+    let deny = |condition: Value| json!({ "Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition });
+    json!({ "Version": "2012-10-17", "Statement": [
+        deny(json!({ "ArnEquals": { "ec2:SourceInstanceARN": format!("arn:{partition}:ec2:{region}:{account}:instance/{id}") } })),
+        deny(json!({ "StringEquals": { "aws:userid": format!("{role_id}:{id}") } })),
+    ]})
+}
+
+fn sessions_policy(now: &str) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Action": "*", "Resource": "*",
+        "Condition": { "DateLessThan": { "aws:TokenIssueTime": now } },
+    }]})
+}
+
+impl Step for RevokeCredentials {
+    /// An inline policy's document.
+    type Value = Value;
+    type Facts = Facts;
+    const NAME: &'static str = "revoke-credentials";
+
+    async fn read(&self, target: &Target) -> Result<Found<Value, Facts>> {
+        let profiles = self.profiles(target).await?;
+        let now = aws_sdk_iam::primitives::DateTime::from(SystemTime::now());
+        let now = now.fmt(aws_sdk_iam::primitives::DateTimeFormat::DateTime).unwrap_or_default();
+        let mut facts = Facts { now, ..Facts::default() };
+        let each = profiles.iter().map(|arn| async move { futures::try_join!(self.roles(arn), self.shared_with(target, arn)) });
+        for (roles, shared) in futures::future::try_join_all(each).await? {
+            facts.roles.extend(roles);
+            facts.shared_with += shared;
+        }
+        let mut names = vec![deny_policy_name(target)];
+        if target.revoke_all_sessions {
+            names.push(sessions_policy_name(target));
+        }
+        let keys: Vec<(&String, &String)> = facts.roles.keys().flat_map(|role| names.iter().map(move |name| (role, name))).collect();
+        let policies = futures::future::try_join_all(keys.iter().map(|(role, name)| self.policy(role, name))).await?;
+        let state = keys.into_iter().zip(policies).filter_map(|((role, name), policy)| Some((Key::new(role, name), policy?)));
+        Ok(Found { state: state.collect(), facts })
+    }
+
+    fn contained(&self, target: &Target, found: &Found<Value, Facts>) -> Goal<Value> {
+        let mut goal = Goal::new(found.state.clone());
+        if found.facts.roles.is_empty() {
+            goal.not_applicable = Some("the instance has no role whose credentials it could hold".to_owned());
+            return goal;
+        }
+        goal.residual_risk.push(BEYOND.to_owned());
+        if found.facts.shared_with > 0 {
+            goal.residual_risk.push(format!(
+                "{} other instances use the same role: their sessions are {}",
+                found.facts.shared_with,
+                if target.revoke_all_sessions { "denied as well, until they get new ones" } else { "not denied" },
+            ));
+        }
+        for (role, role_id) in &found.facts.roles {
+            goal.state.insert(Key::new(role, deny_policy_name(target)), deny_policy(target, role_id));
+            if target.revoke_all_sessions {
+                // The first revocation of the case stands: a later time would hit sessions that have nothing to do with it.
+                goal.state
+                    .entry(Key::new(role, sessions_policy_name(target)))
+                    .or_insert_with(|| sessions_policy(&found.facts.now));
+            }
+        }
+        goal
+    }
+
+    async fn write(&self, _: &Target, found: &Found<Value, Facts>, goal: &State<Value>) -> Writes {
+        let mut writes = Writes::default();
+        for (key, policy) in goal.iter().filter(|(key, policy)| found.state.get(key) != Some(policy)) {
+            let call = self.iam.put_role_policy().role_name(&key.resource).policy_name(&key.attribute);
+            let sent = call.policy_document(policy.to_string()).send().await;
+            writes.note(sent.map_err(Error::aws("iam:PutRolePolicy", format!("{} of {}", key.attribute, key.resource))));
+        }
+        writes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::operation::describe_iam_instance_profile_associations::DescribeIamInstanceProfileAssociationsOutput;
+    use aws_sdk_ec2::operation::describe_instances::DescribeInstancesOutput;
+    use aws_sdk_ec2::types::{Instance, Reservation};
+    use aws_sdk_iam::operation::get_instance_profile::GetInstanceProfileOutput;
+    use aws_sdk_iam::operation::get_role_policy::GetRolePolicyOutput;
+    use aws_sdk_iam::operation::put_role_policy::{PutRolePolicyError, PutRolePolicyOutput};
+    use aws_sdk_iam::primitives::DateTime;
+    use aws_sdk_iam::types::error::NoSuchEntityException;
+    use aws_sdk_iam::types::{InstanceProfile, Role};
+    use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+
+    const PROFILE: &str = "arn:aws:iam::123456789012:instance-profile/path/web";
+
+    fn target(revoke_all: bool) -> Target {
+        Target::parse(json!({
+            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1",
+            "RevokeAllSessions": revoke_all, "InstanceProfileArn": PROFILE,
+        }))
+        .expect("a good event")
+    }
+
+    fn found(shared_with: usize) -> Found<Value, Facts> {
+        let roles = BTreeMap::from([("web".to_owned(), "AROAEXAMPLE".to_owned())]);
+        Found { state: State::new(), facts: Facts { roles, shared_with, now: "2026-11-21T03:00:00Z".into() } }
+    }
+
+    fn step(ec2: &[&Rule], iam: &[&Rule]) -> RevokeCredentials {
+        RevokeCredentials {
+            ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, ec2),
+            iam: mock_client!(aws_sdk_iam, RuleMode::MatchAny, iam),
+        }
+    }
+
+    #[test]
+    fn the_deny_names_this_instance_by_arn_and_by_session_and_nobody_else() {
+        let goal = step(&[], &[]).contained(&target(false), &found(0));
+        let policy = &goal.state[&Key::new("web", "cordon-deny-i-0123456789abcdef0")];
+        let statements = policy["Statement"].as_array().expect("statements");
+        assert!(statements.iter().all(|s| s["Effect"] == "Deny" && s["Condition"].is_object()));
+        assert_eq!(
+            statements[0]["Condition"]["ArnEquals"]["ec2:SourceInstanceARN"],
+            "arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0"
+        );
+        assert_eq!(statements[1]["Condition"]["StringEquals"]["aws:userid"], "AROAEXAMPLE:i-0123456789abcdef0");
+        assert_eq!(goal.state.len(), 1, "all sessions are revoked only when asked for");
+    }
+
+    #[test]
+    fn two_contained_instances_of_one_role_have_a_policy_each() {
+        let other = Target { instance_id: "i-0bbbbbbbbbbbbbbbb".into(), ..target(false) };
+        assert_ne!(deny_policy_name(&target(false)), deny_policy_name(&other));
+    }
+
+    #[test]
+    fn a_role_that_others_share_is_reported_with_their_number() {
+        let goal = step(&[], &[]).contained(&target(false), &found(7));
+        assert!(goal.residual_risk.iter().any(|r| r.contains("7 other instances") && r.contains("not denied")));
+    }
+
+    #[test]
+    fn all_sessions_are_revoked_as_of_the_first_time_and_a_second_run_keeps_that_time() {
+        let step = step(&[], &[]);
+        let goal = step.contained(&target(true), &found(0));
+        let later = Found { state: goal.state.clone(), facts: Facts { now: "2026-11-22T03:00:00Z".into(), ..found(0).facts } };
+        assert_eq!(step.contained(&target(true), &later).state, goal.state);
+    }
+
+    fn profile_and_role() -> Rule {
+        mock!(aws_sdk_iam::Client::get_instance_profile)
+            .match_requests(|r| r.instance_profile_name() == Some("web"))
+            .then_output(|| {
+                let at = DateTime::from_secs(0);
+                let role = Role::builder().path("/").role_name("web").role_id("AROAEXAMPLE").arn("a").create_date(at);
+                let profile = InstanceProfile::builder().path("/").instance_profile_name("web").instance_profile_id("x");
+                let profile = profile.arn(PROFILE).create_date(at).roles(role.build().expect("role"));
+                GetInstanceProfileOutput::builder().instance_profile(profile.build().expect("profile")).build()
+            })
+    }
+
+    fn nothing_associated() -> Rule {
+        mock!(aws_sdk_ec2::Client::describe_iam_instance_profile_associations)
+            .then_output(|| DescribeIamInstanceProfileAssociationsOutput::builder().build())
+    }
+
+    fn three_instances() -> Rule {
+        mock!(aws_sdk_ec2::Client::describe_instances).then_output(|| {
+            let ids = ["i-0123456789abcdef0", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"];
+            let instances = ids.map(|id| Instance::builder().instance_id(id).build());
+            let reservation = Reservation::builder().set_instances(Some(instances.into())).build();
+            DescribeInstancesOutput::builder().reservations(reservation).build()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_profile_that_is_already_detached_still_has_its_role_denied() {
+        let absent = mock!(aws_sdk_iam::Client::get_role_policy).then_error(|| {
+            let meta = aws_sdk_iam::error::ErrorMetadata::builder().code("NoSuchEntity").build();
+            GetRolePolicyError::NoSuchEntityException(NoSuchEntityException::builder().meta(meta).build())
+        });
+        let step = step(&[&nothing_associated(), &three_instances()], &[&profile_and_role(), &absent]);
+        let found = step.read(&target(false)).await.expect("read");
+        assert_eq!((found.facts.roles.len(), found.facts.shared_with), (1, 2));
+        assert_eq!(step.contained(&target(false), &found).state.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_policy_comes_back_url_encoded_and_is_recognized() {
+        let stored = mock!(aws_sdk_iam::Client::get_role_policy).then_output(|| {
+            let document = deny_policy(&target(false), "AROAEXAMPLE").to_string().replace('"', "%22").replace(':', "%3A");
+            let reply = GetRolePolicyOutput::builder().role_name("web").policy_name("p").policy_document(document);
+            reply.build().expect("reply")
+        });
+        let step = step(&[&nothing_associated(), &three_instances()], &[&profile_and_role(), &stored]);
+        let found = step.read(&target(false)).await.expect("read");
+        assert_eq!(step.contained(&target(false), &found).state, found.state);
+    }
+
+    #[tokio::test]
+    async fn a_role_without_room_for_another_policy_is_a_failure_in_iams_words() {
+        let full = mock!(aws_sdk_iam::Client::put_role_policy).then_error(|| {
+            let meta = aws_sdk_iam::error::ErrorMetadata::builder().code("LimitExceeded");
+            PutRolePolicyError::generic(meta.message("Maximum policy size of 10240 bytes exceeded").build())
+        });
+        let step = step(&[], &[&full]);
+        let goal = step.contained(&target(false), &found(0));
+        let writes = step.write(&target(false), &found(0), &goal.state).await;
+        assert!(writes.failures[0].to_string().contains("iam:PutRolePolicy on cordon-deny-i-0123456789abcdef0 of web"));
+    }
+
+    #[tokio::test]
+    async fn a_document_is_put_on_every_role_of_the_profile() {
+        let put = mock!(aws_sdk_iam::Client::put_role_policy).then_output(|| PutRolePolicyOutput::builder().build());
+        let step = step(&[], &[&put]);
+        let goal = step.contained(&target(true), &found(0));
+        assert!(step.write(&target(true), &found(0), &goal.state).await.failures.is_empty());
+        assert_eq!(put.num_calls(), 2);
+    }
+}

@@ -1,0 +1,8 @@
+//! The Lambda function `revoke-credentials`.
+
+use revoke_credentials::RevokeCredentials;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, target| Ok(RevokeCredentials::new(&aws.of(target)))).await
+}

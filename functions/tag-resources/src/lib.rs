@@ -1,0 +1,134 @@
+//! Tags the instance, its volumes and the case's snapshots, for people to search. Tags are never authority (trap K6).
+
+use std::collections::BTreeMap;
+
+use aws_config::SdkConfig;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{Filter, Snapshot, Tag, Volume};
+use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+
+/// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others.
+#[derive(Debug, Clone)]
+pub struct TagResources {
+    ec2: Client,
+}
+
+const TAGS: &str = "Tags";
+
+impl TagResources {
+    /// The step in the configuration's Region.
+    pub fn new(aws: &SdkConfig) -> Self {
+        TagResources { ec2: Client::new(aws) }
+    }
+
+    async fn instance_tags(&self, target: &Target) -> Result<Vec<Tag>> {
+        let of_instance = Filter::builder().name("resource-id").values(&target.instance_id).build();
+        let pages = self.ec2.describe_tags().filters(of_instance).into_paginator().items().send();
+        let tags: Vec<_> = pages.try_collect().await.map_err(Error::aws("ec2:DescribeTags", &target.instance_id))?;
+        Ok(tags.iter().map(|t| Tag::builder().set_key(t.key.clone()).set_value(t.value.clone()).build()).collect())
+    }
+
+    async fn volumes(&self, target: &Target) -> Result<Vec<Volume>> {
+        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
+        let pages = self.ec2.describe_volumes().filters(attached).into_paginator().items().send();
+        pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
+    }
+
+    async fn snapshots(&self, target: &Target) -> Result<Vec<Snapshot>> {
+        let of_case = Filter::builder().name("tag:CordonCase").values(&target.case_id).build();
+        let pages = self.ec2.describe_snapshots().owner_ids("self").filters(of_case).into_paginator().items().send();
+        pages.try_collect().await.map_err(Error::aws("ec2:DescribeSnapshots", &target.case_id))
+    }
+}
+
+impl Step for TagResources {
+    /// Those of a resource's tags that are Cordon's to set.
+    type Value = BTreeMap<String, String>;
+    type Facts = ();
+    const NAME: &'static str = "tag-resources";
+
+    async fn read(&self, target: &Target) -> Result<Found<Self::Value, ()>> {
+        let (instance, volumes, snapshots) =
+            futures::try_join!(self.instance_tags(target), self.volumes(target), self.snapshots(target))?;
+        let volumes = volumes.iter().filter_map(|v| Some((v.volume_id()?, v.tags())));
+        let snapshots = snapshots.iter().filter_map(|s| Some((s.snapshot_id()?, s.tags())));
+        let all = [(target.instance_id.as_str(), instance.as_slice())].into_iter().chain(volumes).chain(snapshots);
+        let ours = target.incident_tags();
+        let state = all.map(|(id, tags)| (Key::new(id, TAGS), of_these(tags, &ours)));
+        Ok(Found { state: state.collect(), facts: () })
+    }
+
+    fn contained(&self, target: &Target, found: &Found<Self::Value, ()>) -> Goal<Self::Value> {
+        Goal::new(found.state.keys().map(|key| (key.clone(), target.incident_tags())).collect())
+    }
+
+    async fn write(&self, _: &Target, found: &Found<Self::Value, ()>, goal: &State<Self::Value>) -> Writes {
+        // Most resources lack the same tags, so that one call serves them all.
+        let mut lacking: BTreeMap<Vec<(&String, &String)>, Vec<String>> = BTreeMap::new();
+        for (key, wanted) in goal {
+            let has = found.state.get(key);
+            let lacks = wanted.iter().filter(|(name, value)| has.and_then(|h| h.get(*name)) != Some(value)).collect();
+            lacking.entry(lacks).or_default().push(key.resource.clone());
+        }
+        let calls = lacking.into_iter().filter(|(tags, _)| !tags.is_empty()).map(|(tags, ids)| async move {
+            let tags = tags.into_iter().map(|(name, value)| Tag::builder().key(name).value(value).build());
+            let on = ids.join(", ");
+            let call = self.ec2.create_tags().set_resources(Some(ids)).set_tags(Some(tags.collect()));
+            call.send().await.map_err(Error::aws("ec2:CreateTags", on))
+        });
+        let mut writes = Writes::default();
+        for result in futures::future::join_all(calls).await {
+            writes.note(result);
+        }
+        writes
+    }
+}
+
+fn of_these(tags: &[Tag], ours: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let pairs = tags.iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())));
+    pairs.filter(|(name, _)| ours.contains_key(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::operation::create_tags::CreateTagsOutput;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+    use serde_json::json;
+
+    fn target() -> Target {
+        Target::parse(json!({
+            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1",
+            "IncidentTicket": "INC-7",
+        }))
+        .expect("a good event")
+    }
+
+    fn found(resources: &[(&str, &[(&str, &str)])]) -> Found<BTreeMap<String, String>, ()> {
+        let state = resources.iter().map(|(id, tags)| {
+            (Key::new(*id, TAGS), tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        });
+        Found { state: state.collect(), facts: () }
+    }
+
+    #[test]
+    fn tags_of_the_owner_are_neither_read_nor_planned() {
+        let tags = [("Name", "web"), ("Evidence", "No")].map(|(k, v)| Tag::builder().key(k).value(v).build());
+        assert_eq!(of_these(&tags, &target().incident_tags()), BTreeMap::from([("Evidence".into(), "No".into())]));
+    }
+
+    #[tokio::test]
+    async fn resources_that_lack_the_same_tags_share_a_call_and_tags_already_there_are_not_sent() {
+        let rule = mock!(Client::create_tags)
+            .match_requests(|r| match r.resources().len() {
+                2 => r.tags().len() == 4,
+                _ => r.resources() == ["vol-2"] && r.tags().len() == 3,
+            })
+            .then_output(|| CreateTagsOutput::builder().build());
+        let step = TagResources { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&rule]) };
+        let found = found(&[("i-1", &[]), ("vol-1", &[]), ("vol-2", &[("Evidence", "Yes")])]);
+        let goal = step.contained(&target(), &found);
+        assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+        assert_eq!(rule.num_calls(), 2);
+    }
+}
