@@ -60,7 +60,7 @@ impl CaseTable {
     }
 
     /// Opens a case; [`Error::Conflict`] if another execution has opened one since we looked.
-    pub async fn open(&self, target: &Target, case: &Case, execution: &str) -> Result<()> {
+    pub async fn open(&self, target: &Target, case: &Case) -> Result<()> {
         let text = |value: &str| AttributeValue::S(value.to_owned());
         let sent = self
             .client
@@ -70,7 +70,7 @@ impl CaseTable {
             .item("Record", text(CASE))
             .item("CaseId", text(&case.id))
             .item("Status", text("Open"))
-            .item("Execution", text(execution));
+            .item("Execution", text(target.execution.as_deref().unwrap_or("none")));
         let sent = match &case.instance_profile_arn {
             Some(arn) => sent.item("InstanceProfileArn", text(arn)),
             None => sent,
@@ -225,7 +225,7 @@ mod tests {
             });
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&taken]), "cases");
         let case = Case { id: "c-1".into(), instance_profile_arn: None };
-        let error = table.open(&target(), &case, "execution").await.expect_err("the other was first");
+        let error = table.open(&target(), &case).await.expect_err("the other was first");
         assert_eq!((error.name(), error.is_transient()), ("Conflict", true));
     }
 
@@ -236,6 +236,6 @@ mod tests {
             .then_output(|| PutItemOutput::builder().build());
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
         let case = Case { id: "c-1".into(), instance_profile_arn: Some("arn:aws:iam::1:instance-profile/p".into()) };
-        table.open(&target(), &case, "execution").await.expect("opened");
+        table.open(&target(), &case).await.expect("opened");
     }
 }

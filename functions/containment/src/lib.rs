@@ -13,7 +13,7 @@ mod target;
 
 pub use error::{AwsError, Error, Kind, Result};
 pub use journal::{Case, CaseTable, First, Journal};
-pub use outcome::{Change, Outcome, Status};
+pub use outcome::{Change, Outcome, Reported, Status};
 pub use recorder::Recorder;
 pub use serve::{Aws, serve, serve_step};
 pub use step::{Found, Goal, Key, State, Step, Writes, converge, inspect, keep_first};

@@ -54,6 +54,43 @@ pub struct Outcome {
     pub reason: Option<String>,
 }
 
+/// What the state machine has of a step: its outcome, or the error that Catch caught.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reported {
+    /// The step answered.
+    Outcome(Outcome),
+    /// The step failed, timed out or never started.
+    #[serde(rename_all = "PascalCase")]
+    Failure {
+        /// The step's name.
+        step: String,
+        /// The error's name, as Retry and Catch see it.
+        error: String,
+        /// What Lambda made of the error: `{"errorType": …, "errorMessage": …}`, or plain text.
+        #[serde(default)]
+        cause: String,
+    },
+}
+
+impl From<Reported> for Outcome {
+    /// A failure's outcome: the one that the step itself put into its error, or else the error in words.
+    fn from(reported: Reported) -> Outcome {
+        let (step, error, cause) = match reported {
+            Reported::Outcome(outcome) => return outcome,
+            Reported::Failure { step, error, cause } => (step, error, cause),
+        };
+        let message = match serde_json::from_str::<Value>(&cause) {
+            Ok(cause) => cause["errorMessage"].as_str().map(ToOwned::to_owned).unwrap_or_else(|| cause.to_string()),
+            Err(_) => cause,
+        };
+        serde_json::from_str(&message).unwrap_or_else(|_| {
+            let reason = if message.is_empty() { error } else { format!("{error}: {message}") };
+            Outcome::new(&step, Status::Failed, reason)
+        })
+    }
+}
+
 impl Outcome {
     /// An outcome without changes.
     pub fn new(step: &str, status: Status, reason: impl Into<Option<String>>) -> Self {
@@ -62,5 +99,38 @@ impl Outcome {
 
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{} {:?}: {error}", self.step, self.status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn failure(error: &str, cause: &str) -> Outcome {
+        let reported = json!({ "Step": "isolate-network", "Error": error, "Cause": cause });
+        serde_json::from_value::<Reported>(reported).expect("a failure").into()
+    }
+
+    #[test]
+    fn a_caught_error_becomes_a_failed_outcome_in_the_functions_own_words() {
+        let cause = json!({ "errorType": "AccessDenied", "errorMessage": "ec2:CreateTags on i-1: denied" }).to_string();
+        let outcome = failure("AccessDenied", &cause);
+        assert_eq!((outcome.status, outcome.step.as_str()), (Status::Failed, "isolate-network"));
+        assert_eq!(outcome.reason.expect("a reason"), "AccessDenied: ec2:CreateTags on i-1: denied");
+    }
+
+    #[test]
+    fn an_outcome_inside_an_error_keeps_its_changes() {
+        let changed = Change { resource: "eni-1".into(), attribute: "Groups".into(), before: json!(1), after: json!(2) };
+        let outcome = Outcome { changes: vec![changed], ..Outcome::new("isolate-network", Status::Failed, None) };
+        let cause = json!({ "errorType": "NotContained", "errorMessage": outcome.to_json() }).to_string();
+        assert_eq!(failure("NotContained", &cause), outcome);
+    }
+
+    #[test]
+    fn a_time_out_and_an_empty_cause_have_words_too() {
+        assert_eq!(failure("States.Timeout", "").reason.as_deref(), Some("States.Timeout"));
+        assert_eq!(failure("Sandbox.Timedout", "RequestId: 1 timed out").reason.as_deref(), Some("Sandbox.Timedout: RequestId: 1 timed out"));
     }
 }

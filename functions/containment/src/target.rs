@@ -29,6 +29,9 @@ pub struct Target {
     pub instance_id: String,
     /// The case: names the journal, the evidence and the tags. Stays the same when containment is run again.
     pub case_id: String,
+    /// The execution's ARN, for the case's record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<String>,
     /// Print what would change, and change nothing at all.
     #[serde(default)]
     pub dry_run: bool,

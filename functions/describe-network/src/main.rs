@@ -1,1 +1,6 @@
-fn main(){}
+//! The Lambda function `describe-network`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve(|aws, event| async move { describe_network::handle(&aws, event).await }).await
+}

@@ -27,6 +27,11 @@ impl DetachAutoscaling {
         DetachAutoscaling { autoscaling: Client::new(aws) }
     }
 
+    /// The step with a client of the caller's, who may want to record its replies.
+    pub fn with_client(autoscaling: Client) -> Self {
+        DetachAutoscaling { autoscaling }
+    }
+
     async fn detach(&self, target: &Target, group: &str, decrement: bool) -> Result<()> {
         let call = self.autoscaling.detach_instances().auto_scaling_group_name(group).instance_ids(&target.instance_id);
         let sent = call.should_decrement_desired_capacity(decrement).send().await;

@@ -1,1 +1,6 @@
-fn main(){}
+//! The Lambda function `report`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve(|_, event| async move { report::handle(event) }).await
+}

@@ -1,0 +1,113 @@
+//! Reads everything back and says what is contained and what is not. Changes nothing of the instance.
+//!
+//! The verdict comes from AWS as it is now, never from what a step said of itself.
+
+mod verdict;
+
+use containment::{Aws, CaseTable, Error, Outcome, Reported, Result, Step, Target, inspect};
+use create_snapshots::CreateSnapshots;
+use delete_originals::DeleteOriginals;
+use deregister_targets::DeregisterTargets;
+use detach_autoscaling::DetachAutoscaling;
+use detach_profile::DetachProfile;
+use encrypt_snapshots::{EncryptSnapshots, key_in_region};
+use evidence::Bucket;
+use futures::future::BoxFuture;
+use futures::{FutureExt, future::join_all};
+use isolate_network::{IsolateNetwork, automatically_tracked};
+use preserve_volumes::PreserveVolumes;
+use protect_instance::ProtectInstance;
+use revoke_credentials::RevokeCredentials;
+use serde::Deserialize;
+use serde_json::Value;
+use tag_resources::TagResources;
+
+pub use verdict::{Report, Verdict};
+
+/// What the state machine hands over when every branch has ended.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Event {
+    /// The instance.
+    pub target: Value,
+    /// What `describe-instance` found.
+    #[serde(default)]
+    pub facts: Value,
+    /// Where it stored it.
+    #[serde(default)]
+    pub evidence: Value,
+    /// What each branch's steps answered, branch by branch.
+    #[serde(default)]
+    pub outcomes: Vec<Vec<Reported>>,
+    /// How many bytes the answer may have: all instances' answers share one state of 256 KiB (trap H3).
+    #[serde(default = "a_whole_state")]
+    pub output_bytes: usize,
+}
+
+fn a_whole_state() -> usize {
+    200_000
+}
+
+/// The function: a target and its outcomes in, a verdict out. The whole of it goes into the evidence bucket.
+pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
+    let event: Event = serde_json::from_value(event)
+        .map_err(|error| Error::InvalidInput(format!("the event of verify-containment: {error}")))?;
+    let target = Target::parse(event.target)?;
+    let ran: Vec<Outcome> = event.outcomes.into_iter().flatten().map(Outcome::from).collect();
+    let report = Report::new(&target, event.facts, event.evidence);
+    if target.dry_run {
+        return Ok(report.planned(ran).shortened(event.output_bytes));
+    }
+    let (checks, paths) = futures::join!(checks(aws, &target), tracked_paths(aws, &target));
+    let mut report = report.verified(&ran, checks?, paths);
+    let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
+    let whole = serde_json::to_value(&report).unwrap_or_default();
+    match bucket.put(&target, "verify-containment", &whole).await {
+        Ok(pointer) => report.evidence = vec![report.evidence, vec![serde_json::to_value(pointer).unwrap_or_default()]].concat(),
+        Err(error) => report.evidence_is_missing(&error),
+    }
+    Ok(report.shortened(event.output_bytes))
+}
+
+/// A step's name and how AWS shows it, all steps at once, in the order in which a reader wants them.
+async fn checks(aws: &Aws, target: &Target) -> Result<Vec<(&'static str, Result<Outcome>)>> {
+    let config = aws.of(target);
+    let journal = aws.case_table()?;
+    let key = key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), target);
+    let delete = aws.setting("DELETE_UNENCRYPTED_ORIGINALS").as_deref() == Some("true");
+    Ok(join_all([
+        check(DetachAutoscaling::new(&config), target, &journal),
+        check(IsolateNetwork::new(&config), target, &journal),
+        check(DeregisterTargets::new(&config), target, &journal),
+        check(ProtectInstance::new(&config), target, &journal),
+        check(PreserveVolumes::new(&config), target, &journal),
+        check(TagResources::new(&config), target, &journal),
+        check(CreateSnapshots::new(&config), target, &journal),
+        check(EncryptSnapshots::new(&config, key.clone()), target, &journal),
+        check(DeleteOriginals::new(&config, delete, key), target, &journal),
+        check(RevokeCredentials::new(&config), target, &journal),
+        check(DetachProfile::new(&config), target, &journal),
+    ])
+    .await)
+}
+
+fn check<'a, S: Step + 'a>(
+    step: S,
+    target: &'a Target,
+    journal: &'a CaseTable,
+) -> BoxFuture<'a, (&'static str, Result<Outcome>)>
+where
+    S: Send,
+{
+    async move { (S::NAME, inspect(&step, target, journal).await) }.boxed()
+}
+
+/// The paths that group changes can't cut, looked up again: a re-run has nothing to write and would not look (trap A2).
+async fn tracked_paths(aws: &Aws, target: &Target) -> Vec<String> {
+    let ec2 = aws_sdk_ec2::Client::new(&aws.of(target));
+    let paths = async {
+        let found = IsolateNetwork::with_client(ec2.clone()).read(target).await?;
+        automatically_tracked(&ec2, found.facts.interfaces.iter().map(|(id, interface)| (id.as_str(), interface))).await
+    };
+    paths.await.unwrap_or_else(|error| vec![format!("which connections cannot be cut is unknown: {error}")])
+}

@@ -1,1 +1,6 @@
-fn main(){}
+//! The Lambda function `verify-containment`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve(|aws, event| async move { verify_containment::handle(&aws, event).await }).await
+}

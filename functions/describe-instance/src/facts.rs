@@ -1,0 +1,80 @@
+//! What an investigator asks for first, small enough to travel through the execution.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::primitives::DateTimeFormat;
+use aws_sdk_ec2::types::{Instance, InstanceLifecycleType, Volume};
+use containment::{Found, Target};
+use serde_json::{Value, json};
+
+/// A tag's value is the owner's, or the attacker's: no more of it than this goes into the execution (trap H3).
+const TAG_CHARACTERS: usize = 100;
+const TAGS_AT_MOST: usize = 12;
+
+type Network = Found<BTreeSet<String>, isolate_network::Facts>;
+type Membership = Found<String, ()>;
+
+/// The facts as they go into the execution's result.
+pub fn facts(
+    target: &Target,
+    instance: &Instance,
+    volumes: &[Volume],
+    network: &Network,
+    membership: &Membership,
+    profile_arn: Option<&str>,
+) -> Value {
+    let groups: BTreeMap<&String, &BTreeSet<String>> = network
+        .facts
+        .interfaces
+        .keys()
+        .filter_map(|id| network.state.iter().find(|(key, _)| &key.resource == id).map(|(_, groups)| (id, groups)))
+        .collect();
+    let vpcs: BTreeSet<&String> = network.facts.interfaces.values().map(|i| &i.vpc).collect();
+    let subnets: BTreeSet<&String> = network.facts.interfaces.values().map(|i| &i.subnet).collect();
+    let volumes: BTreeMap<&str, Value> = volumes
+        .iter()
+        .filter_map(|v| Some((v.volume_id()?, json!({ "Encrypted": v.encrypted(), "GiB": v.size() }))))
+        .collect();
+    json!({
+        "InstanceType": instance.instance_type().map(|t| t.as_str()),
+        "State": instance.state().and_then(|s| s.name()).map(|n| n.as_str()),
+        "Spot": instance.instance_lifecycle() == Some(&InstanceLifecycleType::Spot),
+        "Platform": instance.platform_details(),
+        "ImageId": instance.image_id(),
+        "LaunchTime": instance.launch_time().and_then(|t| t.fmt(DateTimeFormat::DateTime).ok()),
+        "KeyName": instance.key_name(),
+        "Region": target.region,
+        "AvailabilityZone": instance.placement().and_then(|p| p.availability_zone()),
+        "VpcIds": vpcs,
+        "SubnetIds": subnets,
+        "PrivateIpAddresses": private_addresses(instance),
+        "PublicIpAddress": instance.public_ip_address(),
+        "SecurityGroups": groups,
+        "Volumes": volumes,
+        "InstanceProfileArn": profile_arn,
+        "AutoScalingGroups": membership.state.keys().map(|key| &key.resource).collect::<Vec<_>>(),
+        "Tags": tags(instance),
+    })
+}
+
+fn private_addresses(instance: &Instance) -> BTreeSet<&str> {
+    let interfaces = || instance.network_interfaces().iter();
+    let v4 = interfaces().flat_map(|i| i.private_ip_addresses()).filter_map(|a| a.private_ip_address());
+    let v6 = interfaces().flat_map(|i| i.ipv6_addresses()).filter_map(|a| a.ipv6_address());
+    v4.chain(v6).chain(instance.private_ip_address()).collect()
+}
+
+fn tags(instance: &Instance) -> BTreeMap<String, String> {
+    let pairs = instance.tags().iter().filter_map(|t| Some((t.key()?, t.value().unwrap_or_default())));
+    let shown = |text: &str| match text.char_indices().nth(TAG_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    };
+    let mut tags: BTreeMap<String, String> =
+        pairs.take(TAGS_AT_MOST).map(|(key, value)| (shown(key), shown(value))).collect();
+    let more = instance.tags().len().saturating_sub(TAGS_AT_MOST);
+    if more > 0 {
+        tags.insert("…".to_owned(), format!("and {more} more, in the evidence"));
+    }
+    tags
+}

@@ -1,0 +1,58 @@
+use super::*;
+use aws_sdk_ec2::types::{InstanceLifecycleType, InstanceState, OperatorResponse, Tag};
+use containment::{Found, Key, State};
+
+fn target() -> Target {
+    Target::parse(json!({
+        "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
+    }))
+    .expect("a good event")
+}
+
+fn facts_of(instance: &Instance) -> Value {
+    let network = Found { state: State::new(), facts: isolate_network::Facts::default() };
+    let membership = Found { state: [(Key::new("web", "Membership"), "InService".to_owned())].into(), facts: () };
+    facts(&target(), instance, &[], &network, &membership, Some("arn:aws:iam::1:instance-profile/web"))
+}
+
+#[test]
+fn a_terminated_instance_is_not_found_and_its_state_is_named() {
+    for name in [InstanceStateName::Terminated, InstanceStateName::ShuttingDown] {
+        let state = InstanceState::builder().name(name.clone()).build();
+        let error = containable(Instance::builder().instance_id("i-1").state(state).build()).expect_err("gone");
+        assert_eq!(error.name(), "NotFound");
+        assert!(error.to_string().contains(name.as_str()));
+    }
+}
+
+#[test]
+fn an_instance_that_aws_manages_is_unsupported_and_the_text_says_what_else_to_do() {
+    let operator = OperatorResponse::builder().managed(true).principal("eks.amazonaws.com").build();
+    let error = containable(Instance::builder().instance_id("i-1").operator(operator).build()).expect_err("managed");
+    assert_eq!(error.name(), "Unsupported");
+    assert!(error.to_string().contains("eks.amazonaws.com") && error.to_string().contains("network ACL"));
+}
+
+#[test]
+fn a_running_instance_and_a_stopped_one_can_be_contained() {
+    for name in [InstanceStateName::Running, InstanceStateName::Stopped, InstanceStateName::Pending] {
+        let state = InstanceState::builder().name(name).build();
+        assert!(containable(Instance::builder().state(state).build()).is_ok());
+    }
+}
+
+#[test]
+fn the_facts_name_spot_group_and_profile() {
+    let facts = facts_of(&Instance::builder().instance_lifecycle(InstanceLifecycleType::Spot).build());
+    assert_eq!((&facts["Spot"], &facts["AutoScalingGroups"][0]), (&json!(true), &json!("web")));
+    assert_eq!(facts["InstanceProfileArn"], "arn:aws:iam::1:instance-profile/web");
+}
+
+#[test]
+fn tags_of_any_size_and_number_leave_the_facts_small() {
+    let tag = |n: usize| Tag::builder().key(format!("{n:03}{}", "k".repeat(125))).value("値".repeat(256)).build();
+    let instance = Instance::builder().set_tags(Some((0..50).map(tag).collect())).build();
+    let facts = facts_of(&instance);
+    assert_eq!(facts["Tags"].as_object().expect("tags").len(), 13);
+    assert!(facts.to_string().len() < 10_000);
+}
