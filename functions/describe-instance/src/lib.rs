@@ -12,6 +12,7 @@ use aws_sdk_ec2::types::{
 use containment::{Case, CaseTable, Error, Recorder, Result, Step, Target, keep_first};
 use detach_autoscaling::DetachAutoscaling;
 use evidence::{Bucket, Pointer};
+use futures::FutureExt;
 use futures::future::try_join_all;
 use isolate_network::IsolateNetwork;
 use serde::Serialize;
@@ -150,7 +151,9 @@ async fn attributes(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<()> {
 pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Described> {
     let target = Target::parse(event)?;
     let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
-    describe_instance(&aws.of(&target), &aws.case_table()?, &bucket, target).await
+    // Boxed, because the whole future's type is too deep for the compiler's default limit.
+    let (config, cases) = (aws.of(&target), aws.case_table()?);
+    describe_instance(&config, &cases, &bucket, target).boxed().await
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use aws_sdk_ec2::types::{
 };
 use containment::{Error, First, Journal, Outcome, Recorder, Result, Status, Target};
 use evidence::Bucket;
+use futures::FutureExt;
 use serde_json::{Value, json};
 
 /// The step's name.
@@ -85,7 +86,9 @@ async fn read(ec2: &Client, target: &Target, first: &First) -> Result<()> {
 pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Outcome> {
     let target = Target::parse(event)?;
     let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
-    describe_network(&aws.of(&target), &aws.case_table()?, &bucket, &target).await
+    // Boxed, because the whole future's type is too deep for the compiler's default limit.
+    let (config, journal) = (aws.of(&target), aws.case_table()?);
+    describe_network(&config, &journal, &bucket, &target).boxed().await
 }
 
 #[cfg(test)]
