@@ -22,12 +22,12 @@ pub struct RevokeCredentials {
 }
 
 /// The roles whose credentials the instance may hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Role id (`AROA…`) by role name.
     pub roles: BTreeMap<String, String>,
-    /// How many other instances use the same profiles.
-    pub shared_with: usize,
+    /// How many other instances use the same profiles; what kept us from knowing is no reason not to revoke.
+    pub shared_with: std::result::Result<usize, String>,
     /// Now, in UTC, for a revocation of all sessions.
     pub now: String,
 }
@@ -121,11 +121,11 @@ impl Step for RevokeCredentials {
         let profiles = self.profiles(target).await?;
         let now = aws_sdk_iam::primitives::DateTime::from(SystemTime::now());
         let now = now.fmt(aws_sdk_iam::primitives::DateTimeFormat::DateTime).unwrap_or_default();
-        let mut facts = Facts { now, ..Facts::default() };
-        let each = profiles.iter().map(|arn| async move { futures::try_join!(self.roles(arn), self.shared_with(target, arn)) });
-        for (roles, shared) in futures::future::try_join_all(each).await? {
-            facts.roles.extend(roles);
-            facts.shared_with += shared;
+        let mut facts = Facts { roles: BTreeMap::new(), shared_with: Ok(0), now };
+        let each = profiles.iter().map(|arn| async move { futures::join!(self.roles(arn), self.shared_with(target, arn)) });
+        for (roles, shared) in futures::future::join_all(each).await {
+            facts.roles.extend(roles?);
+            facts.shared_with = facts.shared_with.and_then(|sum| shared.map(|n| sum + n).map_err(|e| e.to_string()));
         }
         let mut names = vec![deny_policy_name(target)];
         if target.revoke_all_sessions {
@@ -144,12 +144,13 @@ impl Step for RevokeCredentials {
             return goal;
         }
         goal.residual_risk.push(BEYOND.to_owned());
-        if found.facts.shared_with > 0 {
-            goal.residual_risk.push(format!(
-                "{} other instances use the same role: their sessions are {}",
-                found.facts.shared_with,
-                if target.revoke_all_sessions { "denied as well, until they get new ones" } else { "not denied" },
-            ));
+        let theirs = if target.revoke_all_sessions { "denied as well, until they get new ones" } else { "not denied" };
+        match &found.facts.shared_with {
+            Ok(0) => {}
+            Ok(n) => goal.residual_risk.push(format!("{n} other instances use the same role: their sessions are {theirs}")),
+            Err(error) => goal.residual_risk.push(format!(
+                "how many other instances use the same role is unknown; their sessions are {theirs}: {error}"
+            )),
         }
         for (role, role_id) in &found.facts.roles {
             goal.state.insert(Key::new(role, deny_policy_name(target)), deny_policy(target, role_id));
@@ -200,7 +201,7 @@ mod tests {
 
     fn found(shared_with: usize) -> Found<Value, Facts> {
         let roles = BTreeMap::from([("web".to_owned(), "AROAEXAMPLE".to_owned())]);
-        Found { state: State::new(), facts: Facts { roles, shared_with, now: "2026-11-21T03:00:00Z".into() } }
+        Found { state: State::new(), facts: Facts { roles, shared_with: Ok(shared_with), now: "2026-11-21T03:00:00Z".into() } }
     }
 
     fn step(ec2: &[&Rule], iam: &[&Rule]) -> RevokeCredentials {
@@ -278,8 +279,25 @@ mod tests {
         });
         let step = step(&[&nothing_associated(), &three_instances()], &[&profile_and_role(), &absent]);
         let found = step.read(&target(false)).await.expect("read");
-        assert_eq!((found.facts.roles.len(), found.facts.shared_with), (1, 2));
+        assert_eq!((found.facts.roles.len(), found.facts.shared_with.clone()), (1, Ok(2)));
         assert_eq!(step.contained(&target(false), &found).state.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn not_knowing_who_else_has_the_role_does_not_keep_it_from_being_denied() {
+        let unknown = mock!(aws_sdk_ec2::Client::describe_instances).then_error(|| {
+            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("UnauthorizedOperation").build();
+            aws_sdk_ec2::operation::describe_instances::DescribeInstancesError::generic(meta)
+        });
+        let stored = mock!(aws_sdk_iam::Client::get_role_policy).then_output(|| {
+            let reply = GetRolePolicyOutput::builder().role_name("web").policy_name("p").policy_document("{}");
+            reply.build().expect("reply")
+        });
+        let step = step(&[&nothing_associated(), &unknown], &[&profile_and_role(), &stored]);
+        let found = step.read(&target(false)).await.expect("read");
+        let goal = step.contained(&target(false), &found);
+        assert_eq!(goal.state.len(), 1);
+        assert!(goal.residual_risk.iter().any(|r| r.contains("is unknown") && r.contains("UnauthorizedOperation")));
     }
 
     #[tokio::test]
