@@ -1,0 +1,30 @@
+"""What the tests stand on: the EC2 side alone, or the whole stack with Cordon deployed."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import pytest
+
+from local_stack.stack import LocalStack
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[LocalStack]:
+    """The EC2 side alone: starts in seconds."""
+    with LocalStack(moto_only=True) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[LocalStack]:
+    """The whole stack, deployed once from .aws-sam/build; each test builds victims of its own.
+
+    Snapshots, draining and detaching take seconds, as they take minutes on AWS, so that every test waits for them;
+    the workflow's waits are shortened to match.
+    """
+    slow = {"MOTO_SNAPSHOT_PENDING_SECONDS": "2", "MOTO_DRAIN_SECONDS": "2", "MOTO_DETACH_SECONDS": "2", "SFN_WAIT_SCALE": "0.1"}
+    with LocalStack(settings=slow) as whole:
+        whole.deploy({"StateMachineName": "cordon-drill", "MaxConcurrency": "2", "LogLevel": "ERROR"})
+        yield whole
+        whole.inject()

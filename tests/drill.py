@@ -1,0 +1,309 @@
+#!/usr/bin/env python3
+"""A fire drill on this machine: builds compromised instances, lets Cordon contain them, and shows what changed.
+
+    python tests/drill.py [--instances N] [--dry-run] [--keep] [--build]
+
+No AWS account, no credentials and no Docker: everything happens on 127.0.0.1. The exit code is 0 only when the
+execution succeeded and every instance is contained (in a dry run: planned, and nothing at all was changed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from datetime import datetime
+from typing import Any, Iterable
+
+from local_stack.stack import PROJECT, Execution, LocalStack, StackError, ancestry, iteration
+from local_stack.victim import Victim, build_victims, differences, snapshot_of_world
+
+World = dict[str, Any]
+Row = Iterable[Any]
+
+GOOD, MIDDLING, BAD = "32", "33", "31"
+COLORS = {
+    **dict.fromkeys(("Done", "Contained", "SUCCEEDED"), GOOD),
+    **dict.fromkeys(("InProgress", "NotApplicable", "Unsupported", "Planned", "PartiallyContained"), MIDDLING),
+    **dict.fromkeys(("Failed", "NotContained", "FAILED", "TIMED_OUT", "ABORTED"), BAD),
+}
+COLORFUL = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+WIDTH = shutil.get_terminal_size((140, 40)).columns
+
+
+def main() -> int:
+    options = parse()
+    stack = LocalStack()
+    try:
+        with say("Starting a small AWS on this machine"):
+            stack.start()
+        with say("Deploying template.yaml"):
+            stack.deploy(build=options.build or None)
+        with say(f"Building {options.instances} compromised instance{'s' * (options.instances > 1)}"):
+            victims = build_victims(stack, options.instances)
+        contained = drill(stack, victims, options.dry_run)
+        if options.keep:
+            keep(stack, victims)
+        return 0 if contained else 1
+    except StackError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print()
+        return 130
+    finally:
+        stack.stop()
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--instances", type=int, default=1, metavar="N", help="how many instances are compromised (1)")
+    parser.add_argument("--dry-run", action="store_true", help="only plan; then show that nothing was changed")
+    parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards, to look around, until Ctrl-C")
+    parser.add_argument("--build", action="store_true", help="run sam build first, even when binaries are there")
+    return parser.parse_args()
+
+
+def drill(stack: LocalStack, victims: list[Victim], dry_run: bool) -> bool:
+    """The containment itself, between two looks at the world."""
+    show_victims(stack, victims)
+    before = {victim.instance: snapshot_of_world(stack, victim) for victim in victims}
+    document: dict[str, Any] = {"InstanceIds": [victim.instance for victim in victims], "Region": stack.region}
+    if dry_run:
+        document["DryRun"] = True
+    heading("Containment")
+    print(f"  aws stepfunctions start-execution --input '{json.dumps(document)}'\n")
+    since = time.time()
+    arn = stack.begin(document)
+    follow(stack, arn, document["InstanceIds"])
+    execution = stack.wait(arn)
+    changed = False
+    for victim in victims:
+        changed |= show_instance(stack, execution, victim, before[victim.instance])
+    show_calls(stack, since)
+    return verdict(stack, execution, victims, dry_run=dry_run, changed=changed)
+
+
+# --- Before ------------------------------------------------------------------------------------------------------
+
+
+def show_victims(stack: LocalStack, victims: list[Victim]) -> None:
+    for victim in victims:
+        world = snapshot_of_world(stack, victim)
+        rules = sorted({rule for rules in world["Rules"].values() for rule in rules if rule.startswith("in ")})
+        heading(f"Compromised: {victim.instance} ({victim.private_ip}, {world['State']})")
+        facts = [
+            ("interfaces", [f"{interface} in {vpc}" for interface, vpc in zip(victim.interfaces, victim.vpcs)]),
+            ("open to", rules),
+            ("volumes", [f"{device} {volume}" for device, volume in victim.volumes.items()]),
+            ("Auto Scaling", [f"{world['AutoScaling']['AutoScalingGroupName']}, {world['AutoScaling']['LifecycleState']}"]),
+            ("targets", world["Targets"]),
+            ("classic ELB", world["ClassicLoadBalancers"]),
+            ("role", [victim.role]),
+        ]
+        for name, values in facts:
+            for index, value in enumerate(values):
+                print(f"  {name if index == 0 else '':<13} {value}")
+
+
+# --- Meanwhile ---------------------------------------------------------------------------------------------------
+
+
+def follow(stack: LocalStack, arn: str, instances: list[str]) -> None:
+    """Prints each task and wait as it is entered and left, until the execution has ended."""
+    client, shown = stack.client("stepfunctions"), 0
+    while True:
+        status = client.describe_execution(executionArn=arn)["status"]  # before the history, or its last events could be missed
+        history = stack.history(arn)
+        events = {event["id"]: event for event in history}
+        for event in history[shown:]:
+            if line := progress(event, events, history[0]["timestamp"], instances):
+                print(line, flush=True)
+        shown = len(history)
+        if status != "RUNNING":
+            print(f"\n  {colored(status)} after {(history[-1]['timestamp'] - history[0]['timestamp']).total_seconds():.1f} s")
+            return
+        time.sleep(0.2)
+
+
+def progress(event: dict[str, Any], events: dict[int, dict[str, Any]], began: datetime, instances: list[str]) -> str | None:
+    """One line about the event, or None for what is only plumbing."""
+    details = event.get("stateEnteredEventDetails") or event.get("stateExitedEventDetails")
+    if details is None or not event["type"].startswith(("TaskState", "WaitState")):
+        return None
+    where = instance_of(event, events, instances)
+    at = f"{(event['timestamp'] - began).total_seconds():6.2f} s"
+    if "stateEnteredEventDetails" in event:
+        return f"  {at}  {where:<20} > {details['name']}"
+    took = time_in_state(event, events, details["name"])
+    return f"  {at}  {where:<20} < {details['name']:<24} {took:>7}  {colored(status_in(details.get('output')))}".rstrip()
+
+
+def instance_of(event: dict[str, Any], events: dict[int, dict[str, Any]], instances: list[str]) -> str:
+    """The instance whose iteration of the outermost Map the event belongs to."""
+    index = iteration(event, events)
+    return instances[index] if index is not None and index < len(instances) else ""
+
+
+def time_in_state(event: dict[str, Any], events: dict[int, dict[str, Any]], name: str) -> str:
+    entries = (events[id_] for id_ in ancestry(event, events) if events[id_].get("stateEnteredEventDetails", {}).get("name") == name)
+    entry = next(entries, None)
+    return f"{(event['timestamp'] - entry['timestamp']).total_seconds():.2f} s" if entry else ""
+
+
+def status_in(output: str | None) -> str:
+    """The status of the outcome in a state's output, where there is one."""
+    value = json.loads(output or "null")
+    value = value[-1] if isinstance(value, list) and value else value
+    return str(value.get("Status") or value.get("Verdict") or "") if isinstance(value, dict) else ""
+
+
+# --- After -------------------------------------------------------------------------------------------------------
+
+
+def show_instance(stack: LocalStack, execution: Execution, victim: Victim, before: World) -> bool:
+    """What Cordon says it did, and what AWS says is different; returns whether anything is."""
+    outcome = execution.instance(victim.instance)
+    heading(f"{victim.instance}: {colored(outcome.get('Verdict') or 'no outcome')}")
+    print(table(("STEP", "STATUS", "RESOURCE", "ATTRIBUTE", "BEFORE", "AFTER"), step_rows(outcome)))
+    for title, lines in (("Still open", outcome.get("Open")), ("Residual risk", outcome.get("ResidualRisk"))):
+        if lines:
+            print(f"\n  {title}:")
+            for line in lines:
+                print(clipped(f"  - {line}"))
+    different = differences(before, snapshot_of_world(stack, victim))
+    print("\n  Read back from AWS, by the drill itself:")
+    print(table(("WHAT", "BEFORE", "AFTER"), different) if different else "  nothing is different")
+    return bool(different)
+
+
+def step_rows(outcome: World) -> list[Row]:
+    """A line per change; a step without changes has one line with its reason."""
+    rows: list[Row] = []
+    for step in outcome.get("Steps") or []:
+        name, status = step.get("Step", "?"), step.get("Status", "?")
+        changes = step.get("Changes") or []
+        if not changes:
+            rows.append((name, status, step.get("Reason") or ""))
+        for index, change in enumerate(changes):
+            first = (name, status) if index == 0 else ("", "")
+            rows.append((*first, *(change.get(key) for key in ("Resource", "Attribute", "Before", "After"))))
+    return rows
+
+
+def show_calls(stack: LocalStack, since: float) -> None:
+    calls, changes = stack.calls(since), stack.changes(since)
+    heading("Calls")
+    print(f"  {len(calls)} calls to AWS, {len(changes)} of which changed something on the EC2 side")
+
+
+def verdict(stack: LocalStack, execution: Execution, victims: list[Victim], *, dry_run: bool, changed: bool) -> bool:
+    wanted = "Planned" if dry_run else "Contained"
+    reached = [victim for victim in victims if execution.instance(victim.instance).get("Verdict") == wanted]
+    saved = stack.folder / "outcome.json"
+    saved.write_text(json.dumps(execution.outcome, indent=2), encoding="utf-8")
+    good = execution.status == "SUCCEEDED" and len(reached) == len(victims) and not (dry_run and changed)
+    heading("Verdict")
+    if execution.cause and not execution.outcome:
+        print(f"  {execution.error}: {execution.cause}\n")
+    if dry_run and changed:
+        print("  A dry run that changed something.")
+    summary = f"{len(reached)} of {len(victims)} instances {wanted.lower()}, execution {execution.status} in {execution.seconds:.1f} s"
+    print(f"  {colored(summary, GOOD if good else BAD)}")
+    print(f"  the whole outcome: {saved.relative_to(PROJECT)}")
+    return good
+
+
+def keep(stack: LocalStack, victims: list[Victim]) -> None:
+    """The stack stays up, and this says how to look around in it."""
+    instance = victims[0].instance
+    heading("The stack stays up until Ctrl-C")
+    for name, value in stack.environment().items():
+        print(f"  export {name}={value}")
+    print(f"""
+  aws ec2 describe-instances --instance-ids {instance}
+  aws ec2 describe-network-interfaces --filters Name=attachment.instance-id,Values={instance}
+  aws stepfunctions start-execution --state-machine-arn {stack.outputs.get("StateMachineArn")} \\
+      --input '{{"InstanceIds":["{instance}"],"Region":"{stack.region}"}}'
+  aws dynamodb scan --table-name {stack.outputs.get("CaseTableName")}
+  aws s3 ls --recursive s3://{stack.outputs.get("EvidenceBucketName")}
+
+  records and logs: {stack.folder.relative_to(PROJECT)}""", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print()
+
+
+# --- Printing ----------------------------------------------------------------------------------------------------
+
+
+class say:
+    """A line for something that takes a while, completed with the time it took."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+        print(f"{self._what} … ", end="", flush=True)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        print("failed" if kind else f"{time.monotonic() - self._began:.1f} s", flush=True)
+
+
+def heading(text: str) -> None:
+    print(f"\n{text}")
+
+
+def colored(text: str, color: str | None = None) -> str:
+    color = color or COLORS.get(text)
+    return f"\033[{color}m{text}\033[0m" if COLORFUL and color else text
+
+
+def plain(value: Any) -> str:
+    """A value in a cell."""
+    if value is None or value in ([], {}):
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(plain(one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={plain(one)}" for key, one in value.items() if key != "Tags" and one is not None)
+    text = str(value)
+    return text.split(":", 5)[5] if text.startswith("arn:") else text  # the resource tells an ARN from the others
+
+
+def table(header: Row, rows: Iterable[Row]) -> str:
+    """Aligned columns, as wide as their content and together as wide as the screen; the last cell of a short row takes the rest of the line."""
+    lines = [[plain(cell) for cell in row] for row in (header, *rows)]
+    columns = len(lines[0])
+    aligned = [line if len(line) == columns else line[:-1] for line in lines]
+    widths = [max(len(line[index]) for line in aligned if index < len(line)) for index in range(columns)]
+    while sum(widths) + 2 * columns > WIDTH and max(widths) > 16:
+        widths[widths.index(max(widths))] -= 1
+    return "\n".join("  " + fitted(line, widths) for line in lines)
+
+
+def clipped(text: str, width: int = 2 * WIDTH) -> str:
+    """The whole of a long text is in the outcome's file."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def fitted(line: list[str], widths: list[int]) -> str:
+    cells = []
+    for index, (cell, width) in enumerate(zip(line, widths)):
+        overflows = index == len(line) - 1 and len(line) < len(widths)
+        width = WIDTH - sum(widths[:index]) - 2 * index - 3 if overflows else width
+        shown = clipped(cell, width)
+        cells.append(colored(shown) + " " * (width - len(shown)))
+    return "  ".join(cells).rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

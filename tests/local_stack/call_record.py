@@ -1,0 +1,73 @@
+"""One line of JSON for each API call that reaches an emulator.
+
+Tests read these lines to prove that a dry run changed nothing.
+Benches read them to count calls and to see which of them waited for which.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from pathlib import Path
+from typing import Any, Mapping
+
+Call = dict[str, Any]
+
+_CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/([^/]*)/([^/]+)/aws4_request")
+_APPLICATION = re.compile(r"\bapp/([^\s]+)")
+_ERROR_CODES = (
+    re.compile(r"<Code>([^<]+)</Code>"),
+    re.compile(r'"(?:__type|code|Code)"\s*:\s*"(?:[^"#]*#)?([^"]+)"'),
+)
+_READING = ("Describe", "Get", "List", "Head", "Lookup", "Query", "Scan", "BatchGet", "Search", "Simulate", "Assume")
+
+
+class CallRecord:
+    """A file that every thread of one emulator appends to, or nothing when there is no path."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = Path(path) if path else None
+        self._lock = threading.Lock()
+
+    def append(self, call: Call) -> None:
+        if self._path is None:
+            return
+        line = json.dumps(call, default=str) + "\n"
+        with self._lock, self._path.open("a", encoding="utf-8") as record:
+            record.write(line)
+
+
+def read_calls(path: Path) -> list[Call]:
+    """Every complete line: the last one may still be on its way to the disk."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def is_change(call: Call) -> bool:
+    """Whether the call asked for a change and was not refused."""
+    return call["Error"] is None and not str(call["Action"]).startswith(_READING)
+
+
+def signed_by(authorization: str) -> tuple[str, str, str]:
+    """The access key, Region and service that a Signature Version 4 header names."""
+    found = _CREDENTIAL.search(authorization)
+    return (found[1], found[2], found[3]) if found else ("", "", "")
+
+
+def caller(headers: Mapping[str, str]) -> str | None:
+    """The application id in the user agent: the stack gives each Lambda function its own name there."""
+    agent = f"{headers.get('user-agent', '')} {headers.get('x-amz-user-agent', '')}"
+    found = _APPLICATION.search(agent)
+    return found[1] if found else None
+
+
+def error_code(status: int, body: bytes) -> str | None:
+    """The AWS error code of an answer in any of the three shapes, or None for an answer that is no error."""
+    if status < 400:
+        return None
+    text = body[:4000].decode("utf-8", "replace")
+    found = next((match[1] for pattern in _ERROR_CODES if (match := pattern.search(text))), None)
+    return found or f"Http{status}"
