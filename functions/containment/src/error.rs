@@ -161,9 +161,14 @@ where
         resource,
         kind,
         code: code.unwrap_or_else(|| status.map_or("no answer".to_owned(), |s| format!("HTTP {s}"))),
-        message: message.unwrap_or_else(|| DisplayErrorContext(&error).to_string()),
+        message: message.unwrap_or_else(|| first_characters(&DisplayErrorContext(&error).to_string(), 300)),
         request_id,
     }
+}
+
+/// Where the service said nothing, the SDK's own account of it can be pages long.
+fn first_characters(text: &str, count: usize) -> String {
+    text.char_indices().nth(count).map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]))
 }
 
 impl From<Error> for Diagnostic {

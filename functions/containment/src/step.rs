@@ -125,7 +125,8 @@ pub trait Step: Sync {
 /// Errors: a call that may succeed later (`Throttled`, `Unavailable`) comes back by that name for the workflow to retry;
 /// [`Error::NotContained`] carries the outcome of a step that AWS let change only in part, or not at all.
 pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
-    let (found, first) = futures::try_join!(step.read(target), journal.first(target, S::NAME))?;
+    let (found, first, ()) =
+        futures::try_join!(step.read(target), journal.first(target, S::NAME), journal_the_unjournaled(target, journal))?;
     let goal = step.contained(target, &found);
     if target.dry_run {
         return Ok(planned::<S>(&found, goal));
@@ -141,6 +142,15 @@ pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal
     let writes = step.write(target, &found, &goal.state).await;
     let (after, goal) = read_back(step, target, &found, &writes).await?;
     conclude(step, &first, &found.state, &after, goal, writes, true)
+}
+
+async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Result<()> {
+    for (step, values) in target.unjournaled.iter().filter(|_| !target.dry_run) {
+        let key = |name: &String| name.split_once('|').map(|(resource, attribute)| Key::new(resource, attribute));
+        let first: First = values.iter().filter_map(|(name, value)| Some((key(name)?, value.clone()))).collect();
+        journal.keep_first(target, step, &first).await?;
+    }
+    Ok(())
 }
 
 /// Reads a step's state and says how it stands, without changing anything: the verifier's look.
@@ -386,6 +396,16 @@ mod tests {
         journal.keep_first(&target(), Lamp::NAME, &[(Key::new("lamp", "Light"), "bright".into())].into()).await.expect("kept");
         let outcome = converge(&lamp, &target(), &journal).await.expect("converges");
         assert_eq!(outcome.changes[0].before, "bright");
+    }
+
+    #[tokio::test]
+    async fn first_values_of_another_step_are_journaled_before_anything_is_written() {
+        let (lamp, journal) = (Lamp { denied: true, ..Lamp::new("lit") }, Memory::default());
+        let values = [("tg-1|Target i-1".to_owned(), Value::from("registered"))].into();
+        let target = Target { unjournaled: [("deregister-targets".to_owned(), values)].into(), ..target() };
+        converge(&lamp, &target, &journal).await.expect_err("denied");
+        let first = journal.first(&target, "deregister-targets").await.expect("journal");
+        assert_eq!(first[&Key::new("tg-1", "Target i-1")], "registered");
     }
 
     #[tokio::test]

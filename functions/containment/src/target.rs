@@ -47,6 +47,10 @@ pub struct Target {
     /// Also deny every session of the role that was issued before now: this hits every other holder (trap B2).
     #[serde(default)]
     pub revoke_all_sessions: bool,
+    /// First values that `describe-instance` read for later steps, by step and then by `RESOURCE|ATTRIBUTE`: the step
+    /// that gets them journals them while it reads, which costs no round trip of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unjournaled: BTreeMap<String, BTreeMap<String, Value>>,
     /// The instance profile that the case found first. Credentials outlive the association (trap B1),
     /// so their revocation must not depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,8 +40,8 @@ pub struct Registration {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     addresses: BTreeSet<String>,
-    /// Type of each target group that was looked at, by ARN.
-    groups: BTreeMap<String, TargetTypeEnum>,
+    /// Type and default port of each target group that was looked at, by ARN.
+    groups: BTreeMap<String, (TargetTypeEnum, Option<i32>)>,
     /// Target groups by address in other VPCs, which were not searched.
     elsewhere: usize,
 }
@@ -97,25 +97,25 @@ impl DeregisterTargets {
     }
 
     async fn registrations(&self, target: &Target, facts: Facts, classic: Vec<String>) -> Result<Found<Registration, Facts>> {
-        let groups: Vec<(String, TargetTypeEnum)> = facts.groups.clone().into_iter().collect();
-        let health: Vec<(String, TargetTypeEnum, Vec<TargetHealthDescription>)> = stream::iter(groups)
-            .map(|(arn, kind)| async move {
+        let groups: Vec<String> = facts.groups.keys().cloned().collect();
+        let health: Vec<(String, Vec<TargetHealthDescription>)> = stream::iter(groups)
+            .map(|arn| async move {
                 let health = self.health(&arn).await?;
-                Ok::<_, Error>((arn, kind, health))
+                Ok::<_, Error>((arn, health))
             })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
         let mut state = State::new();
-        for (arn, kind, targets) in &health {
+        for (arn, targets) in &health {
+            let (kind, default_port) = &facts.groups[arn];
             for (description, registration) in targets.iter().filter_map(|t| Some((t.target()?, registration(t)?))) {
                 let ours = match kind {
                     TargetTypeEnum::Instance => description.id() == Some(&target.instance_id),
                     _ => description.id().is_some_and(|id| facts.addresses.contains(id)),
                 };
                 if ours {
-                    let port = registration.port.map_or(String::new(), |port| format!(":{port}"));
-                    state.insert(Key::new(arn, format!("Target {}{port}", registration.id)), registration);
+                    state.insert(target_key(arn, &registration.id, registration.port, *default_port), registration);
                 }
             }
         }
@@ -151,13 +151,35 @@ impl DeregisterTargets {
 ///
 /// An `ip` group of another VPC can hold the address as well, of this instance or of a stranger with the same one in a
 /// third VPC. A deregistration of the stranger would be an outage, so such a group is reported and not touched.
-fn candidates(groups: &[TargetGroup], vpcs: &BTreeSet<String>) -> (BTreeMap<String, TargetTypeEnum>, usize) {
+fn candidates(groups: &[TargetGroup], vpcs: &BTreeSet<String>) -> (BTreeMap<String, (TargetTypeEnum, Option<i32>)>, usize) {
     let in_vpcs = |group: &&TargetGroup| group.vpc_id().is_some_and(|vpc| vpcs.contains(vpc));
     let of_kind = |group: &&TargetGroup| matches!(group.target_type(), Some(TargetTypeEnum::Instance | TargetTypeEnum::Ip));
     let here = groups.iter().filter(of_kind).filter(in_vpcs);
-    let candidates = here.filter_map(|g| Some((g.target_group_arn()?.to_owned(), g.target_type()?.clone())));
+    let candidates = here.filter_map(|g| Some((g.target_group_arn()?.to_owned(), (g.target_type()?.clone(), g.port()))));
     let elsewhere = groups.iter().filter(|g| g.target_type() == Some(&TargetTypeEnum::Ip) && !in_vpcs(g)).count();
     (candidates.collect(), elsewhere)
+}
+
+/// A target on its group's default port has no port in its key: that is how an Auto Scaling group registers it.
+fn target_key(group: &str, id: &str, port: Option<i32>, default_port: Option<i32>) -> Key {
+    let port = port.filter(|port| Some(*port) != default_port).map_or(String::new(), |port| format!(":{port}"));
+    Key::new(group, format!("Target {id}{port}"))
+}
+
+/// What the instance's Auto Scaling group has registered for it, and takes away when the instance is detached: on the
+/// default port of each target group, and with each classic load balancer.
+///
+/// The detach comes first and leaves nothing of this for [`DeregisterTargets`] to find, but a release must restore it.
+pub fn registered_by_group(
+    target: &Target,
+    target_groups: &[String],
+    load_balancers: &[String],
+) -> Vec<(Key, Registration)> {
+    let id = || target.instance_id.clone();
+    let registration = || Registration { id: id(), port: None, availability_zone: None, quic_server_id: None, state: REGISTERED };
+    let targets = target_groups.iter().map(|arn| (target_key(arn, &target.instance_id, None, None), registration()));
+    let classic = load_balancers.iter().map(|name| (Key::new(name, CLASSIC), registration()));
+    targets.chain(classic).collect()
 }
 
 fn registration(target: &TargetHealthDescription) -> Option<Registration> {

@@ -19,7 +19,7 @@ fn target() -> Target {
 }
 
 fn group(arn: &str, kind: TargetTypeEnum, vpc: &str) -> TargetGroup {
-    TargetGroup::builder().target_group_arn(arn).target_type(kind).vpc_id(vpc).build()
+    TargetGroup::builder().target_group_arn(arn).target_type(kind).vpc_id(vpc).port(80).build()
 }
 
 fn health(id: &str, port: i32, state: TargetHealthStateEnum) -> TargetHealthDescription {
@@ -82,9 +82,9 @@ async fn every_port_and_every_address_of_the_instance_is_found_and_nobody_elses(
     let found = step.read(&target()).await.expect("read");
     let keys: Vec<String> = found.state.keys().map(|k| format!("{} {}", k.resource, k.attribute)).collect();
     let expected = [
-        "tg-ip Target 10.0.0.6:80".to_owned(),
-        "tg-ip Target 2001:db8::5:80".to_owned(),
-        format!("tg-web Target {ID}:80"),
+        "tg-ip Target 10.0.0.6".to_owned(),
+        "tg-ip Target 2001:db8::5".to_owned(),
+        format!("tg-web Target {ID}"),
         format!("tg-web Target {ID}:8080"),
     ];
     assert_eq!(keys, expected);
@@ -131,6 +131,20 @@ async fn each_target_is_deregistered_with_its_own_port_and_what_drains_is_left_a
     ]);
     assert!(step.write(&target(), &found, &State::new()).await.failures.is_empty());
     assert_eq!((exact.num_calls(), old.num_calls()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_its_group_registered_has_the_key_under_which_it_would_be_found() {
+    let groups = mock!(v2::Client::describe_target_groups).then_output(|| {
+        DescribeTargetGroupsOutput::builder().target_groups(group("tg-web", TargetTypeEnum::Instance, "vpc-1")).build()
+    });
+    let web = mock!(v2::Client::describe_target_health).then_output(|| {
+        DescribeTargetHealthOutput::builder().target_health_descriptions(health(ID, 80, TargetHealthStateEnum::Healthy)).build()
+    });
+    let found = step(&[&one_interface()], &[&no_classic()], &[&groups, &web]).read(&target()).await.expect("read");
+    let by_group = registered_by_group(&target(), &["tg-web".into()], &["old".into()]);
+    assert!(found.state.contains_key(&by_group[0].0));
+    assert_eq!(by_group[1].0, Key::new("old", CLASSIC));
 }
 
 #[test]

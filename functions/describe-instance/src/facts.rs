@@ -11,26 +11,25 @@ use serde_json::{Value, json};
 const TAG_CHARACTERS: usize = 100;
 const TAGS_AT_MOST: usize = 12;
 
-type Network = Found<BTreeSet<String>, isolate_network::Facts>;
-type Membership = Found<String, ()>;
+/// What `isolate-network` reads.
+pub(crate) type Network = Found<BTreeSet<String>, isolate_network::Facts>;
+/// What `detach-autoscaling` reads.
+pub(crate) type Membership = Found<String, ()>;
 
 /// The facts as they go into the execution's result.
 pub fn facts(
     target: &Target,
     instance: &Instance,
     volumes: &[Volume],
-    network: &Network,
-    membership: &Membership,
+    network: Option<&Network>,
+    membership: Option<&Membership>,
     profile_arn: Option<&str>,
 ) -> Value {
-    let groups: BTreeMap<&String, &BTreeSet<String>> = network
-        .facts
-        .interfaces
-        .keys()
-        .filter_map(|id| network.state.iter().find(|(key, _)| &key.resource == id).map(|(_, groups)| (id, groups)))
-        .collect();
-    let vpcs: BTreeSet<&String> = network.facts.interfaces.values().map(|i| &i.vpc).collect();
-    let subnets: BTreeSet<&String> = network.facts.interfaces.values().map(|i| &i.subnet).collect();
+    let interfaces = || network.iter().flat_map(|found| &found.facts.interfaces);
+    let groups_of = |id: &String| network?.state.iter().find(|(key, _)| &key.resource == id).map(|(_, groups)| groups);
+    let groups: BTreeMap<&String, _> = interfaces().filter_map(|(id, _)| Some((id, groups_of(id)?))).collect();
+    let vpcs: BTreeSet<&String> = interfaces().map(|(_, interface)| &interface.vpc).collect();
+    let subnets: BTreeSet<&String> = interfaces().map(|(_, interface)| &interface.subnet).collect();
     let volumes: BTreeMap<&str, Value> = volumes
         .iter()
         .filter_map(|v| Some((v.volume_id()?, json!({ "Encrypted": v.encrypted(), "GiB": v.size() }))))
@@ -52,7 +51,7 @@ pub fn facts(
         "SecurityGroups": groups,
         "Volumes": volumes,
         "InstanceProfileArn": profile_arn,
-        "AutoScalingGroups": membership.state.keys().map(|key| &key.resource).collect::<Vec<_>>(),
+        "AutoScalingGroups": membership.iter().flat_map(|found| found.state.keys()).map(|key| &key.resource).collect::<Vec<_>>(),
         "Tags": tags(instance),
     })
 }

@@ -5,11 +5,14 @@
 
 mod facts;
 
+use std::collections::BTreeMap;
+
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::{
     Filter, IamInstanceProfileAssociation, Instance, InstanceAttributeName, InstanceStateName, Volume,
 };
-use containment::{Case, CaseTable, Error, Recorder, Result, Step, Target, keep_first};
+use containment::{Case, CaseTable, Error, Outcome, Recorder, Result, Status, Step, Target, keep_first};
+use deregister_targets::{DeregisterTargets, registered_by_group};
 use detach_autoscaling::DetachAutoscaling;
 use evidence::{Bucket, Pointer};
 use futures::FutureExt;
@@ -19,6 +22,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use facts::facts;
+use facts::{Membership, Network};
+
+/// The step's name.
+pub const NAME: &str = "describe-instance";
 
 /// What the workflow goes on with.
 #[derive(Debug, Serialize)]
@@ -26,15 +33,20 @@ pub use facts::facts;
 pub struct Described {
     /// The target, with the open case's id and the instance profile that the case found first.
     pub target: Target,
+    /// First values that `detach-autoscaling` is to journal before it detaches: see [`Target::unjournaled`].
+    pub unjournaled: BTreeMap<&'static str, BTreeMap<String, Value>>,
     /// The facts for the execution's result; all of them are in the evidence.
     pub facts: Value,
     /// Where AWS's replies are stored; absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Pointer>,
+    /// `Failed` when something could not be read or stored that containment can do without.
+    pub outcome: Outcome,
 }
 
 /// Reads and stores; in two rounds, since nothing in the first depends on anything else in it.
 ///
+/// Only what containment cannot do without ends it: the instance itself, and the case in which "before" is kept.
 /// Errors: [`Error::NotFound`] for an id that EC2 does not know or an instance that is gone, [`Error::Unsupported`] for
 /// one that AWS manages (trap A10): half-contained would be worse than said.
 pub async fn describe_instance(aws: &SdkConfig, cases: &CaseTable, bucket: &Bucket, target: Target) -> Result<Described> {
@@ -42,24 +54,29 @@ pub async fn describe_instance(aws: &SdkConfig, cases: &CaseTable, bucket: &Buck
     let config = aws_sdk_ec2::config::Builder::from(aws).interceptor(recorder.clone()).build();
     let ec2 = aws_sdk_ec2::Client::from_conf(config);
     let config = aws_sdk_autoscaling::config::Builder::from(aws).interceptor(recorder.clone()).build();
-    let detach = DetachAutoscaling::with_client(aws_sdk_autoscaling::Client::from_conf(config));
+    let autoscaling = aws_sdk_autoscaling::Client::from_conf(config);
+    let detach = DetachAutoscaling::with_client(autoscaling.clone());
     let isolate = IsolateNetwork::with_client(ec2.clone());
+    let mut missed = Missed::default();
 
-    // The instance is looked at first of all results: its absence explains every other failure.
-    let (instance, rest) = futures::join!(instance(&ec2, &target), async {
-        futures::try_join!(
-            volumes(&ec2, &target),
-            profile_arn(&ec2, &target),
-            attributes(&ec2, &target),
-            detach.read(&target),
-            isolate.read(&target),
-            cases.case(&target),
-        )
-    });
+    let (instance, case, volumes, profile_arn, attributes, membership, network) = futures::join!(
+        instance(&ec2, &target),
+        cases.case(&target),
+        volumes(&ec2, &target),
+        profile_arn(&ec2, &target),
+        attributes(&ec2, &target),
+        detach.read(&target),
+        isolate.read(&target),
+    );
     let instance = containable(instance?)?;
-    let (volumes, profile_arn, (), membership, network, open_case) = rest?;
+    let open_case = case?;
+    let volumes = missed.or_default(volumes);
+    let profile_arn = missed.or_default(profile_arn);
+    missed.or_default(attributes);
+    let membership = missed.or_none(membership);
+    let network = missed.or_none(network);
 
-    let facts = facts(&target, &instance, &volumes, &network, &membership, profile_arn.as_deref());
+    let facts = facts(&target, &instance, &volumes, network.as_ref(), membership.as_ref(), profile_arn.as_deref());
     let is_new = open_case.is_none();
     let case = open_case.unwrap_or(Case { id: target.case_id.clone(), instance_profile_arn: profile_arn.clone() });
     let target = Target {
@@ -68,19 +85,84 @@ pub async fn describe_instance(aws: &SdkConfig, cases: &CaseTable, bucket: &Buck
         ..target
     };
     if target.dry_run {
-        return Ok(Described { target, facts, evidence: None });
+        let unjournaled = BTreeMap::new();
+        return Ok(Described { target, unjournaled, facts, evidence: None, outcome: missed.outcome() });
     }
     let evidence = json!({ "Target": target, "Facts": facts, "Replies": recorder.replies() });
-    let opened = async {
-        if is_new { cases.open(&target, &case).await } else { Ok(()) }
+    let (opened, stored, journaled, registered) = futures::join!(
+        async { if is_new { cases.open(&target, &case).await } else { Ok(()) } },
+        bucket.put(&target, NAME, &evidence),
+        first_states(&target, cases, (&detach, membership.as_ref()), (&isolate, network.as_ref())),
+        registrations(&autoscaling, &target, membership.as_ref()),
+    );
+    opened?;
+    let evidence = missed.or_none(stored);
+    missed.or_default(journaled);
+    let registrations = missed.or_default(registered);
+    let unjournaled = if registrations.is_empty() { BTreeMap::new() } else { [(DeregisterTargets::NAME, registrations)].into() };
+    Ok(Described { target, unjournaled, facts, evidence, outcome: missed.outcome() })
+}
+
+/// What could not be read or stored; said at the end, and no reason to leave an instance connected.
+#[derive(Default)]
+struct Missed(Vec<String>);
+
+impl Missed {
+    fn or_none<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.0.push(error.to_string())).ok()
+    }
+
+    fn or_default<T: Default>(&mut self, result: Result<T>) -> T {
+        self.or_none(result).unwrap_or_default()
+    }
+
+    fn outcome(self) -> Outcome {
+        match self.0.is_empty() {
+            true => Outcome::new(NAME, Status::Done, None),
+            false => Outcome::new(NAME, Status::Failed, self.0.join("; ")),
+        }
+    }
+}
+
+/// Journals what the two steps of the fast path will change. A step whose state could not be read does it itself.
+async fn first_states(
+    target: &Target,
+    cases: &CaseTable,
+    (detach, membership): (&DetachAutoscaling, Option<&Membership>),
+    (isolate, network): (&IsolateNetwork, Option<&Network>),
+) -> Result<()> {
+    let detach = async {
+        match membership {
+            Some(found) => keep_first(detach, target, found, cases).await,
+            None => Ok(()),
+        }
     };
-    let (pointer, (), (), ()) = futures::try_join!(
-        bucket.put(&target, "describe-instance", &evidence),
-        opened,
-        keep_first(&detach, &target, &membership, cases),
-        keep_first(&isolate, &target, &network, cases),
-    )?;
-    Ok(Described { target, facts, evidence: Some(pointer) })
+    let isolate = async {
+        match network {
+            Some(found) => keep_first(isolate, target, found, cases).await,
+            None => Ok(()),
+        }
+    };
+    futures::try_join!(detach, isolate).map(|_| ())
+}
+
+/// What the Auto Scaling group has registered for the instance, as the journal of `deregister-targets` keeps it.
+async fn registrations(
+    autoscaling: &aws_sdk_autoscaling::Client,
+    target: &Target,
+    membership: Option<&Membership>,
+) -> Result<BTreeMap<String, Value>> {
+    let mut registrations = BTreeMap::new();
+    for key in membership.iter().flat_map(|found| found.state.keys()) {
+        let sent = autoscaling.describe_auto_scaling_groups().auto_scaling_group_names(&key.resource).send().await;
+        let reply = sent.map_err(Error::aws("autoscaling:DescribeAutoScalingGroups", &key.resource))?;
+        for group in reply.auto_scaling_groups() {
+            for (key, value) in registered_by_group(target, group.target_group_arns(), group.load_balancer_names()) {
+                registrations.insert(format!("{}|{}", key.resource, key.attribute), json!(value));
+            }
+        }
+    }
+    Ok(registrations)
 }
 
 async fn instance(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Instance> {

@@ -12,7 +12,7 @@ fn target() -> Target {
 fn facts_of(instance: &Instance) -> Value {
     let network = Found { state: State::new(), facts: isolate_network::Facts::default() };
     let membership = Found { state: [(Key::new("web", "Membership"), "InService".to_owned())].into(), facts: () };
-    facts(&target(), instance, &[], &network, &membership, Some("arn:aws:iam::1:instance-profile/web"))
+    facts(&target(), instance, &[], Some(&network), Some(&membership), Some("arn:aws:iam::1:instance-profile/web"))
 }
 
 #[test]
@@ -55,4 +55,15 @@ fn tags_of_any_size_and_number_leave_the_facts_small() {
     let facts = facts_of(&instance);
     assert_eq!(facts["Tags"].as_object().expect("tags").len(), 13);
     assert!(facts.to_string().len() < 10_000);
+}
+
+#[test]
+fn facts_that_could_not_be_read_are_absent_and_the_outcome_says_which() {
+    let facts = facts(&target(), &Instance::builder().image_id("ami-1").build(), &[], None, None, None);
+    assert_eq!((&facts["ImageId"], &facts["VpcIds"]), (&json!("ami-1"), &json!([])));
+    let mut missed = Missed::default();
+    let none: Option<()> = missed.or_none(Err(Error::NotFound("ec2:DescribeVolumes on i-1: denied".into())));
+    let outcome = missed.outcome();
+    assert_eq!((none, outcome.status), (None, Status::Failed));
+    assert!(outcome.reason.expect("a reason").contains("ec2:DescribeVolumes"));
 }

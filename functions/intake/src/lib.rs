@@ -82,6 +82,7 @@ pub fn plan(event: Value) -> Result<Plan> {
         auto_scaling,
         revoke_all_sessions,
         instance_profile_arn: None,
+        unjournaled: Default::default(),
     });
     Ok(Plan { dry_run, targets: targets.collect() })
 }

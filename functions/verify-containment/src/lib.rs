@@ -28,20 +28,30 @@ pub use verdict::{Report, Verdict};
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Event {
-    /// The instance.
-    pub target: Value,
-    /// What `describe-instance` found.
-    #[serde(default)]
-    pub facts: Value,
-    /// Where it stored it.
-    #[serde(default)]
-    pub evidence: Value,
+    /// What `describe-instance` answered.
+    pub described: Described,
     /// What each branch's steps answered, branch by branch.
     #[serde(default)]
     pub outcomes: Vec<Vec<Reported>>,
     /// How many bytes the answer may have: all instances' answers share one state of 256 KiB (trap H3).
     #[serde(default = "a_whole_state")]
     pub output_bytes: usize,
+}
+
+/// The answer of `describe-instance`, as far as the verdict needs it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Described {
+    /// The instance.
+    pub target: Value,
+    /// What was found.
+    #[serde(default)]
+    pub facts: Value,
+    /// Where it was stored.
+    #[serde(default)]
+    pub evidence: Value,
+    /// Whether all of it was.
+    pub outcome: Outcome,
 }
 
 fn a_whole_state() -> usize {
@@ -52,9 +62,10 @@ fn a_whole_state() -> usize {
 pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
     let event: Event = serde_json::from_value(event)
         .map_err(|error| Error::InvalidInput(format!("the event of verify-containment: {error}")))?;
-    let target = Target::parse(event.target)?;
-    let ran: Vec<Outcome> = event.outcomes.into_iter().flatten().map(Outcome::from).collect();
-    let report = Report::new(&target, event.facts, event.evidence);
+    let Described { target, facts, evidence, outcome } = event.described;
+    let target = Target::parse(target)?;
+    let ran: Vec<Outcome> = [outcome].into_iter().chain(event.outcomes.into_iter().flatten().map(Outcome::from)).collect();
+    let report = Report::new(&target, facts, evidence);
     if target.dry_run {
         return Ok(report.planned(ran).shortened(event.output_bytes));
     }
