@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -14,6 +15,7 @@ import pytest
 
 from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, state_times
 from local_stack.victim import Victim, bare_instance, build_victims, differences, scaling_sizes, snapshot_of_world
+from test_template import allowed, functions
 
 CONCURRENCY = 2
 NO_INSTANCE = "i-0123456789abcdef0"
@@ -108,9 +110,10 @@ def test_the_deny_on_the_role_names_this_instance_only(stack: LocalStack) -> Non
     victim, other = build_victims(stack, 2)
     contain(stack, victim.instance)
     policies = snapshot_of_world(stack, victim)["RolePolicies"]
-    assert list(policies) == [f"cordon-deny-{victim.instance}"]
-    assert victim.instance in str(policies) and other.instance not in str(policies)
-    assert all(statement["Effect"] == "Deny" and statement["Condition"] for statement in list(policies.values())[0]["Statement"])
+    ours = {name: policy for name, policy in policies.items() if name.startswith("cordon-")}
+    assert list(ours) == [f"cordon-deny-{victim.instance}"]
+    assert victim.instance in str(ours) and other.instance not in str(ours)
+    assert all(statement["Effect"] == "Deny" and statement["Condition"] for statement in list(ours.values())[0]["Statement"])
 
 
 def test_a_second_run_changes_nothing_and_keeps_the_first_journal(stack: LocalStack) -> None:
@@ -287,8 +290,7 @@ def test_a_rule_that_somebody_adds_to_the_isolation_group_is_taken_out_and_repor
     execution = contain(stack, victim.instance)
     assert execution.status == "SUCCEEDED", execution.cause
     assert isolated(stack, victim)
-    changes = execution.step(victim.instance, "isolate-network")["Changes"]
-    assert any(change["Before"] == ["ingress tcp 22-22 0.0.0.0/0"] and change["After"] == [] for change in changes)
+    assert any("ingress tcp 22-22 0.0.0.0/0" in risk and "taken out" in risk for risk in execution.instance(victim.instance)["ResidualRisk"])
 
 
 def test_a_name_that_an_attacker_took_first_isolates_all_the_same(stack: LocalStack) -> None:
@@ -309,7 +311,7 @@ def test_several_instances_of_one_role_and_group_are_contained_so_many_at_a_time
     assert [one["InstanceId"] for one in execution.output["Instances"]] == [victim.instance for victim in victims]
     assert all(isolated(stack, victim) for victim in victims)
     policies = snapshot_of_world(stack, victims[0])["RolePolicies"]
-    assert set(policies) == {f"cordon-deny-{victim.instance}" for victim in victims}, "none lost another's"
+    assert set(policies) >= {f"cordon-deny-{victim.instance}" for victim in victims}, "none lost another's"
     assert most_at_once(execution) == CONCURRENCY
 
 
@@ -394,4 +396,28 @@ def test_the_parameters_of_the_template_bind(stack: LocalStack) -> None:
     machine = stack.client("stepfunctions").describe_state_machine(stateMachineArn=stack.outputs["StateMachineArn"])
     assert machine["name"] == "cordon-drill"
     assert f"{{% {CONCURRENCY} %}}" in machine["definition"] and "${" not in machine["definition"]
-    assert machine["loggingConfiguration"]["level"] == "ERROR"
+    assert logging_as_stored(stack)["Level"] == "ERROR"
+
+
+def logging_as_stored(stack: LocalStack) -> dict[str, Any]:
+    """ministack keeps CloudFormation's spelling of the keys, which boto3 then leaves out: so the answer is read as it is."""
+    headers = {"X-Amz-Target": "AWSStepFunctions.DescribeStateMachine", "Content-Type": "application/x-amz-json-1.0"}
+    credential = f"{ACCOUNT}/20260101/{stack.region}/states/aws4_request"
+    headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=none"
+    body = json.dumps({"stateMachineArn": stack.outputs["StateMachineArn"]}).encode()
+    with urllib.request.urlopen(urllib.request.Request(stack.ministack.endpoint, body, headers)) as answer:
+        return json.load(answer)["loggingConfiguration"]
+
+
+def test_no_function_has_made_a_call_that_its_role_does_not_allow(stack: LocalStack) -> None:
+    """All calls of all tests before this one: the local stack enforces no permissions, so this does."""
+    (victim,) = build_victims(stack)
+    contain(stack, victim.instance)
+    names = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing"}
+    machine = stack.outputs["StateMachineArn"].rsplit(":", 1)[1]
+    made: dict[str, set[str]] = {}
+    for call in stack.calls():
+        name = (call["Caller"] or "").removeprefix(f"{machine}-")
+        made.setdefault(name, set()).add(f"{names.get(call['Service'], call['Service'])}:{call['Action']}")
+    assert set(made) >= set(functions()) - {"report", "intake"}
+    assert {name: actions - allowed(name) for name, actions in made.items() if actions - allowed(name)} == {}

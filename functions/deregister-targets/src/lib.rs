@@ -133,8 +133,9 @@ impl DeregisterTargets {
             let instance = classic::types::Instance::builder().instance_id(&target.instance_id).build();
             let call = self.elb.deregister_instances_from_load_balancer().load_balancer_name(&key.resource);
             let sent = call.instances(instance).send().await;
-            let action = "elasticloadbalancing:DeregisterInstancesFromLoadBalancer";
-            return sent.map(|_| ()).map_err(Error::aws(action, &key.resource));
+            return sent
+                .map(|_| ())
+                .map_err(Error::aws("elasticloadbalancing:DeregisterInstancesFromLoadBalancer", &key.resource));
         }
         let description = TargetDescription::builder()
             .id(&registration.id)

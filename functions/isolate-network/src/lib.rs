@@ -188,6 +188,12 @@ impl Step for IsolateNetwork {
             .keys()
             .filter(|id| goal.get(&Key::new(*id, GROUPS)) != found.state.get(&Key::new(*id, GROUPS)))
             .collect();
+        for (vpc, group) in facts.isolation.iter().filter(|(_, group)| !group.rules.is_empty()) {
+            let rules = group.rules.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            writes.residual_risk.push(format!(
+                "somebody had given {ISOLATION} in {vpc} rules, which are being taken out: {rules}; whatever was on it was not isolated"
+            ));
+        }
         let (isolation, conversion) = groups::ensure(&self.ec2, target, facts, goal, &mut writes).await;
 
         // Without an isolation group to go on to, the conversion group would only open the instance to everybody.

