@@ -187,9 +187,8 @@ mod tests {
     use aws_smithy_types::error::ErrorMetadata;
 
     async fn error_of(code: &'static str) -> Error {
-        let rule = mock!(Client::get_item).then_error(move || {
-            GetItemError::generic(ErrorMetadata::builder().code(code).message("said so").build())
-        });
+        let rule = mock!(Client::get_item)
+            .then_error(move || GetItemError::generic(ErrorMetadata::builder().code(code).message("said so").build()));
         let client = mock_client!(aws_sdk_dynamodb, [&rule]);
         let sent = client.get_item().table_name("cases").send().await;
         sent.map_err(Error::aws("dynamodb:GetItem", "cases")).expect_err("the rule fails the call")

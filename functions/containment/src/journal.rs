@@ -209,8 +209,10 @@ mod tests {
     #[tokio::test]
     async fn more_values_than_an_expression_holds_go_in_several_calls() {
         let rule = mock!(Client::update_item).then_output(|| UpdateItemOutput::builder().build());
-        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, aws_smithy_mocks::RuleMode::MatchAny, [&rule]), "cases");
-        let found = (0..KEYS_A_CALL * 2 + 1).map(|n| (Key::new(format!("vol-{n}"), "DeleteOnTermination"), json!(true)));
+        let table =
+            CaseTable::new(mock_client!(aws_sdk_dynamodb, aws_smithy_mocks::RuleMode::MatchAny, [&rule]), "cases");
+        let found =
+            (0..KEYS_A_CALL * 2 + 1).map(|n| (Key::new(format!("vol-{n}"), "DeleteOnTermination"), json!(true)));
         table.keep_first(&target(), "preserve-volumes", &found.collect()).await.expect("kept");
         assert_eq!(rule.num_calls(), 3);
     }
@@ -221,7 +223,9 @@ mod tests {
             .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(CaseId)"))
             .then_error(|| {
                 let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
-                PutItemError::ConditionalCheckFailedException(ConditionalCheckFailedException::builder().meta(meta).build())
+                PutItemError::ConditionalCheckFailedException(
+                    ConditionalCheckFailedException::builder().meta(meta).build(),
+                )
             });
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&taken]), "cases");
         let case = Case { id: "c-1".into(), instance_profile_arn: None };

@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn an_outcome_inside_an_error_keeps_its_changes() {
-        let changed = Change { resource: "eni-1".into(), attribute: "Groups".into(), before: json!(1), after: json!(2) };
+        let changed =
+            Change { resource: "eni-1".into(), attribute: "Groups".into(), before: json!(1), after: json!(2) };
         let outcome = Outcome { changes: vec![changed], ..Outcome::new("isolate-network", Status::Failed, None) };
         let cause = json!({ "errorType": "NotContained", "errorMessage": outcome.to_json() }).to_string();
         assert_eq!(failure("NotContained", &cause), outcome);
@@ -131,6 +132,9 @@ mod tests {
     #[test]
     fn a_time_out_and_an_empty_cause_have_words_too() {
         assert_eq!(failure("States.Timeout", "").reason.as_deref(), Some("States.Timeout"));
-        assert_eq!(failure("Sandbox.Timedout", "RequestId: 1 timed out").reason.as_deref(), Some("Sandbox.Timedout: RequestId: 1 timed out"));
+        assert_eq!(
+            failure("Sandbox.Timedout", "RequestId: 1 timed out").reason.as_deref(),
+            Some("Sandbox.Timedout: RequestId: 1 timed out")
+        );
     }
 }

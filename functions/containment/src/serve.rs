@@ -49,14 +49,16 @@ impl Aws {
     }
 
     /// A setting that `template.yaml` gives the function; an empty one counts as absent.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn setting(&self, name: &str) -> Option<String> {
         std::env::var(name).ok().filter(|value| !value.is_empty())
     }
 
     /// A setting without which the function can't work.
     pub fn required(&self, name: &str) -> Result<String> {
-        self.setting(name)
-            .ok_or_else(|| Error::Misconfigured(format!("the function's environment has no {name}; template.yaml sets it")))
+        self.setting(name).ok_or_else(|| {
+            Error::Misconfigured(format!("the function's environment has no {name}; template.yaml sets it"))
+        })
     }
 
     /// The case table.

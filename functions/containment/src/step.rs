@@ -125,8 +125,11 @@ pub trait Step: Sync {
 /// Errors: a call that may succeed later (`Throttled`, `Unavailable`) comes back by that name for the workflow to retry;
 /// [`Error::NotContained`] carries the outcome of a step that AWS let change only in part, or not at all.
 pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
-    let (found, first, ()) =
-        futures::try_join!(step.read(target), journal.first(target, S::NAME), journal_the_unjournaled(target, journal))?;
+    let (found, first, ()) = futures::try_join!(
+        step.read(target),
+        journal.first(target, S::NAME),
+        journal_the_unjournaled(target, journal)
+    )?;
     let goal = step.contained(target, &found);
     if target.dry_run {
         return Ok(planned::<S>(&found, goal));
@@ -220,7 +223,8 @@ fn values<'a, V: Serialize + 'a>(state: &State<V>, keys: impl Iterator<Item = &'
 }
 
 fn json<V: Serialize>(value: Option<&V>) -> Result<Value> {
-    serde_json::to_value(value).map_err(|error| Error::Misconfigured(format!("a state can't be written as JSON: {error}")))
+    serde_json::to_value(value)
+        .map_err(|error| Error::Misconfigured(format!("a state can't be written as JSON: {error}")))
 }
 
 fn planned<S: Step>(found: &Found<S::Value, S::Facts>, goal: Goal<S::Value>) -> Outcome {
@@ -262,7 +266,8 @@ fn conclude<S: Step>(
     {
         return Err(writes.failures.swap_remove(position));
     }
-    let refused = !writes.failures.is_empty() && writes.failures.iter().all(|e| e.code() == Some("UnsupportedOperation"));
+    let refused =
+        !writes.failures.is_empty() && writes.failures.iter().all(|e| e.code() == Some("UnsupportedOperation"));
     let failures = writes.failures.iter().map(ToString::to_string);
     let left = open.iter().map(|key| {
         let shown = |state: &State<S::Value>| json(state.get(key)).unwrap_or_default();
@@ -280,7 +285,10 @@ fn conclude<S: Step>(
     } else if refused {
         (Status::Unsupported, Some(failures.chain(goal.unsupported.iter().cloned()).collect::<Vec<_>>().join("; ")))
     } else {
-        (Status::Failed, Some(left.chain(failures).chain(goal.unsupported.iter().cloned()).collect::<Vec<_>>().join("; ")))
+        (
+            Status::Failed,
+            Some(left.chain(failures).chain(goal.unsupported.iter().cloned()).collect::<Vec<_>>().join("; ")),
+        )
     };
     let mut residual_risk = goal.residual_risk;
     residual_risk.append(&mut writes.residual_risk);
@@ -393,7 +401,10 @@ mod tests {
     #[tokio::test]
     async fn a_retry_keeps_the_first_before_and_not_the_state_that_the_first_try_left() {
         let (lamp, journal) = (Lamp::new("lit"), Memory::default());
-        journal.keep_first(&target(), Lamp::NAME, &[(Key::new("lamp", "Light"), "bright".into())].into()).await.expect("kept");
+        journal
+            .keep_first(&target(), Lamp::NAME, &[(Key::new("lamp", "Light"), "bright".into())].into())
+            .await
+            .expect("kept");
         let outcome = converge(&lamp, &target(), &journal).await.expect("converges");
         assert_eq!(outcome.changes[0].before, "bright");
     }

@@ -60,8 +60,8 @@ pub struct Target {
 impl Target {
     /// Reads a step's event; the error names the field.
     pub fn parse(event: Value) -> Result<Target> {
-        let target: Target =
-            serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event is no target: {error}")))?;
+        let target: Target = serde_json::from_value(event)
+            .map_err(|error| Error::InvalidInput(format!("the event is no target: {error}")))?;
         check_instance_id("InstanceId", &target.instance_id)?;
         check_region("Region", &target.region)?;
         Ok(target)
@@ -114,11 +114,14 @@ pub fn check_instance_id(field: &str, id: &str) -> Result<()> {
 /// Accepts what looks like a Region's name; whether it exists is for AWS to say.
 pub fn check_region(field: &str, region: &str) -> Result<()> {
     let parts: Vec<&str> = region.split('-').collect();
-    let words = parts.len() >= 3 && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+    let words = parts.len() >= 3
+        && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
     if words && region.len() <= 32 && parts.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
         return Ok(());
     }
-    Err(Error::InvalidInput(format!("{field}: {region:?} is not a Region's name; accepted: one such as \"ap-northeast-1\"")))
+    Err(Error::InvalidInput(format!(
+        "{field}: {region:?} is not a Region's name; accepted: one such as \"ap-northeast-1\""
+    )))
 }
 
 #[cfg(test)]
@@ -131,7 +134,9 @@ mod tests {
         for good in ["i-0123abcd", "i-0123456789abcdef0"] {
             assert!(check_instance_id("InstanceId", good).is_ok(), "{good}");
         }
-        for bad in ["", "i-", "banana", "i-0123ABCD", "i-0123456789abcdef01", "I-0123abcd", "i-0123abcg", "i-０１２３ａｂｃｄ"] {
+        for bad in
+            ["", "i-", "banana", "i-0123ABCD", "i-0123456789abcdef01", "I-0123abcd", "i-0123abcg", "i-０１２３ａｂｃｄ"]
+        {
             assert!(check_instance_id("InstanceId", bad).is_err(), "{bad}");
         }
     }
@@ -156,7 +161,8 @@ mod tests {
 
     #[test]
     fn an_event_with_an_unknown_or_missing_field_is_refused_by_that_name() {
-        let unknown = json!({"AccountId": "1", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "Dryrun": true});
+        let unknown =
+            json!({"AccountId": "1", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "Dryrun": true});
         assert!(Target::parse(unknown).expect_err("refused").to_string().contains("Dryrun"));
         let missing = json!({"AccountId": "1", "Region": "eu-west-1", "CaseId": "c"});
         assert!(Target::parse(missing).expect_err("refused").to_string().contains("InstanceId"));

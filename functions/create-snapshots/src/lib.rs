@@ -55,11 +55,13 @@ impl CreateSnapshots {
     /// make a second set (trap G2). The workflow's retry looks for the first one before it asks again.
     async fn create_set(&self, target: &Target) -> Result<Vec<(String, String)>> {
         let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
-        let instance = InstanceSpecification::builder().instance_id(&target.instance_id).exclude_boot_volume(false).build();
+        let instance =
+            InstanceSpecification::builder().instance_id(&target.instance_id).exclude_boot_volume(false).build();
         let call = self.ec2.create_snapshots().instance_specification(instance).description(description(target));
         let sent = call.tag_specifications(tags(target)).customize().config_override(once).send().await;
         let reply = sent.map_err(Error::aws("ec2:CreateSnapshots", &target.instance_id))?;
-        let pair = |s: &aws_sdk_ec2::types::SnapshotInfo| Some((s.volume_id()?.to_owned(), s.snapshot_id()?.to_owned()));
+        let pair =
+            |s: &aws_sdk_ec2::types::SnapshotInfo| Some((s.volume_id()?.to_owned(), s.snapshot_id()?.to_owned()));
         Ok(reply.snapshots().iter().filter_map(pair).collect())
     }
 
@@ -87,12 +89,18 @@ fn description(target: &Target) -> String {
 fn tags(target: &Target) -> TagSpecification {
     let tags = target.incident_tags().into_iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
     let instance = Tag::builder().key("InstanceId").value(&target.instance_id).build();
-    TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags.collect())).tags(instance).build()
+    TagSpecification::builder()
+        .resource_type(ResourceType::Snapshot)
+        .set_tags(Some(tags.collect()))
+        .tags(instance)
+        .build()
 }
 
 /// The best snapshot that the case has of a volume. An encrypted copy stands for an original that has been deleted.
 fn taken(volume: &str, snapshots: &[Snapshot]) -> Taken {
-    let tag = |s: &Snapshot, key: &str| s.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value().map(ToOwned::to_owned));
+    let tag = |s: &Snapshot, key: &str| {
+        s.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value().map(ToOwned::to_owned))
+    };
     let of_volume = snapshots.iter().filter(|s| match tag(s, "SourceSnapshotId") {
         Some(_) => tag(s, "VolumeId").as_deref() == Some(volume),
         None => s.volume_id() == Some(volume),
@@ -145,7 +153,8 @@ impl Step for CreateSnapshots {
         };
         let mut goal = Goal::new(found.state.iter().map(|(key, taken)| (key.clone(), completed(taken))).collect());
         if found.state.is_empty() {
-            goal.not_applicable = Some("the instance has no EBS volume; what is on instance store is in no snapshot".to_owned());
+            goal.not_applicable =
+                Some("the instance has no EBS volume; what is on instance store is in no snapshot".to_owned());
         }
         goal
     }
@@ -227,7 +236,12 @@ mod tests {
 
     fn snapshot(id: &str, volume: &str, state: &str, tags: &[(&str, &str)]) -> Snapshot {
         let tags = tags.iter().map(|(k, v)| Tag::builder().key(*k).value(*v).build()).collect();
-        Snapshot::builder().snapshot_id(id).volume_id(volume).state(SnapshotState::from(state)).set_tags(Some(tags)).build()
+        Snapshot::builder()
+            .snapshot_id(id)
+            .volume_id(volume)
+            .state(SnapshotState::from(state))
+            .set_tags(Some(tags))
+            .build()
     }
 
     const LINEAGE: &[(&str, &str)] = &[("VolumeId", "vol-1"), ("DeviceName", "/dev/xvda")];
@@ -282,7 +296,10 @@ mod tests {
             })
             .then_output(|| {
                 let info = |s: &str, v: &str| SnapshotInfo::builder().snapshot_id(s).volume_id(v).build();
-                CreateSnapshotsOutput::builder().snapshots(info("snap-1", "vol-1")).snapshots(info("snap-2", "vol-2")).build()
+                CreateSnapshotsOutput::builder()
+                    .snapshots(info("snap-1", "vol-1"))
+                    .snapshots(info("snap-2", "vol-2"))
+                    .build()
             });
         let tagged = tagged();
         let found = found(&target(), &volumes(&["vol-1", "vol-2"]), &[]);

@@ -44,7 +44,8 @@ impl Step for DeleteOriginals {
     fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
         let mut goal = Goal::new(State::new());
         if !self.wanted {
-            goal.not_applicable = Some("unencrypted originals are kept (DeleteUnencryptedOriginals is false)".to_owned());
+            goal.not_applicable =
+                Some("unencrypted originals are kept (DeleteUnencryptedOriginals is false)".to_owned());
         } else if found.state.is_empty() {
             goal.not_applicable = Some("there is no unencrypted original with a verified copy".to_owned());
         }
@@ -100,7 +101,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_original_goes_only_after_its_copy_is_completed() {
-        for (state, deletions) in [(SnapshotState::Completed, 1), (SnapshotState::Pending, 0), (SnapshotState::Error, 0)] {
+        for (state, deletions) in
+            [(SnapshotState::Completed, 1), (SnapshotState::Pending, 0), (SnapshotState::Error, 0)]
+        {
             let deleted = mock!(Client::delete_snapshot)
                 .match_requests(|r| r.snapshot_id() == Some("snap-1"))
                 .then_output(|| DeleteSnapshotOutput::builder().build());

@@ -91,12 +91,19 @@ impl DeregisterTargets {
         match sent.map_err(Error::aws("elasticloadbalancing:DescribeTargetHealth", group)) {
             Ok(reply) => Ok(reply.target_health_descriptions.unwrap_or_default()),
             // Somebody deleted the group since it was listed: nothing is registered in it.
-            Err(error) if matches!(error.code(), Some("TargetGroupNotFound" | "TargetGroupNotFoundException")) => Ok(Vec::new()),
+            Err(error) if matches!(error.code(), Some("TargetGroupNotFound" | "TargetGroupNotFoundException")) => {
+                Ok(Vec::new())
+            }
             Err(error) => Err(error),
         }
     }
 
-    async fn registrations(&self, target: &Target, facts: Facts, classic: Vec<String>) -> Result<Found<Registration, Facts>> {
+    async fn registrations(
+        &self,
+        target: &Target,
+        facts: Facts,
+        classic: Vec<String>,
+    ) -> Result<Found<Registration, Facts>> {
         let groups: Vec<String> = facts.groups.keys().cloned().collect();
         let health: Vec<(String, Vec<TargetHealthDescription>)> = stream::iter(groups)
             .map(|arn| async move {
@@ -152,11 +159,16 @@ impl DeregisterTargets {
 ///
 /// An `ip` group of another VPC can hold the address as well, of this instance or of a stranger with the same one in a
 /// third VPC. A deregistration of the stranger would be an outage, so such a group is reported and not touched.
-fn candidates(groups: &[TargetGroup], vpcs: &BTreeSet<String>) -> (BTreeMap<String, (TargetTypeEnum, Option<i32>)>, usize) {
+fn candidates(
+    groups: &[TargetGroup],
+    vpcs: &BTreeSet<String>,
+) -> (BTreeMap<String, (TargetTypeEnum, Option<i32>)>, usize) {
     let in_vpcs = |group: &&TargetGroup| group.vpc_id().is_some_and(|vpc| vpcs.contains(vpc));
-    let of_kind = |group: &&TargetGroup| matches!(group.target_type(), Some(TargetTypeEnum::Instance | TargetTypeEnum::Ip));
+    let of_kind =
+        |group: &&TargetGroup| matches!(group.target_type(), Some(TargetTypeEnum::Instance | TargetTypeEnum::Ip));
     let here = groups.iter().filter(of_kind).filter(in_vpcs);
-    let candidates = here.filter_map(|g| Some((g.target_group_arn()?.to_owned(), (g.target_type()?.clone(), g.port()))));
+    let candidates =
+        here.filter_map(|g| Some((g.target_group_arn()?.to_owned(), (g.target_type()?.clone(), g.port()))));
     let elsewhere = groups.iter().filter(|g| g.target_type() == Some(&TargetTypeEnum::Ip) && !in_vpcs(g)).count();
     (candidates.collect(), elsewhere)
 }
@@ -177,7 +189,8 @@ pub fn registered_by_group(
     load_balancers: &[String],
 ) -> Vec<(Key, Registration)> {
     let id = || target.instance_id.clone();
-    let registration = || Registration { id: id(), port: None, availability_zone: None, quic_server_id: None, state: REGISTERED };
+    let registration =
+        || Registration { id: id(), port: None, availability_zone: None, quic_server_id: None, state: REGISTERED };
     let targets = target_groups.iter().map(|arn| (target_key(arn, &target.instance_id, None, None), registration()));
     let classic = load_balancers.iter().map(|name| (Key::new(name, CLASSIC), registration()));
     targets.chain(classic).collect()
@@ -224,7 +237,11 @@ impl Step for DeregisterTargets {
     }
 
     /// Only the groups that had a target of the instance: after the first look the others cannot have changed by our hand.
-    async fn read_again(&self, target: &Target, found: &Found<Registration, Facts>) -> Result<Found<Registration, Facts>> {
+    async fn read_again(
+        &self,
+        target: &Target,
+        found: &Found<Registration, Facts>,
+    ) -> Result<Found<Registration, Facts>> {
         let touched: BTreeSet<&String> = found.state.keys().map(|key| &key.resource).collect();
         let mut facts = found.facts.clone();
         facts.groups.retain(|arn, _| touched.contains(arn));

@@ -43,7 +43,8 @@ fn one_interface() -> Rule {
         let v4 = NetworkInterfacePrivateIpAddress::builder().private_ip_address("10.0.0.5").build();
         let second = NetworkInterfacePrivateIpAddress::builder().private_ip_address("10.0.0.6").build();
         let v6 = NetworkInterfaceIpv6Address::builder().ipv6_address("2001:db8::5").build();
-        let interface = NetworkInterface::builder().vpc_id("vpc-1").private_ip_addresses(v4).private_ip_addresses(second);
+        let interface =
+            NetworkInterface::builder().vpc_id("vpc-1").private_ip_addresses(v4).private_ip_addresses(second);
         DescribeNetworkInterfacesOutput::builder().network_interfaces(interface.ipv6_addresses(v6).build()).build()
     })
 }
@@ -63,21 +64,25 @@ async fn every_port_and_every_address_of_the_instance_is_found_and_nobody_elses(
             .target_groups(group("tg-peered", TargetTypeEnum::Ip, "vpc-2"))
             .build()
     });
-    let web = mock!(v2::Client::describe_target_health).match_requests(|r| r.target_group_arn() == Some("tg-web")).then_output(|| {
-        DescribeTargetHealthOutput::builder()
-            .target_health_descriptions(health(ID, 80, TargetHealthStateEnum::Healthy))
-            .target_health_descriptions(health(ID, 8080, TargetHealthStateEnum::Unhealthy))
-            .target_health_descriptions(health(ID, 9090, TargetHealthStateEnum::Unused))
-            .target_health_descriptions(health("i-0bbbbbbbbbbbbbbbb", 80, TargetHealthStateEnum::Healthy))
-            .build()
-    });
-    let ip = mock!(v2::Client::describe_target_health).match_requests(|r| r.target_group_arn() == Some("tg-ip")).then_output(|| {
-        DescribeTargetHealthOutput::builder()
-            .target_health_descriptions(health("10.0.0.6", 80, TargetHealthStateEnum::Healthy))
-            .target_health_descriptions(health("2001:db8::5", 80, TargetHealthStateEnum::Healthy))
-            .target_health_descriptions(health("10.0.0.7", 80, TargetHealthStateEnum::Healthy))
-            .build()
-    });
+    let web = mock!(v2::Client::describe_target_health)
+        .match_requests(|r| r.target_group_arn() == Some("tg-web"))
+        .then_output(|| {
+            DescribeTargetHealthOutput::builder()
+                .target_health_descriptions(health(ID, 80, TargetHealthStateEnum::Healthy))
+                .target_health_descriptions(health(ID, 8080, TargetHealthStateEnum::Unhealthy))
+                .target_health_descriptions(health(ID, 9090, TargetHealthStateEnum::Unused))
+                .target_health_descriptions(health("i-0bbbbbbbbbbbbbbbb", 80, TargetHealthStateEnum::Healthy))
+                .build()
+        });
+    let ip = mock!(v2::Client::describe_target_health)
+        .match_requests(|r| r.target_group_arn() == Some("tg-ip"))
+        .then_output(|| {
+            DescribeTargetHealthOutput::builder()
+                .target_health_descriptions(health("10.0.0.6", 80, TargetHealthStateEnum::Healthy))
+                .target_health_descriptions(health("2001:db8::5", 80, TargetHealthStateEnum::Healthy))
+                .target_health_descriptions(health("10.0.0.7", 80, TargetHealthStateEnum::Healthy))
+                .build()
+        });
     let step = step(&[&one_interface()], &[&no_classic()], &[&groups, &web, &ip]);
     let found = step.read(&target()).await.expect("read");
     let keys: Vec<String> = found.state.keys().map(|k| format!("{} {}", k.resource, k.attribute)).collect();
@@ -98,7 +103,10 @@ async fn classic_load_balancers_that_have_the_instance_are_found() {
         let instance = classic::types::Instance::builder().instance_id(ID).build();
         let ours = LoadBalancerDescription::builder().load_balancer_name("old").instances(instance).build();
         let other = LoadBalancerDescription::builder().load_balancer_name("other").build();
-        DescribeLoadBalancersOutput::builder().load_balancer_descriptions(ours).load_balancer_descriptions(other).build()
+        DescribeLoadBalancersOutput::builder()
+            .load_balancer_descriptions(ours)
+            .load_balancer_descriptions(other)
+            .build()
     });
     let none = mock!(v2::Client::describe_target_groups).then_output(|| DescribeTargetGroupsOutput::builder().build());
     let found = step(&[&one_interface()], &[&classic], &[&none]).read(&target()).await.expect("read");
@@ -139,7 +147,9 @@ async fn what_its_group_registered_has_the_key_under_which_it_would_be_found() {
         DescribeTargetGroupsOutput::builder().target_groups(group("tg-web", TargetTypeEnum::Instance, "vpc-1")).build()
     });
     let web = mock!(v2::Client::describe_target_health).then_output(|| {
-        DescribeTargetHealthOutput::builder().target_health_descriptions(health(ID, 80, TargetHealthStateEnum::Healthy)).build()
+        DescribeTargetHealthOutput::builder()
+            .target_health_descriptions(health(ID, 80, TargetHealthStateEnum::Healthy))
+            .build()
     });
     let found = step(&[&one_interface()], &[&no_classic()], &[&groups, &web]).read(&target()).await.expect("read");
     let by_group = registered_by_group(&target(), &["tg-web".into()], &["old".into()]);

@@ -49,7 +49,12 @@ pub struct Described {
 /// Only what containment cannot do without ends it: the instance itself, and the case in which "before" is kept.
 /// Errors: [`Error::NotFound`] for an id that EC2 does not know or an instance that is gone, [`Error::Unsupported`] for
 /// one that AWS manages (trap A10): half-contained would be worse than said.
-pub async fn describe_instance(aws: &SdkConfig, cases: &CaseTable, bucket: &Bucket, target: Target) -> Result<Described> {
+pub async fn describe_instance(
+    aws: &SdkConfig,
+    cases: &CaseTable,
+    bucket: &Bucket,
+    target: Target,
+) -> Result<Described> {
     let recorder = Recorder::default();
     let config = aws_sdk_ec2::config::Builder::from(aws).interceptor(recorder.clone()).build();
     let ec2 = aws_sdk_ec2::Client::from_conf(config);
@@ -99,7 +104,8 @@ pub async fn describe_instance(aws: &SdkConfig, cases: &CaseTable, bucket: &Buck
     let evidence = missed.or_none(stored);
     missed.or_default(journaled);
     let registrations = missed.or_default(registered);
-    let unjournaled = if registrations.is_empty() { BTreeMap::new() } else { [(DeregisterTargets::NAME, registrations)].into() };
+    let unjournaled =
+        if registrations.is_empty() { BTreeMap::new() } else { [(DeregisterTargets::NAME, registrations)].into() };
     Ok(Described { target, unjournaled, facts, evidence, outcome: missed.outcome() })
 }
 
@@ -171,7 +177,9 @@ async fn instance(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Instance
     let reply = match sent.map_err(Error::aws("ec2:DescribeInstances", id)) {
         Err(error) if matches!(error.code(), Some("InvalidInstanceID.NotFound" | "InvalidInstanceID.Malformed")) => {
             let (region, account) = (&target.region, &target.account_id);
-            return Err(Error::NotFound(format!("there is no instance {id} in {region} of account {account}: {error}")));
+            return Err(Error::NotFound(format!(
+                "there is no instance {id} in {region} of account {account}: {error}"
+            )));
         }
         other => other?,
     };
@@ -181,7 +189,9 @@ async fn instance(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Instance
 
 fn containable(instance: Instance) -> Result<Instance> {
     let id = instance.instance_id().unwrap_or_default();
-    if let Some(state @ (InstanceStateName::Terminated | InstanceStateName::ShuttingDown)) = instance.state().and_then(|s| s.name()) {
+    if let Some(state @ (InstanceStateName::Terminated | InstanceStateName::ShuttingDown)) =
+        instance.state().and_then(|s| s.name())
+    {
         return Err(Error::NotFound(format!(
             "instance {id} is {}: there is nothing left to contain; its role's credentials may still be in use, and \
              volumes that outlived it can be found by their tags",
@@ -238,5 +248,7 @@ pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Described> {
     describe_instance(&config, &cases, &bucket, target).boxed().await
 }
 
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@ use super::*;
 use aws_sdk_ec2::types::{InstanceLifecycleType, InstanceState, OperatorResponse, Tag};
 use containment::{Found, Key, State};
 
-fn target() -> Target {
+pub(super) fn target() -> Target {
     Target::parse(json!({
         "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
     }))

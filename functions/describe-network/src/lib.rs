@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{
-    Filter, NetworkAcl, NetworkInterface, RouteTable, SecurityGroup, SecurityGroupRule, Subnet,
-};
+use aws_sdk_ec2::types::{Filter, NetworkAcl, NetworkInterface, RouteTable, SecurityGroup, SecurityGroupRule, Subnet};
 use containment::{Error, First, Journal, Outcome, Recorder, Result, Status, Target};
 use evidence::Bucket;
 use futures::FutureExt;
@@ -21,7 +19,12 @@ pub const NAME: &str = "describe-network";
 const ISOLATION: &str = "isolate-network";
 
 /// Reads the surroundings and stores AWS's replies in the evidence bucket. Changes nothing; a dry run stores nothing.
-pub async fn describe_network(aws: &SdkConfig, journal: &impl Journal, bucket: &Bucket, target: &Target) -> Result<Outcome> {
+pub async fn describe_network(
+    aws: &SdkConfig,
+    journal: &impl Journal,
+    bucket: &Bucket,
+    target: &Target,
+) -> Result<Outcome> {
     let recorder = Recorder::default();
     let config = aws_sdk_ec2::config::Builder::from(aws).interceptor(recorder.clone()).build();
     let first = journal.first(target, ISOLATION).await?;
@@ -49,23 +52,31 @@ async fn read(ec2: &Client, target: &Target, first: &First) -> Result<()> {
     let (vpcs, subnets) = (all(NetworkInterface::vpc_id), all(NetworkInterface::subnet_id));
     let now = interfaces.iter().flat_map(|i| i.groups()).filter_map(|g| g.group_id());
     let before = first.values().flat_map(|groups| groups.as_array().into_iter().flatten().filter_map(Value::as_str));
-    let groups: BTreeSet<String> = now.chain(before).filter(|id| id.starts_with("sg-")).map(ToOwned::to_owned).collect();
+    let groups: BTreeSet<String> =
+        now.chain(before).filter(|id| id.starts_with("sg-")).map(ToOwned::to_owned).collect();
     if vpcs.is_empty() || groups.is_empty() {
         return Err(Error::NotFound(format!("interfaces of {} not found", target.instance_id)));
     }
     let on = &target.instance_id;
     let groups_read = async {
-        let pages = ec2.describe_security_groups().filters(one_of("group-id", groups.clone())).into_paginator().items().send();
+        let pages =
+            ec2.describe_security_groups().filters(one_of("group-id", groups.clone())).into_paginator().items().send();
         let read: std::result::Result<Vec<SecurityGroup>, _> = pages.try_collect().await;
         read.map_err(Error::aws("ec2:DescribeSecurityGroups", on))
     };
     let rules_read = async {
-        let pages = ec2.describe_security_group_rules().filters(one_of("group-id", groups.clone())).into_paginator().items().send();
+        let pages = ec2
+            .describe_security_group_rules()
+            .filters(one_of("group-id", groups.clone()))
+            .into_paginator()
+            .items()
+            .send();
         let read: std::result::Result<Vec<SecurityGroupRule>, _> = pages.try_collect().await;
         read.map_err(Error::aws("ec2:DescribeSecurityGroupRules", on))
     };
     let subnets_read = async {
-        let pages = ec2.describe_subnets().filters(one_of("subnet-id", subnets.clone())).into_paginator().items().send();
+        let pages =
+            ec2.describe_subnets().filters(one_of("subnet-id", subnets.clone())).into_paginator().items().send();
         let read: std::result::Result<Vec<Subnet>, _> = pages.try_collect().await;
         read.map_err(Error::aws("ec2:DescribeSubnets", on))
     };
@@ -75,7 +86,12 @@ async fn read(ec2: &Client, target: &Target, first: &First) -> Result<()> {
         read.map_err(Error::aws("ec2:DescribeRouteTables", on))
     };
     let acls_read = async {
-        let pages = ec2.describe_network_acls().filters(one_of("association.subnet-id", subnets.clone())).into_paginator().items().send();
+        let pages = ec2
+            .describe_network_acls()
+            .filters(one_of("association.subnet-id", subnets.clone()))
+            .into_paginator()
+            .items()
+            .send();
         let read: std::result::Result<Vec<NetworkAcl>, _> = pages.try_collect().await;
         read.map_err(Error::aws("ec2:DescribeNetworkAcls", on))
     };

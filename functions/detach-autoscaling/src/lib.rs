@@ -225,7 +225,8 @@ mod tests {
             "AutoScalingGroup web has min-size=1, max-size=50, and desired-size=1. To detach 1 instance, please update \
              the AutoScalingGroup sizes appropriately.",
         );
-        let writes = step(&[&min_size, &detached(false)]).write(&target("Decrement"), &member("InService"), &State::new()).await;
+        let writes =
+            step(&[&min_size, &detached(false)]).write(&target("Decrement"), &member("InService"), &State::new()).await;
         assert!(writes.failures.is_empty());
         assert!(writes.residual_risk[0].contains("launches a replacement"));
     }
@@ -250,7 +251,8 @@ mod tests {
             let meta = aws_sdk_autoscaling::error::ErrorMetadata::builder().code("ScalingActivityInProgress").build();
             DetachInstancesError::generic(meta)
         });
-        let writes = step(&[&busy, &detached(false)]).write(&target("Replace"), &member("InService"), &State::new()).await;
+        let writes =
+            step(&[&busy, &detached(false)]).write(&target("Replace"), &member("InService"), &State::new()).await;
         assert!(writes.failures.is_empty());
     }
 }

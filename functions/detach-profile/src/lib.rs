@@ -39,7 +39,8 @@ impl Step for DetachProfile {
 
     async fn read(&self, target: &Target) -> Result<Found<Association, ()>> {
         let of_instance = Filter::builder().name("instance-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
+        let pages =
+            self.ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
         let found: Vec<IamInstanceProfileAssociation> = pages
             .try_collect()
             .await
@@ -97,7 +98,9 @@ mod tests {
                 IamInstanceProfileAssociation::builder()
                     .association_id("iip-assoc-1")
                     .state(state.clone())
-                    .iam_instance_profile(IamInstanceProfile::builder().arn("arn:aws:iam::1:instance-profile/web").build())
+                    .iam_instance_profile(
+                        IamInstanceProfile::builder().arn("arn:aws:iam::1:instance-profile/web").build(),
+                    )
                     .build()
             });
             DescribeIamInstanceProfileAssociationsOutput::builder()

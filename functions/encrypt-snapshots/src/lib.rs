@@ -59,7 +59,8 @@ pub struct CaseSnapshots {
 pub async fn case_snapshots(ec2: &Client, target: &Target) -> Result<CaseSnapshots> {
     let of_case = Filter::builder().name("tag:CordonCase").values(&target.case_id).build();
     let pages = ec2.describe_snapshots().owner_ids("self").filters(of_case).into_paginator().items().send();
-    let found: Vec<Snapshot> = pages.try_collect().await.map_err(Error::aws("ec2:DescribeSnapshots", &target.case_id))?;
+    let found: Vec<Snapshot> =
+        pages.try_collect().await.map_err(Error::aws("ec2:DescribeSnapshots", &target.case_id))?;
     let mut snapshots = CaseSnapshots::default();
     for snapshot in found {
         match tag(&snapshot, "SourceSnapshotId") {
@@ -95,11 +96,14 @@ impl EncryptSnapshots {
     fn state_of(&self, source: &Snapshot, copies: &[Snapshot]) -> EncryptedCopy {
         let shown = |copy: &Snapshot| {
             let state = match copy.state() {
-                Some(SnapshotState::Completed) if !is_verified(copy, self.key.as_deref()) => "completed under another key".to_owned(),
+                Some(SnapshotState::Completed) if !is_verified(copy, self.key.as_deref()) => {
+                    "completed under another key".to_owned()
+                }
                 Some(SnapshotState::Error) => format!("error: {}", copy.state_message().unwrap_or("without a message")),
                 other => other.map_or("unknown", SnapshotState::as_str).to_owned(),
             };
-            let (snapshot_id, kms_key_id) = (copy.snapshot_id().map(ToOwned::to_owned), copy.kms_key_id().map(ToOwned::to_owned));
+            let (snapshot_id, kms_key_id) =
+                (copy.snapshot_id().map(ToOwned::to_owned), copy.kms_key_id().map(ToOwned::to_owned));
             EncryptedCopy { snapshot_id, state, kms_key_id }
         };
         let rank = |copy: &EncryptedCopy| match copy.state.as_str() {
@@ -119,8 +123,11 @@ impl EncryptSnapshots {
 
     async fn copy(&self, target: &Target, source: &Snapshot) -> Result<()> {
         let id = source.snapshot_id().unwrap_or_default();
-        let lineage = ["VolumeId", "DeviceName", "InstanceId"].into_iter().filter_map(|key| Some((key.to_owned(), tag(source, key)?.to_owned())));
-        let tags = target.incident_tags().into_iter().chain(lineage).chain([("SourceSnapshotId".to_owned(), id.to_owned())]);
+        let lineage = ["VolumeId", "DeviceName", "InstanceId"]
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), tag(source, key)?.to_owned())));
+        let tags =
+            target.incident_tags().into_iter().chain(lineage).chain([("SourceSnapshotId".to_owned(), id.to_owned())]);
         let tags = tags.map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
         let tags = TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags)).build();
         // Not retried by the SDK, as there is no client token (trap G2): the workflow looks before it asks again.
@@ -168,7 +175,12 @@ impl Step for EncryptSnapshots {
         matches!(copy.state.as_str(), "pending" | WAITING)
     }
 
-    async fn write(&self, target: &Target, found: &Found<EncryptedCopy, CaseSnapshots>, _: &State<EncryptedCopy>) -> Writes {
+    async fn write(
+        &self,
+        target: &Target,
+        found: &Found<EncryptedCopy, CaseSnapshots>,
+        _: &State<EncryptedCopy>,
+    ) -> Writes {
         let missing = |source: &&Snapshot| {
             let id = source.snapshot_id().unwrap_or_default();
             let tried = found.facts.copies.get(id).map_or(0, Vec::len);
@@ -177,7 +189,8 @@ impl Step for EncryptSnapshots {
                 && tried < COPIES_AT_MOST
                 && copy.is_some_and(|copy| !self.accepted(copy) && copy.state != "completed")
         };
-        let calls: Vec<_> = found.facts.originals.iter().filter(missing).map(|source| self.copy(target, source)).collect();
+        let calls: Vec<_> =
+            found.facts.originals.iter().filter(missing).map(|source| self.copy(target, source)).collect();
         let mut writes = Writes::default();
         for result in stream::iter(calls).buffer_unordered(5).collect::<Vec<_>>().await {
             match result {

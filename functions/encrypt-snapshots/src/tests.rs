@@ -41,7 +41,9 @@ fn case(snapshots: Vec<Snapshot>) -> Rule {
 
 fn copied() -> Rule {
     mock!(Client::copy_snapshot)
-        .match_requests(|r| r.encrypted() == Some(true) && r.kms_key_id() == Some(KEY) && r.source_snapshot_id() == Some("snap-1"))
+        .match_requests(|r| {
+            r.encrypted() == Some(true) && r.kms_key_id() == Some(KEY) && r.source_snapshot_id() == Some("snap-1")
+        })
         .then_output(|| CopySnapshotOutput::builder().snapshot_id("snap-2").build())
 }
 
@@ -53,7 +55,8 @@ async fn write(step: &EncryptSnapshots) -> Writes {
 
 #[tokio::test]
 async fn only_the_unencrypted_snapshot_is_copied_under_the_key_with_its_lineage() {
-    let snapshots = vec![snapshot("snap-1", "completed", false, None, None), snapshot("snap-8", "completed", true, None, None)];
+    let snapshots =
+        vec![snapshot("snap-1", "completed", false, None, None), snapshot("snap-8", "completed", true, None, None)];
     let (case, copied) = (case(snapshots), copied());
     assert!(write(&step(&[&case, &copied])).await.failures.is_empty());
     assert_eq!(copied.num_calls(), 1);

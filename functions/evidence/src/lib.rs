@@ -70,7 +70,8 @@ mod tests {
             })
             .then_output(|| PutObjectOutput::builder().version_id("v1").build());
         let bucket = Bucket { client: mock_client!(aws_sdk_s3, [&rule]), name: "evidence".into() };
-        let event = json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c-1" });
+        let event =
+            json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c-1" });
         let target = Target::parse(event).expect("a good event");
         let pointer = bucket.put(&target, "facts", &json!({})).await.expect("put");
         assert_eq!(pointer.version_id.as_deref(), Some("v1"));

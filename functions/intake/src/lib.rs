@@ -53,7 +53,11 @@ pub fn plan(event: Value) -> Result<Plan> {
     let event: Event = serde_json::from_value(event)
         .map_err(|error| Error::InvalidInput(format!("the event of intake is not {{Input, Execution}}: {error}")))?;
     let Value::Object(input) = event.input else {
-        return refuse("the input", &event.input, "an object such as {\"InstanceIds\":[\"i-…\"],\"Region\":\"ap-northeast-1\"}");
+        return refuse(
+            "the input",
+            &event.input,
+            "an object such as {\"InstanceIds\":[\"i-…\"],\"Region\":\"ap-northeast-1\"}",
+        );
     };
     let known: BTreeSet<&str> = ACCEPTED.split(", ").collect();
     if let Some((field, value)) = input.iter().find(|(field, _)| !known.contains(field.as_str())) {
@@ -119,7 +123,9 @@ fn refuse<T>(field: &str, value: &Value, accepted: &str) -> Result<T> {
 fn stamp(start_time: &str) -> Result<String> {
     let digits: String = start_time.chars().filter(char::is_ascii_digit).take(14).collect();
     if digits.len() < 14 {
-        return Err(Error::InvalidInput(format!("Execution.StartTime: {start_time:?} is not a time such as 2026-11-21T03:00:00.000Z")));
+        return Err(Error::InvalidInput(format!(
+            "Execution.StartTime: {start_time:?} is not a time such as 2026-11-21T03:00:00.000Z"
+        )));
     }
     Ok(format!("{}T{}Z", &digits[..8], &digits[8..]))
 }
@@ -139,7 +145,9 @@ fn instance_ids(input: &Map<String, Value>) -> Result<Vec<String>> {
     let Some(value) = input.get("InstanceIds") else {
         return Err(Error::InvalidInput(format!("InstanceIds: missing; accepted: {accepted}")));
     };
-    let Some(ids) = value.as_array().filter(|ids| !ids.is_empty()) else { return refuse("InstanceIds", value, &accepted) };
+    let Some(ids) = value.as_array().filter(|ids| !ids.is_empty()) else {
+        return refuse("InstanceIds", value, &accepted);
+    };
     let mut distinct: Vec<String> = Vec::new();
     for (n, id) in ids.iter().enumerate() {
         let field = format!("InstanceIds[{n}]");
@@ -158,8 +166,9 @@ fn instance_ids(input: &Map<String, Value>) -> Result<Vec<String>> {
 fn auto_scaling(input: &Map<String, Value>) -> Result<AutoScaling> {
     match input.get("AutoScaling") {
         None => Ok(AutoScaling::default()),
-        Some(value) => serde_json::from_value(value.clone())
-            .or_else(|_| refuse("AutoScaling", value, "\"Replace\" (the default: the group launches another) or \"Decrement\"")),
+        Some(value) => serde_json::from_value(value.clone()).or_else(|_| {
+            refuse("AutoScaling", value, "\"Replace\" (the default: the group launches another) or \"Decrement\"")
+        }),
     }
 }
 
@@ -179,7 +188,11 @@ fn tag_value(input: &Map<String, Value>, field: &str) -> Result<Option<String>> 
     };
     match value.as_str().filter(good) {
         Some(text) => Ok(Some(text.to_owned())),
-        None => refuse(field, value, "a text of 1 to 256 characters on one line, without spaces around it (it becomes a tag)"),
+        None => refuse(
+            field,
+            value,
+            "a text of 1 to 256 characters on one line, without spaces around it (it becomes a tag)",
+        ),
     }
 }
 
@@ -275,26 +288,37 @@ mod tests {
     fn unknown_fields_and_wrong_options_are_refused_by_name() {
         refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "Dryrun": true }), "Dryrun", "only the fields");
         refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "DryRun": "true" }), "DryRun", "true or false");
-        refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AutoScaling": "Keep" }), "AutoScaling", "Decrement");
+        refused(
+            json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AutoScaling": "Keep" }),
+            "AutoScaling",
+            "Decrement",
+        );
         refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "Owner": "a\nb" }), "Owner", "on one line");
-        refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "IncidentTicket": "" }), "IncidentTicket", "1 to 256");
+        refused(
+            json!({ "InstanceIds": [ID], "Region": "eu-west-1", "IncidentTicket": "" }),
+            "IncidentTicket",
+            "1 to 256",
+        );
     }
 
     #[test]
     fn a_huge_value_is_not_thrown_back_whole() {
-        let error = planned(json!({ "InstanceIds": [ID], "Region": "x".repeat(10_000), "Owner": 1 })).expect_err("refused");
+        let error =
+            planned(json!({ "InstanceIds": [ID], "Region": "x".repeat(10_000), "Owner": 1 })).expect_err("refused");
         assert!(planned(json!(["x".repeat(10_000)])).expect_err("refused").to_string().len() < 400);
         assert!(!error.to_string().is_empty());
     }
 
     #[tokio::test]
     async fn a_region_that_ec2_does_not_know_or_the_account_has_not_enabled_is_refused() {
-        let rule = mock!(Client::describe_regions).match_requests(|r| r.all_regions() == Some(true)).then_compute_output(|r| {
-            let status = |name: &str| if name == "me-south-1" { "not-opted-in" } else { "opt-in-not-required" };
-            let known = r.filters()[0].values().iter().filter(|name| *name != "xx-nowhere-9");
-            let regions = known.map(|name| Region::builder().region_name(name).opt_in_status(status(name)).build());
-            DescribeRegionsOutput::builder().set_regions(Some(regions.collect())).build()
-        });
+        let rule = mock!(Client::describe_regions)
+            .match_requests(|r| r.all_regions() == Some(true))
+            .then_compute_output(|r| {
+                let status = |name: &str| if name == "me-south-1" { "not-opted-in" } else { "opt-in-not-required" };
+                let known = r.filters()[0].values().iter().filter(|name| *name != "xx-nowhere-9");
+                let regions = known.map(|name| Region::builder().region_name(name).opt_in_status(status(name)).build());
+                DescribeRegionsOutput::builder().set_regions(Some(regions.collect())).build()
+            });
         let ec2 = mock_client!(aws_sdk_ec2, aws_smithy_mocks::RuleMode::MatchAny, [&rule]);
         assert!(exists(&ec2, "eu-west-1").await.is_ok());
         assert!(exists(&ec2, "xx-nowhere-9").await.expect_err("unknown").to_string().contains("a Region that EC2 has"));

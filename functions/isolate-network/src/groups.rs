@@ -37,7 +37,11 @@ pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, Stri
     let pages = ec2.describe_security_groups().filters(named).into_paginator().items().send();
     let found: Vec<SecurityGroup> =
         pages.try_collect().await.map_err(Error::aws("ec2:DescribeSecurityGroups", "Cordon's groups"))?;
-    Ok(found.iter().filter(|group| group.owner_id().is_none_or(|owner| owner == account)).filter_map(named_group).collect())
+    Ok(found
+        .iter()
+        .filter(|group| group.owner_id().is_none_or(|owner| owner == account))
+        .filter_map(named_group)
+        .collect())
 }
 
 fn named_group(group: &SecurityGroup) -> Option<(&'static str, String, Group)> {
@@ -123,9 +127,12 @@ async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) ->
         ISOLATION => "Cordon: no traffic at all, for contained instances. Do not add rules.",
         _ => "Cordon: all traffic, for the seconds before isolation. Do not use.",
     };
-    let sent = ec2.create_security_group().group_name(name).vpc_id(vpc).description(purpose).tag_specifications(tags.build());
+    let sent =
+        ec2.create_security_group().group_name(name).vpc_id(vpc).description(purpose).tag_specifications(tags.build());
     match sent.send().await.map_err(Error::aws("ec2:CreateSecurityGroup", format!("{name} in {vpc}"))) {
-        Ok(reply) => reply.group_id.ok_or_else(|| Error::NotFound(format!("{name} in {vpc} was created without an id"))),
+        Ok(reply) => {
+            reply.group_id.ok_or_else(|| Error::NotFound(format!("{name} in {vpc} was created without an id")))
+        }
         Err(error) if error.code() == Some("InvalidGroup.Duplicate") => {
             let found = find(ec2, &target.account_id).await?;
             let taken = found.into_iter().find(|(n, v, _)| *n == name && v == vpc);
@@ -154,7 +161,9 @@ async fn settle_rules(ec2: &Client, group: &str, conversion: bool) -> Result<()>
             }
             if attempt >= 6 {
                 let left = stale.len() + missing.len();
-                return Err(Error::NotFound(format!("{group} still has {left} rules that it should not have, or lacks")));
+                return Err(Error::NotFound(format!(
+                    "{group} still has {left} rules that it should not have, or lacks"
+                )));
             }
             try_join(revoke(ec2, group, &stale), authorize(ec2, group, &missing)).await?;
         }

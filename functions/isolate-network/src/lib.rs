@@ -90,7 +90,13 @@ impl IsolateNetwork {
     }
 
     /// The first half: everything allowed, so that nothing is tracked. Never keeps the second half from happening.
-    async fn convert(&self, interfaces: &[&String], facts: &Facts, groups: &BTreeMap<String, String>, writes: &mut Writes) {
+    async fn convert(
+        &self,
+        interfaces: &[&String],
+        facts: &Facts,
+        groups: &BTreeMap<String, String>,
+        writes: &mut Writes,
+    ) {
         let convertible = interfaces.iter().filter_map(|id| Some((*id, groups.get(&facts.interfaces[*id].vpc)?)));
         let calls = convertible.map(|(id, group)| async move { (id, self.set_groups(id, [group.clone()]).await) });
         for (id, result) in join_all(calls).await {
@@ -197,7 +203,8 @@ impl Step for IsolateNetwork {
         let (isolation, conversion) = groups::ensure(&self.ec2, target, facts, goal, &mut writes).await;
 
         // Without an isolation group to go on to, the conversion group would only open the instance to everybody.
-        let open: Vec<&String> = open.into_iter().filter(|id| isolation.contains_key(&facts.interfaces[*id].vpc)).collect();
+        let open: Vec<&String> =
+            open.into_iter().filter(|id| isolation.contains_key(&facts.interfaces[*id].vpc)).collect();
         let to_convert: Vec<&String> = open.iter().filter(|id| !is_converted(found, id)).copied().collect();
         self.convert(&to_convert, facts, &conversion, &mut writes).await;
         if !open.is_empty() {

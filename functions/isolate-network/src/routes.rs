@@ -39,7 +39,9 @@ fn risks(tables: &[RouteTable], interfaces: &[(&str, &Interface)]) -> Vec<String
     }
     let sentence = |(path, ids): (String, BTreeSet<&str>)| {
         let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
-        format!("connections of {ids} that are open through {path} are tracked automatically and may go on until they end or idle out")
+        format!(
+            "connections of {ids} that are open through {path} are tracked automatically and may go on until they end or idle out"
+        )
     };
     let mut risks: Vec<String> = through.into_iter().map(sentence).collect();
     risks.push(WITHOUT_A_ROUTE.to_owned());
@@ -82,7 +84,11 @@ mod tests {
         let private = RouteTableAssociation::builder().subnet_id("subnet-private").build();
         let to = |route: aws_sdk_ec2::types::builders::RouteBuilder| route.destination_cidr_block("0.0.0.0/0").build();
         vec![
-            RouteTable::builder().vpc_id("vpc-1").associations(main).routes(to(Route::builder().gateway_id("igw-1"))).build(),
+            RouteTable::builder()
+                .vpc_id("vpc-1")
+                .associations(main)
+                .routes(to(Route::builder().gateway_id("igw-1")))
+                .build(),
             RouteTable::builder()
                 .vpc_id("vpc-1")
                 .associations(private)

@@ -1,9 +1,9 @@
 use super::*;
+use aws_sdk_ec2::operation::create_security_group::{CreateSecurityGroupError, CreateSecurityGroupOutput};
 use aws_sdk_ec2::operation::describe_network_interfaces::DescribeNetworkInterfacesOutput;
 use aws_sdk_ec2::operation::describe_route_tables::DescribeRouteTablesOutput;
-use aws_sdk_ec2::operation::describe_security_groups::DescribeSecurityGroupsOutput;
-use aws_sdk_ec2::operation::create_security_group::{CreateSecurityGroupError, CreateSecurityGroupOutput};
 use aws_sdk_ec2::operation::describe_security_group_rules::DescribeSecurityGroupRulesOutput;
+use aws_sdk_ec2::operation::describe_security_groups::DescribeSecurityGroupsOutput;
 use aws_sdk_ec2::operation::modify_network_interface_attribute::{
     ModifyNetworkInterfaceAttributeError, ModifyNetworkInterfaceAttributeOutput,
 };
@@ -31,12 +31,8 @@ fn set(values: &[&str]) -> BTreeSet<String> {
 fn found(interfaces: &[(&str, &str, &[&str])]) -> Found<BTreeSet<String>, Facts> {
     let mut found = Found { state: State::new(), facts: Facts::default() };
     for (id, vpc, groups) in interfaces {
-        let interface = Interface {
-            vpc: (*vpc).into(),
-            subnet: "subnet-1".into(),
-            managed_by: None,
-            kind: "interface".into(),
-        };
+        let interface =
+            Interface { vpc: (*vpc).into(), subnet: "subnet-1".into(), managed_by: None, kind: "interface".into() };
         found.facts.interfaces.insert((*id).into(), interface);
         found.state.insert(Key::new(*id, GROUPS), set(groups));
         let isolation = Group { id: format!("sg-iso-{vpc}"), rules: BTreeSet::new() };
@@ -111,7 +107,13 @@ async fn interfaces_groups_and_drifted_rules_are_read_as_aws_has_them() {
         let ssh = IpPermission::builder().ip_protocol("tcp").from_port(22).to_port(22);
         let ssh = ssh.ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build()).build();
         let group = |owner: &str, vpc: &str, id: &str| {
-            SecurityGroup::builder().owner_id(owner).vpc_id(vpc).group_id(id).group_name(ISOLATION).ip_permissions(ssh.clone()).build()
+            SecurityGroup::builder()
+                .owner_id(owner)
+                .vpc_id(vpc)
+                .group_id(id)
+                .group_name(ISOLATION)
+                .ip_permissions(ssh.clone())
+                .build()
         };
         DescribeSecurityGroupsOutput::builder()
             .security_groups(group("123456789012", "vpc-a", "sg-iso"))
@@ -127,13 +129,16 @@ async fn interfaces_groups_and_drifted_rules_are_read_as_aws_has_them() {
 
 #[tokio::test]
 async fn an_instance_without_interfaces_is_an_error_and_never_contained() {
-    let none = mock!(Client::describe_network_interfaces).then_output(|| DescribeNetworkInterfacesOutput::builder().build());
-    let groups = mock!(Client::describe_security_groups).then_output(|| DescribeSecurityGroupsOutput::builder().build());
+    let none =
+        mock!(Client::describe_network_interfaces).then_output(|| DescribeNetworkInterfacesOutput::builder().build());
+    let groups =
+        mock!(Client::describe_security_groups).then_output(|| DescribeSecurityGroupsOutput::builder().build());
     assert_eq!(step(&[&none, &groups]).read(&target()).await.expect_err("empty").name(), "NotFound");
 }
 
 fn modified() -> Rule {
-    mock!(Client::modify_network_interface_attribute).then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build())
+    mock!(Client::modify_network_interface_attribute)
+        .then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build())
 }
 
 fn routes() -> Rule {
@@ -197,7 +202,9 @@ async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_
         .sequence()
         .output(|| {
             let rule = SecurityGroupRule::builder().security_group_rule_id("sgr-1").is_egress(true).ip_protocol("-1");
-            DescribeSecurityGroupRulesOutput::builder().security_group_rules(rule.cidr_ipv4("0.0.0.0/0").build()).build()
+            DescribeSecurityGroupRulesOutput::builder()
+                .security_group_rules(rule.cidr_ipv4("0.0.0.0/0").build())
+                .build()
         })
         .output(|| DescribeSecurityGroupRulesOutput::builder().build())
         .build();
@@ -225,7 +232,8 @@ async fn a_name_that_somebody_took_first_is_used_after_its_rules_are_gone() {
         let group = SecurityGroup::builder().group_name(ISOLATION).vpc_id("vpc-a").group_id("sg-theirs").build();
         DescribeSecurityGroupsOutput::builder().security_groups(group).build()
     });
-    let rules = mock!(Client::describe_security_group_rules).then_output(|| DescribeSecurityGroupRulesOutput::builder().build());
+    let rules = mock!(Client::describe_security_group_rules)
+        .then_output(|| DescribeSecurityGroupRulesOutput::builder().build());
     let (isolated, routes) = (modifies("sg-theirs"), routes());
     let step = step(&[&taken, &theirs, &rules, &isolated, &routes]);
     let goal = step.contained(&target(), &found);

@@ -65,8 +65,11 @@ impl PreserveVolumes {
                     .attachment_id(attachment)
                     .delete_on_termination(delete)
                     .build();
-                let call =
-                    self.ec2.modify_network_interface_attribute().network_interface_id(&key.resource).attachment(change);
+                let call = self
+                    .ec2
+                    .modify_network_interface_attribute()
+                    .network_interface_id(&key.resource)
+                    .attachment(change);
                 let sent = call.send().await;
                 sent.map(|_| ()).map_err(Error::aws("ec2:ModifyNetworkInterfaceAttribute", &key.resource))
             }
@@ -104,7 +107,11 @@ impl Step for PreserveVolumes {
     }
 }
 
-fn found(target: &Target, volumes: &[Volume], interfaces: &[NetworkInterface]) -> Found<bool, BTreeMap<Key, Attachment>> {
+fn found(
+    target: &Target,
+    volumes: &[Volume],
+    interfaces: &[NetworkInterface],
+) -> Found<bool, BTreeMap<Key, Attachment>> {
     let mut found = Found { state: State::new(), facts: BTreeMap::new() };
     for volume in volumes {
         // Whichever instance of a Multi-Attach volume goes last decides, so each attachment counts.
@@ -159,7 +166,8 @@ mod tests {
     }
 
     fn interface(id: &str, managed: bool) -> NetworkInterface {
-        let attachment = NetworkInterfaceAttachment::builder().attachment_id("eni-attach-1").delete_on_termination(true);
+        let attachment =
+            NetworkInterfaceAttachment::builder().attachment_id("eni-attach-1").delete_on_termination(true);
         NetworkInterface::builder()
             .network_interface_id(id)
             .requester_managed(managed)
@@ -190,7 +198,10 @@ mod tests {
         let found = found(&target(), &[shared], &[]);
         assert_eq!(found.state.len(), 2);
         let other = Key::new("vol-1", "DeleteOnTermination with i-0aaaaaaaaaaaaaaaa");
-        assert_eq!(found.facts[&other], Attachment::Volume { instance: "i-0aaaaaaaaaaaaaaaa".into(), device: "/dev/sdg".into() });
+        assert_eq!(
+            found.facts[&other],
+            Attachment::Volume { instance: "i-0aaaaaaaaaaaaaaaa".into(), device: "/dev/sdg".into() }
+        );
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{AttributeBooleanValue, AttributeValue, DeviceType, InstanceAttributeName, InstanceLifecycleType};
+use aws_sdk_ec2::types::{
+    AttributeBooleanValue, AttributeValue, DeviceType, InstanceAttributeName, InstanceLifecycleType,
+};
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 
 /// The step. Reads three attributes and the instance's kind; changes them by `ModifyInstanceAttribute`, one a call (trap D3).
@@ -29,7 +31,8 @@ impl ProtectInstance {
     }
 
     async fn attribute(&self, target: &Target, name: InstanceAttributeName) -> Result<Option<String>> {
-        let reply = self.ec2.describe_instance_attribute().instance_id(&target.instance_id).attribute(name.clone()).send();
+        let reply =
+            self.ec2.describe_instance_attribute().instance_id(&target.instance_id).attribute(name.clone()).send();
         let reply = reply.await.map_err(Error::aws("ec2:DescribeInstanceAttribute", &target.instance_id))?;
         let flag = |value: Option<&AttributeBooleanValue>| value.and_then(|v| v.value()).map(|on| on.to_string());
         Ok(match name {
@@ -40,7 +43,8 @@ impl ProtectInstance {
     }
 
     async fn facts(&self, target: &Target) -> Result<Facts> {
-        let reply = self.ec2.describe_instances().instance_ids(&target.instance_id).include_managed_resources(true).send();
+        let reply =
+            self.ec2.describe_instances().instance_ids(&target.instance_id).include_managed_resources(true).send();
         let reply = reply.await.map_err(Error::aws("ec2:DescribeInstances", &target.instance_id))?;
         let instance = reply.reservations().iter().flat_map(|r| r.instances()).next();
         let instance = instance.ok_or_else(|| Error::NotFound(format!("instance {} not found", target.instance_id)))?;
@@ -162,7 +166,8 @@ mod tests {
         let rule = mock!(Client::modify_instance_attribute)
             .match_requests(|r| {
                 let set = [r.disable_api_termination().is_some(), r.disable_api_stop().is_some()];
-                let count = set.iter().filter(|s| **s).count() + usize::from(r.instance_initiated_shutdown_behavior().is_some());
+                let count = set.iter().filter(|s| **s).count()
+                    + usize::from(r.instance_initiated_shutdown_behavior().is_some());
                 count == 1
             })
             .then_output(|| ModifyInstanceAttributeOutput::builder().build());

@@ -43,7 +43,8 @@ pub fn handle(event: Value) -> Result<Report> {
     let of = |i: &Value| i["Verdict"].as_str().unwrap_or_default().to_owned();
     let worst = VERDICTS.into_iter().find(|verdict| instances.iter().any(|i| of(i) == *verdict));
     // No instance at all is no success, and neither is a verdict that nobody knows.
-    let verdict = worst.filter(|_| instances.iter().all(|i| VERDICTS.contains(&of(i).as_str()))).unwrap_or("NotContained");
+    let verdict =
+        worst.filter(|_| instances.iter().all(|i| VERDICTS.contains(&of(i).as_str()))).unwrap_or("NotContained");
     let wanted = if event.dry_run { "Planned" } else { "Contained" };
     Ok(Report { verdict, succeeded: verdict == wanted, table: table(&instances), instances })
 }
@@ -90,7 +91,8 @@ fn table(instances: &[Value]) -> String {
         }
         // Whatever is open and belongs to no step.
         let steps = instance["Steps"].as_array().map_or(&[][..], Vec::as_slice);
-        let of_a_step = |line: &str| steps.iter().any(|s| s["Step"].as_str().is_some_and(|name| line.starts_with(name)));
+        let of_a_step =
+            |line: &str| steps.iter().any(|s| s["Step"].as_str().is_some_and(|name| line.starts_with(name)));
         let open = instance["Open"].as_array().into_iter().flatten().filter_map(Value::as_str);
         rows.extend(open.filter(|line| !of_a_step(line)).map(|line| format!("  {line}")));
     }

@@ -46,7 +46,8 @@ impl RevokeCredentials {
     /// The profiles that the instance has, or had when the case was opened: credentials outlive the association.
     async fn profiles(&self, target: &Target) -> Result<BTreeSet<String>> {
         let of_instance = Filter::builder().name("instance-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
+        let pages =
+            self.ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
         let found: Vec<_> = pages
             .try_collect()
             .await
@@ -77,7 +78,9 @@ impl RevokeCredentials {
         let sent = self.iam.get_role_policy().role_name(role).policy_name(name).send().await;
         let document = match sent {
             Ok(reply) => reply.policy_document,
-            Err(e) if e.as_service_error().is_some_and(GetRolePolicyError::is_no_such_entity_exception) => return Ok(None),
+            Err(e) if e.as_service_error().is_some_and(GetRolePolicyError::is_no_such_entity_exception) => {
+                return Ok(None);
+            }
             Err(e) => return Err(Error::aws("iam:GetRolePolicy", format!("{name} of {role}"))(e)),
         };
         // IAM answers a policy document URL-encoded.
@@ -96,7 +99,8 @@ fn sessions_policy_name(target: &Target) -> String {
 
 /// Two statements, so that either key is enough.
 fn deny_policy(target: &Target, role_id: &str) -> Value {
-    let (partition, region, account, id) = (target.partition(), &target.region, &target.account_id, &target.instance_id);
+    let (partition, region, account, id) =
+        (target.partition(), &target.region, &target.account_id, &target.instance_id);
     let deny = |condition: Value| json!({ "Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition });
     json!({ "Version": "2012-10-17", "Statement": [
         deny(json!({ "ArnEquals": { "ec2:SourceInstanceARN": format!("arn:{partition}:ec2:{region}:{account}:instance/{id}") } })),
@@ -122,7 +126,8 @@ impl Step for RevokeCredentials {
         let now = aws_sdk_iam::primitives::DateTime::from(SystemTime::now());
         let now = now.fmt(aws_sdk_iam::primitives::DateTimeFormat::DateTime).unwrap_or_default();
         let mut facts = Facts { roles: BTreeMap::new(), shared_with: Ok(0), now };
-        let each = profiles.iter().map(|arn| async move { futures::join!(self.roles(arn), self.shared_with(target, arn)) });
+        let each =
+            profiles.iter().map(|arn| async move { futures::join!(self.roles(arn), self.shared_with(target, arn)) });
         for (roles, shared) in futures::future::join_all(each).await {
             facts.roles.extend(roles?);
             facts.shared_with = facts.shared_with.and_then(|sum| shared.map(|n| sum + n).map_err(|e| e.to_string()));
@@ -131,9 +136,11 @@ impl Step for RevokeCredentials {
         if target.revoke_all_sessions {
             names.push(sessions_policy_name(target));
         }
-        let keys: Vec<(&String, &String)> = facts.roles.keys().flat_map(|role| names.iter().map(move |name| (role, name))).collect();
+        let keys: Vec<(&String, &String)> =
+            facts.roles.keys().flat_map(|role| names.iter().map(move |name| (role, name))).collect();
         let policies = futures::future::try_join_all(keys.iter().map(|(role, name)| self.policy(role, name))).await?;
-        let state = keys.into_iter().zip(policies).filter_map(|((role, name), policy)| Some((Key::new(role, name), policy?)));
+        let state =
+            keys.into_iter().zip(policies).filter_map(|((role, name), policy)| Some((Key::new(role, name), policy?)));
         Ok(Found { state: state.collect(), facts })
     }
 
@@ -147,7 +154,9 @@ impl Step for RevokeCredentials {
         let theirs = if target.revoke_all_sessions { "denied as well, until they get new ones" } else { "not denied" };
         match &found.facts.shared_with {
             Ok(0) => {}
-            Ok(n) => goal.residual_risk.push(format!("{n} other instances use the same role: their sessions are {theirs}")),
+            Ok(n) => {
+                goal.residual_risk.push(format!("{n} other instances use the same role: their sessions are {theirs}"))
+            }
             Err(error) => goal.residual_risk.push(format!(
                 "how many other instances use the same role is unknown; their sessions are {theirs}: {error}"
             )),
@@ -169,7 +178,8 @@ impl Step for RevokeCredentials {
         for (key, policy) in goal.iter().filter(|(key, policy)| found.state.get(key) != Some(policy)) {
             let call = self.iam.put_role_policy().role_name(&key.resource).policy_name(&key.attribute);
             let sent = call.policy_document(policy.to_string()).send().await;
-            writes.note(sent.map_err(Error::aws("iam:PutRolePolicy", format!("{} of {}", key.attribute, key.resource))));
+            writes
+                .note(sent.map_err(Error::aws("iam:PutRolePolicy", format!("{} of {}", key.attribute, key.resource))));
         }
         writes
     }
@@ -201,7 +211,10 @@ mod tests {
 
     fn found(shared_with: usize) -> Found<Value, Facts> {
         let roles = BTreeMap::from([("web".to_owned(), "AROAEXAMPLE".to_owned())]);
-        Found { state: State::new(), facts: Facts { roles, shared_with: Ok(shared_with), now: "2026-11-21T03:00:00Z".into() } }
+        Found {
+            state: State::new(),
+            facts: Facts { roles, shared_with: Ok(shared_with), now: "2026-11-21T03:00:00Z".into() },
+        }
     }
 
     fn step(ec2: &[&Rule], iam: &[&Rule]) -> RevokeCredentials {
@@ -241,7 +254,8 @@ mod tests {
     fn all_sessions_are_revoked_as_of_the_first_time_and_a_second_run_keeps_that_time() {
         let step = step(&[], &[]);
         let goal = step.contained(&target(true), &found(0));
-        let later = Found { state: goal.state.clone(), facts: Facts { now: "2026-11-22T03:00:00Z".into(), ..found(0).facts } };
+        let later =
+            Found { state: goal.state.clone(), facts: Facts { now: "2026-11-22T03:00:00Z".into(), ..found(0).facts } };
         assert_eq!(step.contained(&target(true), &later).state, goal.state);
     }
 
@@ -251,7 +265,8 @@ mod tests {
             .then_output(|| {
                 let at = DateTime::from_secs(0);
                 let role = Role::builder().path("/").role_name("web").role_id("AROAEXAMPLE").arn("a").create_date(at);
-                let profile = InstanceProfile::builder().path("/").instance_profile_name("web").instance_profile_id("x");
+                let profile =
+                    InstanceProfile::builder().path("/").instance_profile_name("web").instance_profile_id("x");
                 let profile = profile.arn(PROFILE).create_date(at).roles(role.build().expect("role"));
                 GetInstanceProfileOutput::builder().instance_profile(profile.build().expect("profile")).build()
             })
@@ -303,7 +318,8 @@ mod tests {
     #[tokio::test]
     async fn a_policy_comes_back_url_encoded_and_is_recognized() {
         let stored = mock!(aws_sdk_iam::Client::get_role_policy).then_output(|| {
-            let document = deny_policy(&target(false), "AROAEXAMPLE").to_string().replace('"', "%22").replace(':', "%3A");
+            let document =
+                deny_policy(&target(false), "AROAEXAMPLE").to_string().replace('"', "%22").replace(':', "%3A");
             let reply = GetRolePolicyOutput::builder().role_name("web").policy_name("p").policy_document(document);
             reply.build().expect("reply")
         });

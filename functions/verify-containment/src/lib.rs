@@ -64,7 +64,8 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
         .map_err(|error| Error::InvalidInput(format!("the event of verify-containment: {error}")))?;
     let Described { target, facts, evidence, outcome } = event.described;
     let target = Target::parse(target)?;
-    let ran: Vec<Outcome> = [outcome].into_iter().chain(event.outcomes.into_iter().flatten().map(Outcome::from)).collect();
+    let ran: Vec<Outcome> =
+        [outcome].into_iter().chain(event.outcomes.into_iter().flatten().map(Outcome::from)).collect();
     let report = Report::new(&target, facts, evidence);
     if target.dry_run {
         return Ok(report.planned(ran).shortened(event.output_bytes));
@@ -74,7 +75,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
     let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
     let whole = serde_json::to_value(&report).unwrap_or_default();
     match bucket.put(&target, "verify-containment", &whole).await {
-        Ok(pointer) => report.evidence = vec![report.evidence, vec![serde_json::to_value(pointer).unwrap_or_default()]].concat(),
+        Ok(pointer) => report.evidence.push(serde_json::to_value(pointer).unwrap_or_default()),
         Err(error) => report.evidence_is_missing(&error),
     }
     Ok(report.shortened(event.output_bytes))
@@ -102,14 +103,11 @@ async fn checks(aws: &Aws, target: &Target) -> Result<Vec<(&'static str, Result<
     .await)
 }
 
-fn check<'a, S: Step + 'a>(
+fn check<'a, S: Step + Send + 'a>(
     step: S,
     target: &'a Target,
     journal: &'a CaseTable,
-) -> BoxFuture<'a, (&'static str, Result<Outcome>)>
-where
-    S: Send,
-{
+) -> BoxFuture<'a, (&'static str, Result<Outcome>)> {
     async move { (S::NAME, inspect(&step, target, journal).await) }.boxed()
 }
 

@@ -79,7 +79,12 @@ impl Report {
 
     /// The verdict, from what AWS shows now. A step that failed stays failed, even where AWS shows its goal: somebody
     /// should know. A step that said done and is not shown so is not done.
-    pub fn verified(mut self, ran: &[Outcome], checks: Vec<(&'static str, Result<Outcome>)>, paths: Vec<String>) -> Self {
+    pub fn verified(
+        mut self,
+        ran: &[Outcome],
+        checks: Vec<(&'static str, Result<Outcome>)>,
+        paths: Vec<String>,
+    ) -> Self {
         // The last answer of a step counts: the workflow asks again until it has settled.
         let said: BTreeMap<&str, &Outcome> = ran.iter().map(|o| (o.step.as_str(), o)).collect();
         let mut isolated = false;
@@ -135,7 +140,9 @@ impl Report {
                 *text = cut(text, characters);
             }
             if let Some(facts) = self.facts.as_object_mut().filter(|_| changes == 0) {
-                facts.retain(|name, _| matches!(name.as_str(), "InstanceType" | "ImageId" | "LaunchTime" | "PrivateIpAddresses"));
+                facts.retain(|name, _| {
+                    matches!(name.as_str(), "InstanceType" | "ImageId" | "LaunchTime" | "PrivateIpAddresses")
+                });
             }
         }
         self
@@ -290,7 +297,12 @@ mod tests {
     #[test]
     fn a_hundred_changes_a_step_fit_a_fiftieth_of_a_state_and_the_verdict_stays() {
         let changes: Vec<Change> = (0..100)
-            .map(|n| Change { resource: format!("vol-{n:017}"), attribute: "Tags".into(), before: json!({}), after: json!({}) })
+            .map(|n| Change {
+                resource: format!("vol-{n:017}"),
+                attribute: "Tags".into(),
+                before: json!({}),
+                after: json!({}),
+            })
             .collect();
         let steps: Vec<Outcome> = (0..13)
             .map(|n| Outcome {
