@@ -18,7 +18,7 @@ from local_stack.stack import PROJECT
 TOOLS = PROJECT / ".local"
 FUNCTIONS = PROJECT / "functions"
 MACHINE = PROJECT / "statemachine" / "contain.asl.json"
-LIBRARIES = {"containment", "evidence"}
+LIBRARIES = {"containment", "evidence", "instance"}
 
 # What AWS asks for beside, or instead of, the action that has the call's name.
 UNNAMED = {
@@ -164,12 +164,17 @@ def test_a_task_outlasts_its_function_so_that_a_time_out_is_the_functions_own() 
 # --- Least privilege ---------------------------------------------------------------------------------------------
 
 
+def source(crate: str) -> str:
+    """A crate's text, tests left out."""
+    paths = sorted(path for path in (FUNCTIONS / crate / "src").glob("*.rs") if path.name not in ("tests.rs", "recorded.rs"))
+    return "".join(path.read_text(encoding="utf-8").split("#[cfg(test)]\nmod ")[0] for path in paths)
+
+
 def actions_named_in(crate: str) -> set[str]:
-    """The IAM actions that a crate's calls are named by in its errors, tests left out."""
-    text = ""
-    for path in sorted((FUNCTIONS / crate / "src").glob("*.rs")):
-        if path.name != "tests.rs":
-            text += path.read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+    """The IAM actions that a crate's calls are named by in its errors, and those of the shared reads that it calls."""
+    text = source(crate)
+    shared = {part.split("(")[0]: part for part in source("instance").split("pub async fn ")[1:]}
+    text += "".join(shared[name] for name in set(re.findall(r"\binstance::(\w+)\(", text)))
     return set(re.findall(r'Error::aws\(\s*"(\w+:\w+)"', text))
 
 

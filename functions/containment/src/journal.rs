@@ -182,10 +182,7 @@ mod tests {
     use serde_json::json;
 
     fn target() -> Target {
-        Target::parse(json!({
-            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
-        }))
-        .expect("a good event")
+        Target::example()
     }
 
     #[tokio::test]

@@ -58,6 +58,15 @@ pub struct Target {
 }
 
 impl Target {
+    /// A target for tests, in `eu-west-1`.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn example() -> Target {
+        let event = serde_json::json!({
+            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
+        });
+        Target::parse(event).expect("a good event")
+    }
+
     /// Reads a step's event; the error names the field.
     pub fn parse(event: Value) -> Result<Target> {
         let target: Target = serde_json::from_value(event)

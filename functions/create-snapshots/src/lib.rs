@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, InstanceSpecification, ResourceType, Snapshot, Tag, TagSpecification, Volume};
+use aws_sdk_ec2::types::{InstanceSpecification, ResourceType, Snapshot, Tag, TagSpecification, Volume};
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
@@ -37,18 +37,6 @@ impl CreateSnapshots {
     /// The step in the configuration's Region.
     pub fn new(aws: &SdkConfig) -> Self {
         CreateSnapshots { ec2: Client::new(aws) }
-    }
-
-    async fn volumes(&self, target: &Target) -> Result<Vec<Volume>> {
-        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_volumes().filters(attached).into_paginator().items().send();
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
-    }
-
-    async fn snapshots(&self, target: &Target) -> Result<Vec<Snapshot>> {
-        let of_case = Filter::builder().name("tag:CordonCase").values(&target.case_id).build();
-        let pages = self.ec2.describe_snapshots().owner_ids("self").filters(of_case).into_paginator().items().send();
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeSnapshots", &target.case_id))
     }
 
     /// One crash-consistent set. Not retried by the SDK: there is no client token, so a retry after a lost answer would
@@ -141,7 +129,8 @@ impl Step for CreateSnapshots {
     const NAME: &'static str = "create-snapshots";
 
     async fn read(&self, target: &Target) -> Result<Found<Taken, Devices>> {
-        let (volumes, snapshots) = futures::try_join!(self.volumes(target), self.snapshots(target))?;
+        let (volumes, snapshots) =
+            futures::try_join!(instance::volumes(&self.ec2, target), instance::snapshots_of_case(&self.ec2, target))?;
         Ok(found(target, &volumes, &snapshots))
     }
 
@@ -216,13 +205,9 @@ mod tests {
     use aws_sdk_ec2::operation::create_tags::CreateTagsOutput;
     use aws_sdk_ec2::types::{SnapshotInfo, SnapshotState, VolumeAttachment};
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-    use serde_json::json;
 
     fn target() -> Target {
-        Target::parse(json!({
-            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
-        }))
-        .expect("a good event")
+        Target::example()
     }
 
     fn step(rules: &[&Rule]) -> CreateSnapshots {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_config::SdkConfig;
-use aws_sdk_ec2::types::{Filter, NetworkInterface};
+use aws_sdk_ec2::types::NetworkInterface;
 use aws_sdk_elasticloadbalancing as classic;
 use aws_sdk_elasticloadbalancingv2 as v2;
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
@@ -61,12 +61,6 @@ impl DeregisterTargets {
             elb: classic::Client::new(aws),
             elbv2: v2::Client::new(aws),
         }
-    }
-
-    async fn interfaces(&self, target: &Target) -> Result<Vec<NetworkInterface>> {
-        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_network_interfaces().filters(attached).into_paginator().items().send();
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeNetworkInterfaces", &target.instance_id))
     }
 
     async fn target_groups(&self) -> Result<Vec<TargetGroup>> {
@@ -228,8 +222,11 @@ impl Step for DeregisterTargets {
     const NAME: &'static str = "deregister-targets";
 
     async fn read(&self, target: &Target) -> Result<Found<Registration, Facts>> {
-        let (interfaces, groups, classic) =
-            futures::try_join!(self.interfaces(target), self.target_groups(), self.classic_load_balancers(target))?;
+        let (interfaces, groups, classic) = futures::try_join!(
+            instance::interfaces(&self.ec2, target),
+            self.target_groups(),
+            self.classic_load_balancers(target)
+        )?;
         let vpcs: BTreeSet<String> = interfaces.iter().filter_map(|i| i.vpc_id().map(ToOwned::to_owned)).collect();
         let (groups, elsewhere) = candidates(&groups, &vpcs);
         let facts = Facts { addresses: addresses(&interfaces), groups, elsewhere };

@@ -5,7 +5,6 @@ use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use classic::operation::deregister_instances_from_load_balancer::DeregisterInstancesFromLoadBalancerOutput;
 use classic::operation::describe_load_balancers::DescribeLoadBalancersOutput;
 use classic::types::LoadBalancerDescription;
-use serde_json::json;
 use v2::operation::deregister_targets::DeregisterTargetsOutput;
 use v2::operation::describe_target_groups::DescribeTargetGroupsOutput;
 use v2::operation::describe_target_health::DescribeTargetHealthOutput;
@@ -14,8 +13,7 @@ use v2::types::{TargetHealth, TargetHealthReasonEnum};
 const ID: &str = "i-0123456789abcdef0";
 
 fn target() -> Target {
-    Target::parse(json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": ID, "CaseId": "c-1" }))
-        .expect("a good event")
+    Target::example()
 }
 
 fn group(arn: &str, kind: TargetTypeEnum, vpc: &str) -> TargetGroup {

@@ -8,9 +8,7 @@ mod facts;
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
-use aws_sdk_ec2::types::{
-    Filter, IamInstanceProfileAssociation, Instance, InstanceAttributeName, InstanceStateName, Volume,
-};
+use aws_sdk_ec2::types::{IamInstanceProfileAssociation, Instance, InstanceAttributeName, InstanceStateName};
 use containment::{Case, CaseTable, Error, Outcome, Recorder, Result, Status, Step, Target, keep_first};
 use deregister_targets::{DeregisterTargets, registered_by_group};
 use detach_autoscaling::DetachAutoscaling;
@@ -64,19 +62,19 @@ pub async fn describe_instance(
     let isolate = IsolateNetwork::with_client(ec2.clone());
     let mut missed = Missed::default();
 
-    let (instance, case, volumes, profile_arn, attributes, membership, network) = futures::join!(
-        instance(&ec2, &target),
+    let (found, case, volumes, associations, attributes, membership, network) = futures::join!(
+        found(&ec2, &target),
         cases.case(&target),
-        volumes(&ec2, &target),
-        profile_arn(&ec2, &target),
+        instance::volumes(&ec2, &target),
+        instance::profile_associations(&ec2, &target),
         attributes(&ec2, &target),
         detach.read(&target),
         isolate.read(&target),
     );
-    let instance = containable(instance?)?;
+    let instance = containable(found?)?;
     let open_case = case?;
     let volumes = missed.or_default(volumes);
-    let profile_arn = missed.or_default(profile_arn);
+    let profile_arn = profile_arn(&missed.or_default(associations));
     missed.or_default(attributes);
     let membership = missed.or_none(membership);
     let network = missed.or_none(network);
@@ -171,7 +169,7 @@ async fn registrations(
     Ok(registrations)
 }
 
-async fn instance(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Instance> {
+async fn found(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Instance> {
     let id = &target.instance_id;
     let sent = ec2.describe_instances().instance_ids(id).include_managed_resources(true).send().await;
     let reply = match sent.map_err(Error::aws("ec2:DescribeInstances", id)) {
@@ -208,20 +206,8 @@ fn containable(instance: Instance) -> Result<Instance> {
     Ok(instance)
 }
 
-async fn volumes(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Vec<Volume>> {
-    let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
-    let pages = ec2.describe_volumes().filters(attached).into_paginator().items().send();
-    pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
-}
-
-async fn profile_arn(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Option<String>> {
-    let of_instance = Filter::builder().name("instance-id").values(&target.instance_id).build();
-    let pages = ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
-    let found: Vec<IamInstanceProfileAssociation> = pages
-        .try_collect()
-        .await
-        .map_err(Error::aws("ec2:DescribeIamInstanceProfileAssociations", &target.instance_id))?;
-    Ok(found.iter().find_map(|a| a.iam_instance_profile()?.arn().map(ToOwned::to_owned)))
+fn profile_arn(associations: &[IamInstanceProfileAssociation]) -> Option<String> {
+    associations.iter().find_map(|a| a.iam_instance_profile()?.arn().map(ToOwned::to_owned))
 }
 
 /// For the evidence alone: user data, and the attributes that DescribeInstances does not show.

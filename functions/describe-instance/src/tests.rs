@@ -3,10 +3,7 @@ use aws_sdk_ec2::types::{InstanceLifecycleType, InstanceState, OperatorResponse,
 use containment::{Found, Key, State};
 
 pub(super) fn target() -> Target {
-    Target::parse(json!({
-        "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
-    }))
-    .expect("a good event")
+    Target::example()
 }
 
 fn facts_of(instance: &Instance) -> Value {

@@ -42,10 +42,7 @@ fn one_of(name: &str, values: impl IntoIterator<Item = String>) -> Filter {
 }
 
 async fn read(ec2: &Client, target: &Target, first: &First) -> Result<()> {
-    let attached = one_of("attachment.instance-id", [target.instance_id.clone()]);
-    let pages = ec2.describe_network_interfaces().filters(attached).into_paginator().items().send();
-    let interfaces: Vec<NetworkInterface> =
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeNetworkInterfaces", &target.instance_id))?;
+    let interfaces = instance::interfaces(ec2, target).await?;
     let all = |of: fn(&NetworkInterface) -> Option<&str>| -> BTreeSet<String> {
         interfaces.iter().filter_map(of).map(ToOwned::to_owned).collect()
     };

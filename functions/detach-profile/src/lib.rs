@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, IamInstanceProfileAssociation};
+use aws_sdk_ec2::types::IamInstanceProfileAssociation;
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 use serde::Serialize;
 
@@ -38,13 +38,7 @@ impl Step for DetachProfile {
     const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 
     async fn read(&self, target: &Target) -> Result<Found<Association, ()>> {
-        let of_instance = Filter::builder().name("instance-id").values(&target.instance_id).build();
-        let pages =
-            self.ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
-        let found: Vec<IamInstanceProfileAssociation> = pages
-            .try_collect()
-            .await
-            .map_err(Error::aws("ec2:DescribeIamInstanceProfileAssociations", &target.instance_id))?;
+        let found = instance::profile_associations(&self.ec2, target).await?;
         let association = |found: &IamInstanceProfileAssociation| {
             let state = found.state().map_or("unknown", |s| s.as_str()).to_owned();
             let profile_arn = found.iam_instance_profile().and_then(|p| p.arn()).unwrap_or_default().to_owned();
@@ -83,13 +77,9 @@ mod tests {
     use aws_sdk_ec2::operation::disassociate_iam_instance_profile::DisassociateIamInstanceProfileOutput;
     use aws_sdk_ec2::types::{IamInstanceProfile, IamInstanceProfileAssociationState};
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-    use serde_json::json;
 
     fn target() -> Target {
-        Target::parse(json!({
-            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
-        }))
-        .expect("a good event")
+        Target::example()
     }
 
     fn shows(states: &'static [IamInstanceProfileAssociationState]) -> Rule {

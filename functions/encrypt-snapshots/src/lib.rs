@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
+use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
@@ -57,12 +57,8 @@ pub struct CaseSnapshots {
 
 /// Reads the snapshots of a target's case.
 pub async fn case_snapshots(ec2: &Client, target: &Target) -> Result<CaseSnapshots> {
-    let of_case = Filter::builder().name("tag:CordonCase").values(&target.case_id).build();
-    let pages = ec2.describe_snapshots().owner_ids("self").filters(of_case).into_paginator().items().send();
-    let found: Vec<Snapshot> =
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeSnapshots", &target.case_id))?;
     let mut snapshots = CaseSnapshots::default();
-    for snapshot in found {
+    for snapshot in instance::snapshots_of_case(ec2, target).await? {
         match tag(&snapshot, "SourceSnapshotId") {
             Some(source) => snapshots.copies.entry(source.to_owned()).or_default().push(snapshot),
             None => snapshots.originals.push(snapshot),

@@ -2,15 +2,11 @@ use super::*;
 use aws_sdk_ec2::operation::copy_snapshot::{CopySnapshotError, CopySnapshotOutput};
 use aws_sdk_ec2::operation::describe_snapshots::DescribeSnapshotsOutput;
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-use serde_json::json;
 
 const KEY: &str = "arn:aws:kms:eu-west-1:123456789012:key/k";
 
 fn target() -> Target {
-    Target::parse(json!({
-        "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
-    }))
-    .expect("a good event")
+    Target::example()
 }
 
 fn step(rules: &[&Rule]) -> EncryptSnapshots {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, NetworkInterface};
+use aws_sdk_ec2::types::NetworkInterface;
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 use futures::future::join_all;
 
@@ -70,17 +70,6 @@ impl IsolateNetwork {
     /// The step with a client of the caller's, who may want to record its replies.
     pub fn with_client(ec2: Client) -> Self {
         IsolateNetwork { ec2 }
-    }
-
-    async fn interfaces(&self, target: &Target) -> Result<Vec<NetworkInterface>> {
-        let of_instance = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_network_interfaces().filters(of_instance).into_paginator().items().send();
-        let found: Vec<_> =
-            pages.try_collect().await.map_err(Error::aws("ec2:DescribeNetworkInterfaces", &target.instance_id))?;
-        if found.is_empty() {
-            return Err(Error::NotFound(format!("interfaces of {} not found", target.instance_id)));
-        }
-        Ok(found)
     }
 
     async fn set_groups(&self, interface: &str, groups: impl IntoIterator<Item = String>) -> Result<()> {
@@ -142,7 +131,10 @@ impl Step for IsolateNetwork {
 
     async fn read(&self, target: &Target) -> Result<Found<Self::Value, Facts>> {
         let (interfaces, groups) =
-            futures::try_join!(self.interfaces(target), groups::find(&self.ec2, &target.account_id))?;
+            futures::try_join!(instance::interfaces(&self.ec2, target), groups::find(&self.ec2, &target.account_id))?;
+        if interfaces.is_empty() {
+            return Err(Error::NotFound(format!("interfaces of {} not found", target.instance_id)));
+        }
         let mut found = Found { state: State::new(), facts: Facts::default() };
         for interface in &interfaces {
             let Some(id) = interface.network_interface_id() else { continue };

@@ -10,13 +10,9 @@ use aws_sdk_ec2::operation::modify_network_interface_attribute::{
 use aws_sdk_ec2::operation::revoke_security_group_egress::RevokeSecurityGroupEgressOutput;
 use aws_sdk_ec2::types::{GroupIdentifier, IpPermission, IpRange, SecurityGroup, SecurityGroupRule};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-use serde_json::json;
 
 fn target() -> Target {
-    Target::parse(json!({
-        "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
-    }))
-    .expect("a good event")
+    Target::example()
 }
 
 fn step(rules: &[&Rule]) -> IsolateNetwork {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
-    EbsInstanceBlockDeviceSpecification, Filter, InstanceBlockDeviceMappingSpecification, NetworkInterface,
+    EbsInstanceBlockDeviceSpecification, InstanceBlockDeviceMappingSpecification, NetworkInterface,
     NetworkInterfaceAttachmentChanges, Volume,
 };
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
@@ -37,18 +37,6 @@ impl PreserveVolumes {
     /// The step in the configuration's Region.
     pub fn new(aws: &SdkConfig) -> Self {
         PreserveVolumes { ec2: Client::new(aws) }
-    }
-
-    async fn volumes(&self, target: &Target) -> Result<Vec<Volume>> {
-        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_volumes().filters(attached).into_paginator().items().send();
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
-    }
-
-    async fn interfaces(&self, target: &Target) -> Result<Vec<NetworkInterface>> {
-        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_network_interfaces().filters(attached).into_paginator().items().send();
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeNetworkInterfaces", &target.instance_id))
     }
 
     async fn keep(&self, key: &Key, attachment: &Attachment, delete: bool) -> Result<()> {
@@ -84,7 +72,8 @@ impl Step for PreserveVolumes {
     const NAME: &'static str = "preserve-volumes";
 
     async fn read(&self, target: &Target) -> Result<Found<bool, Self::Facts>> {
-        let (volumes, interfaces) = futures::try_join!(self.volumes(target), self.interfaces(target))?;
+        let (volumes, interfaces) =
+            futures::try_join!(instance::volumes(&self.ec2, target), instance::interfaces(&self.ec2, target))?;
         Ok(found(target, &volumes, &interfaces))
     }
 
@@ -149,13 +138,9 @@ mod tests {
     use aws_sdk_ec2::operation::modify_network_interface_attribute::ModifyNetworkInterfaceAttributeOutput;
     use aws_sdk_ec2::types::{NetworkInterfaceAttachment, VolumeAttachment};
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
-    use serde_json::json;
 
     fn target() -> Target {
-        Target::parse(json!({
-            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
-        }))
-        .expect("a good event")
+        Target::example()
     }
 
     fn volume(id: &str, attachments: &[(&str, &str)]) -> Volume {

@@ -117,13 +117,9 @@ mod tests {
     use super::*;
     use aws_sdk_ec2::operation::modify_instance_attribute::ModifyInstanceAttributeOutput;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
-    use serde_json::json;
 
     fn target() -> Target {
-        Target::parse(json!({
-            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1"
-        }))
-        .expect("a good event")
+        Target::example()
     }
 
     fn found(spot: bool, instance_store_root: bool) -> Found<String, Facts> {

@@ -45,13 +45,7 @@ impl RevokeCredentials {
 
     /// The profiles that the instance has, or had when the case was opened: credentials outlive the association.
     async fn profiles(&self, target: &Target) -> Result<BTreeSet<String>> {
-        let of_instance = Filter::builder().name("instance-id").values(&target.instance_id).build();
-        let pages =
-            self.ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
-        let found: Vec<_> = pages
-            .try_collect()
-            .await
-            .map_err(Error::aws("ec2:DescribeIamInstanceProfileAssociations", &target.instance_id))?;
+        let found = instance::profile_associations(&self.ec2, target).await?;
         let now = found.iter().filter_map(|a| a.iam_instance_profile()?.arn().map(ToOwned::to_owned));
         Ok(now.chain(target.instance_profile_arn.clone()).collect())
     }

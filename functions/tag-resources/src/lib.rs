@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, Snapshot, Tag, Volume};
+use aws_sdk_ec2::types::{Filter, Tag};
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 
 /// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others.
@@ -27,18 +27,6 @@ impl TagResources {
         let tags: Vec<_> = pages.try_collect().await.map_err(Error::aws("ec2:DescribeTags", &target.instance_id))?;
         Ok(tags.iter().map(|t| Tag::builder().set_key(t.key.clone()).set_value(t.value.clone()).build()).collect())
     }
-
-    async fn volumes(&self, target: &Target) -> Result<Vec<Volume>> {
-        let attached = Filter::builder().name("attachment.instance-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_volumes().filters(attached).into_paginator().items().send();
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
-    }
-
-    async fn snapshots(&self, target: &Target) -> Result<Vec<Snapshot>> {
-        let of_case = Filter::builder().name("tag:CordonCase").values(&target.case_id).build();
-        let pages = self.ec2.describe_snapshots().owner_ids("self").filters(of_case).into_paginator().items().send();
-        pages.try_collect().await.map_err(Error::aws("ec2:DescribeSnapshots", &target.case_id))
-    }
 }
 
 impl Step for TagResources {
@@ -48,11 +36,14 @@ impl Step for TagResources {
     const NAME: &'static str = "tag-resources";
 
     async fn read(&self, target: &Target) -> Result<Found<Self::Value, ()>> {
-        let (instance, volumes, snapshots) =
-            futures::try_join!(self.instance_tags(target), self.volumes(target), self.snapshots(target))?;
+        let (own, volumes, snapshots) = futures::try_join!(
+            self.instance_tags(target),
+            instance::volumes(&self.ec2, target),
+            instance::snapshots_of_case(&self.ec2, target)
+        )?;
         let volumes = volumes.iter().filter_map(|v| Some((v.volume_id()?, v.tags())));
         let snapshots = snapshots.iter().filter_map(|s| Some((s.snapshot_id()?, s.tags())));
-        let all = [(target.instance_id.as_str(), instance.as_slice())].into_iter().chain(volumes).chain(snapshots);
+        let all = [(target.instance_id.as_str(), own.as_slice())].into_iter().chain(volumes).chain(snapshots);
         let ours = target.incident_tags();
         let state = all.map(|(id, tags)| (Key::new(id, TAGS), of_these(tags, &ours)));
         Ok(Found { state: state.collect(), facts: () })
@@ -94,14 +85,9 @@ mod tests {
     use super::*;
     use aws_sdk_ec2::operation::create_tags::CreateTagsOutput;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
-    use serde_json::json;
 
     fn target() -> Target {
-        Target::parse(json!({
-            "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123456789abcdef0", "CaseId": "c-1",
-            "IncidentTicket": "INC-7",
-        }))
-        .expect("a good event")
+        Target { incident_ticket: Some("INC-7".to_owned()), ..Target::example() }
     }
 
     fn found(resources: &[(&str, &[(&str, &str)])]) -> Found<BTreeMap<String, String>, ()> {

@@ -1,0 +1,37 @@
+//! What EC2 shows to belong to an instance: the reads that several steps share. Every list is paged to its end.
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{Filter, IamInstanceProfileAssociation, NetworkInterface, Snapshot, Volume};
+use containment::{Error, Result, Target};
+
+fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}
+
+/// The network interfaces that are attached to the instance, in whatever VPC (trap A7).
+pub async fn interfaces(ec2: &Client, target: &Target) -> Result<Vec<NetworkInterface>> {
+    let attached = filter("attachment.instance-id", &target.instance_id);
+    let pages = ec2.describe_network_interfaces().filters(attached).into_paginator().items().send();
+    pages.try_collect().await.map_err(Error::aws("ec2:DescribeNetworkInterfaces", &target.instance_id))
+}
+
+/// The EBS volumes that are attached to the instance.
+pub async fn volumes(ec2: &Client, target: &Target) -> Result<Vec<Volume>> {
+    let attached = filter("attachment.instance-id", &target.instance_id);
+    let pages = ec2.describe_volumes().filters(attached).into_paginator().items().send();
+    pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
+}
+
+/// The instance profile's associations: one at most, but for the moment of a change.
+pub async fn profile_associations(ec2: &Client, target: &Target) -> Result<Vec<IamInstanceProfileAssociation>> {
+    let of_instance = filter("instance-id", &target.instance_id);
+    let pages = ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();
+    pages.try_collect().await.map_err(Error::aws("ec2:DescribeIamInstanceProfileAssociations", &target.instance_id))
+}
+
+/// The snapshots that carry the case's tag, copies among them.
+pub async fn snapshots_of_case(ec2: &Client, target: &Target) -> Result<Vec<Snapshot>> {
+    let of_case = filter("tag:CordonCase", &target.case_id);
+    let pages = ec2.describe_snapshots().owner_ids("self").filters(of_case).into_paginator().items().send();
+    pages.try_collect().await.map_err(Error::aws("ec2:DescribeSnapshots", &target.case_id))
+}
