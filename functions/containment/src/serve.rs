@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::{Builder, tls};
 use futures::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn, tracing};
 use serde::Serialize;
@@ -29,7 +30,13 @@ impl Aws {
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(Duration::from_secs(15))
             .build();
-        let home = aws_config::defaults(BehaviorVersion::latest()).retry_config(retries).timeout_config(timeouts);
+        // One client for all services: each client of its own would load the root certificates and open its
+        // connections anew, at every invocation.
+        let http = Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc));
+        let home = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(retries)
+            .timeout_config(timeouts)
+            .http_client(http.build_https());
         Aws { home: home.load().await }
     }
 

@@ -1,6 +1,7 @@
 //! Cordon's two security groups, one of each in a VPC: found, made, and kept to their rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
@@ -142,38 +143,48 @@ async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) ->
     }
 }
 
+/// How often a group's rules are looked at until they are as they should be.
+const LOOKS: usize = 7;
+
 /// Brings a group to its rules and reads them back: none for isolation, the four for conversion.
 ///
 /// Rules are revoked by id, because a revocation by properties that match nothing is no error in a default VPC (trap A4).
+/// Another containment may be at the same group at the same moment; both want the same rules, so what the other has done
+/// in between is seen at the next look.
 async fn settle_rules(ec2: &Client, group: &str, conversion: bool) -> Result<()> {
-    let mut delay = std::time::Duration::from_millis(250);
-    for attempt in 0.. {
-        let found = rules(ec2, group).await;
-        let rules = match found {
-            // A group is not everywhere the moment it has been created (trap I3).
-            Err(error) if error.code() == Some("InvalidGroup.NotFound") && attempt < 6 => None,
-            other => Some(other?),
-        };
-        if let Some(rules) = rules {
-            let (stale, missing) = difference(&rules, conversion);
-            if stale.is_empty() && missing.is_empty() {
-                return Ok(());
-            }
-            if attempt >= 6 {
-                let left = stale.len() + missing.len();
-                return Err(Error::NotFound(format!(
-                    "{group} still has {left} rules that it should not have, or lacks"
-                )));
-            }
-            try_join(revoke(ec2, group, &stale), authorize(ec2, group, &missing)).await?;
-        }
+    let mut delay = Duration::from_millis(250);
+    let mut failure = None;
+    for look in 0..LOOKS {
         // The first look after a change comes at once; only what AWS shows late is waited for.
-        if attempt > 0 {
+        if look > 1 {
             tokio::time::sleep(delay).await;
             delay *= 2;
         }
+        let left = match rules(ec2, group).await {
+            Ok(rules) => difference(&rules, conversion),
+            Err(error) if has_moved(&error) => {
+                failure = Some(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let (stale, missing) = left;
+        if stale.is_empty() && missing.is_empty() {
+            return Ok(());
+        }
+        match try_join(revoke(ec2, group, &stale), authorize(ec2, group, &missing)).await {
+            Err(error) if !has_moved(&error) => return Err(error),
+            result => failure = result.err(),
+        }
     }
-    unreachable!("the attempts never end")
+    Err(failure
+        .unwrap_or_else(|| Error::NotFound(format!("{group} still does not have the rules that it should have"))))
+}
+
+/// The group or its rules are not what they were when we looked: not there yet (trap I3), or changed by another.
+fn has_moved(error: &Error) -> bool {
+    let moved = ["InvalidGroup.NotFound", "InvalidPermission", "InvalidSecurityGroupRuleId"];
+    error.code().is_some_and(|code| moved.iter().any(|start| code.starts_with(start)))
 }
 
 async fn rules(ec2: &Client, group: &str) -> Result<Vec<SecurityGroupRule>> {
@@ -224,19 +235,15 @@ async fn authorize(ec2: &Client, group: &str, missing: &[(bool, bool)]) -> Resul
         let any = v4.is_some() || v6.is_some();
         any.then(|| IpPermission::builder().ip_protocol("-1").set_ip_ranges(v4).set_ipv6_ranges(v6).build())
     };
-    let duplicate_is_fine = |result: Result<()>| match result {
-        Err(error) if error.code() == Some("InvalidPermission.Duplicate") => Ok(()),
-        other => other,
-    };
     let ingress = async {
         let Some(permission) = permission(false) else { return Ok(()) };
         let sent = ec2.authorize_security_group_ingress().group_id(group).ip_permissions(permission).send().await;
-        duplicate_is_fine(sent.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupIngress", group)))
+        sent.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupIngress", group))
     };
     let egress = async {
         let Some(permission) = permission(true) else { return Ok(()) };
         let sent = ec2.authorize_security_group_egress().group_id(group).ip_permissions(permission).send().await;
-        duplicate_is_fine(sent.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupEgress", group)))
+        sent.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupEgress", group))
     };
     try_join(ingress, egress).await.map(|_| ())
 }

@@ -189,7 +189,7 @@ impl Step for IsolateNetwork {
         for (vpc, group) in facts.isolation.iter().filter(|(_, group)| !group.rules.is_empty()) {
             let rules = group.rules.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             writes.residual_risk.push(format!(
-                "somebody had given {ISOLATION} in {vpc} rules, which are being taken out: {rules}; whatever was on it was not isolated"
+                "{ISOLATION} in {vpc} had rules when it was looked at, which are being taken out: {rules}; what was on it then was not isolated"
             ));
         }
         let (isolation, conversion) = groups::ensure(&self.ec2, target, facts, goal, &mut writes).await;

@@ -211,8 +211,32 @@ async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_
     let goal = step.contained(&target(), &found);
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
-    assert!(writes.residual_risk[0].contains("somebody had given cordon-isolation in vpc-a rules"));
+    assert!(writes.residual_risk[0].contains("cordon-isolation in vpc-a had rules"));
     assert_eq!(revoked.num_calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_containment_that_settles_the_same_group_first_is_no_failure() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
+    found.facts.isolation.get_mut("vpc-a").expect("there").rules = set(&["egress -1 0.0.0.0/0"]);
+    found.state.insert(rules_key("vpc-a", ISOLATION), set(&["egress -1 0.0.0.0/0"]));
+    let rules = mock!(Client::describe_security_group_rules)
+        .sequence()
+        .output(|| {
+            let rule = SecurityGroupRule::builder().security_group_rule_id("sgr-1").is_egress(true).ip_protocol("-1");
+            DescribeSecurityGroupRulesOutput::builder()
+                .security_group_rules(rule.cidr_ipv4("0.0.0.0/0").build())
+                .build()
+        })
+        .output(|| DescribeSecurityGroupRulesOutput::builder().build())
+        .build();
+    let gone = mock!(Client::revoke_security_group_egress).then_error(|| {
+        let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("InvalidPermission.NotFound").build();
+        aws_sdk_ec2::operation::revoke_security_group_egress::RevokeSecurityGroupEgressError::generic(meta)
+    });
+    let step = step(&[&rules, &gone]);
+    let goal = step.contained(&target(), &found);
+    assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
