@@ -106,7 +106,7 @@ fn journal_record(target: &Target, step: &str) -> String {
 }
 
 fn first_values(item: &HashMap<String, AttributeValue>) -> Result<First> {
-    let values = item.iter().filter_map(|(name, value)| Some((name.split_once('|')?, value.as_s().ok()?)));
+    let values = item.iter().filter_map(|(name, value)| Some((name.rsplit_once('|')?, value.as_s().ok()?)));
     values
         .map(|((resource, attribute), text)| {
             let value = serde_json::from_str(text)

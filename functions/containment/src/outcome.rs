@@ -97,6 +97,22 @@ impl Outcome {
         Outcome { step: step.to_owned(), status, changes: Vec::new(), residual_risk: Vec::new(), reason: reason.into() }
     }
 
+    /// The outcome with so many changes at most. All of them are in the journal, and in the verifier's evidence; between
+    /// functions they travel through states of 256 KiB that all steps of an instance share (trap H3).
+    pub fn shortened(mut self, changes: usize) -> Self {
+        let more = self.changes.len().saturating_sub(changes);
+        self.changes.truncate(changes);
+        if more > 0 {
+            let reason = self.reason.take().map_or_else(String::new, |reason| format!("{reason}; "));
+            self.reason = Some(format!("{reason}{more} more changes are in the evidence"));
+        }
+        self.reason = self.reason.take().map(|reason| match reason.char_indices().nth(4_000) {
+            Some((end, _)) => format!("{}…", &reason[..end]),
+            None => reason,
+        });
+        self
+    }
+
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{} {:?}: {error}", self.step, self.status))
     }

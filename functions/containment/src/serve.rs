@@ -98,6 +98,9 @@ where
     .await
 }
 
+/// How many changes a step's answer carries.
+const CHANGES_AT_MOST: usize = 40;
+
 /// Runs a step as a Lambda: one target in, one outcome out.
 pub async fn serve_step<S, N>(new: N) -> std::result::Result<(), lambda_runtime::Error>
 where
@@ -109,9 +112,12 @@ where
         async move {
             let (step, journal, target) = step?;
             // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
-            let outcome = converge(&step, &target, &journal).boxed().await?;
+            let outcome = converge(&step, &target, &journal).boxed().await.map_err(|error| match error {
+                Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_AT_MOST))),
+                other => other,
+            })?;
             tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);
-            Ok(outcome)
+            Ok(outcome.shortened(CHANGES_AT_MOST))
         }
     })
     .await

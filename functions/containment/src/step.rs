@@ -16,9 +16,9 @@ use crate::{Change, Error, First, Journal, Outcome, Result, Status, Target};
 /// One attribute of one resource: where a value lives in AWS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// An AWS id or name, without a `|`.
+    /// An AWS id or name.
     pub resource: String,
-    /// Which attribute of it.
+    /// Which attribute of it, without a `|`.
     pub attribute: String,
 }
 
@@ -149,7 +149,7 @@ pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal
 
 async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Result<()> {
     for (step, values) in target.unjournaled.iter().filter(|_| !target.dry_run) {
-        let key = |name: &String| name.split_once('|').map(|(resource, attribute)| Key::new(resource, attribute));
+        let key = |name: &String| name.rsplit_once('|').map(|(resource, attribute)| Key::new(resource, attribute));
         let first: First = values.iter().filter_map(|(name, value)| Some((key(name)?, value.clone()))).collect();
         journal.keep_first(target, step, &first).await?;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::primitives::DateTimeFormat;
 use aws_sdk_ec2::types::{InstanceSpecification, ResourceType, Snapshot, Tag, TagSpecification, Volume};
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
@@ -26,6 +27,9 @@ pub struct Taken {
     pub snapshot_id: Option<String>,
     /// `none`, `pending`, `completed`, `error`, …
     pub state: String,
+    /// When it was taken, which is the moment that it shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<String>,
     /// Whether the snapshot's tags name its volume, device and instance.
     pub lineage: bool,
 }
@@ -103,10 +107,11 @@ fn taken(volume: &str, snapshots: &[Snapshot]) -> Taken {
         (state, tag(s, "SourceSnapshotId").is_some(), s.snapshot_id().map(ToOwned::to_owned))
     };
     of_volume.min_by_key(rank).map_or_else(
-        || Taken { snapshot_id: None, state: "none".to_owned(), lineage: false },
+        || Taken { snapshot_id: None, state: "none".to_owned(), taken_at: None, lineage: false },
         |s| Taken {
             snapshot_id: s.snapshot_id().map(ToOwned::to_owned),
             state: state(s),
+            taken_at: s.start_time().and_then(|at| at.fmt(DateTimeFormat::DateTime).ok()),
             lineage: tag(s, "VolumeId").as_deref() == Some(volume) && tag(s, "DeviceName").is_some(),
         },
     )
@@ -138,6 +143,7 @@ impl Step for CreateSnapshots {
         let completed = |taken: &Taken| Taken {
             snapshot_id: taken.snapshot_id.clone().filter(|_| !is_lost(taken)),
             state: "completed".to_owned(),
+            taken_at: taken.taken_at.clone().filter(|_| !is_lost(taken)),
             lineage: true,
         };
         let mut goal = Goal::new(found.state.iter().map(|(key, taken)| (key.clone(), completed(taken))).collect());
@@ -162,7 +168,9 @@ impl Step for CreateSnapshots {
         if none_yet {
             match self.create_set(target).await {
                 Ok(set) => created = set,
-                Err(error) if error.is_transient() || error.name() == "AccessDenied" => writes.failures.push(error),
+                Err(error) if error.is_transient() && !is_full(&error) || error.name() == "AccessDenied" => {
+                    writes.failures.push(error)
+                }
                 Err(error) => {
                     one_by_one = true;
                     writes.residual_risk.push(format!(
@@ -174,7 +182,12 @@ impl Step for CreateSnapshots {
         if one_by_one {
             let calls: Vec<_> = lost.iter().map(|volume| self.create_one(target, volume)).collect();
             let results: Vec<_> = stream::iter(calls).buffer_unordered(5).collect().await;
-            created.extend(results.into_iter().filter_map(|result| writes.note(result)));
+            for result in results {
+                match result {
+                    Err(error) if is_full(&error) => writes.waiting = true,
+                    result => created.extend(writes.note(result)),
+                }
+            }
         }
         let known = found.state.iter().filter(|(_, taken)| !is_lost(taken) && !taken.lineage);
         created.extend(known.filter_map(|(key, taken)| Some((key.resource.clone(), taken.snapshot_id.clone()?))));
@@ -190,6 +203,11 @@ impl Step for CreateSnapshots {
         }
         writes
     }
+}
+
+/// The volume has as many snapshots under way as EC2 allows (trap G3): the workflow asks again when they are done.
+fn is_full(error: &Error) -> bool {
+    matches!(error.code(), Some("ConcurrentSnapshotLimitExceeded" | "SnapshotLimitExceeded"))
 }
 
 /// There is no snapshot, or none that will ever be one: a set fails as a whole (trap G1).
@@ -309,6 +327,20 @@ mod tests {
         let found = found(&target(), &volumes(&["vol-1", "vol-2"]), &snapshots);
         step(&[&one, &tagged]).write(&target(), &found, &State::new()).await;
         assert_eq!((one.num_calls(), tagged.num_calls()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_volume_with_too_many_snapshots_under_way_is_waited_for_and_the_others_are_taken() {
+        let set = refused("ConcurrentSnapshotLimitExceeded");
+        let full = mock!(Client::create_snapshot).match_requests(|r| r.volume_id() == Some("vol-1")).then_error(|| {
+            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("ConcurrentSnapshotLimitExceeded").build();
+            aws_sdk_ec2::operation::create_snapshot::CreateSnapshotError::generic(meta)
+        });
+        let (one, tagged) = (one(), tagged());
+        let found = found(&target(), &volumes(&["vol-1", "vol-2"]), &[]);
+        let writes = step(&[&set, &full, &one, &tagged]).write(&target(), &found, &State::new()).await;
+        assert!(writes.waiting && writes.failures.is_empty());
+        assert_eq!(one.num_calls(), 1);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::Snapshot;
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 use encrypt_snapshots::{case_snapshots, is_verified};
 
@@ -29,13 +30,16 @@ impl Step for DeleteOriginals {
 
     /// Reads only the originals that a verified copy stands for; the others are not this step's business.
     async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
-        if !self.wanted {
+        // Tags say what is a copy of what, and anybody can write tags (trap K6); only the stack can write under its key.
+        let (true, Some(key)) = (self.wanted, self.key.as_deref()) else {
             return Ok(Found { state: State::new(), facts: () });
-        }
+        };
         let snapshots = case_snapshots(&self.ec2, target).await?;
         let replaced = snapshots.originals.iter().filter(|s| !s.encrypted().unwrap_or(false)).filter_map(|original| {
             let id = original.snapshot_id()?;
-            let copy = snapshots.copies.get(id)?.iter().find(|copy| is_verified(copy, self.key.as_deref()))?;
+            let stands_for =
+                |copy: &&Snapshot| is_verified(copy, Some(key)) && copy.volume_size() == original.volume_size();
+            let copy = snapshots.copies.get(id)?.iter().find(stands_for)?;
             Some((Key::new(id, "Original"), copy.snapshot_id()?.to_owned()))
         });
         Ok(Found { state: replaced.collect(), facts: () })
@@ -46,6 +50,8 @@ impl Step for DeleteOriginals {
         if !self.wanted {
             goal.not_applicable =
                 Some("unencrypted originals are kept (DeleteUnencryptedOriginals is false)".to_owned());
+        } else if self.key.is_none() {
+            goal.not_applicable = Some("originals are kept where the stack's key does not reach".to_owned());
         } else if found.state.is_empty() {
             goal.not_applicable = Some("there is no unencrypted original with a verified copy".to_owned());
         }
@@ -67,7 +73,7 @@ mod tests {
     use super::*;
     use aws_sdk_ec2::operation::delete_snapshot::DeleteSnapshotOutput;
     use aws_sdk_ec2::operation::describe_snapshots::DescribeSnapshotsOutput;
-    use aws_sdk_ec2::types::{Snapshot, SnapshotState, Tag};
+    use aws_sdk_ec2::types::{SnapshotState, Tag};
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 
     fn target() -> Target {
@@ -79,13 +85,22 @@ mod tests {
             let done = SnapshotState::Completed;
             let original = Snapshot::builder().snapshot_id("snap-1").encrypted(false).state(done.clone());
             let source = Tag::builder().key("SourceSnapshotId").value("snap-1").build();
-            let copy = Snapshot::builder().snapshot_id("snap-2").encrypted(true).state(copy.clone()).tags(source);
+            let copy = Snapshot::builder()
+                .snapshot_id("snap-2")
+                .encrypted(true)
+                .state(copy.clone())
+                .tags(source)
+                .kms_key_id("key");
             DescribeSnapshotsOutput::builder().snapshots(original.build()).snapshots(copy.build()).build()
         })
     }
 
     fn step(rules: &[&Rule], wanted: bool) -> DeleteOriginals {
-        DeleteOriginals { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, rules), wanted, key: None }
+        DeleteOriginals {
+            ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, rules),
+            wanted,
+            key: Some("key".to_owned()),
+        }
     }
 
     #[tokio::test]
@@ -93,6 +108,16 @@ mod tests {
         let found = step(&[], false).read(&target()).await.expect("read");
         let goal = step(&[], false).contained(&target(), &found);
         assert!(goal.not_applicable.expect("why").contains("are kept"));
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_not_under_the_stacks_key_stands_for_nothing() {
+        let case = case(SnapshotState::Completed);
+        let mut step = step(&[&case], true);
+        step.key = Some("another key".to_owned());
+        assert!(step.read(&target()).await.expect("read").state.is_empty());
+        step.key = None;
+        assert!(step.read(&target()).await.expect("read").state.is_empty());
     }
 
     #[tokio::test]

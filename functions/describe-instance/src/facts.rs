@@ -14,7 +14,7 @@ const TAGS_AT_MOST: usize = 12;
 /// What `isolate-network` reads.
 pub(crate) type Network = Found<BTreeSet<String>, isolate_network::Facts>;
 /// What `detach-autoscaling` reads.
-pub(crate) type Membership = Found<String, ()>;
+pub(crate) type Membership = Found<detach_autoscaling::Membership, ()>;
 
 /// The facts as they go into the execution's result.
 pub fn facts(

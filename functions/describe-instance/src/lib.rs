@@ -74,7 +74,9 @@ pub async fn describe_instance(
     let instance = containable(found?)?;
     let open_case = case?;
     let volumes = missed.or_default(volumes);
-    let profile_arn = profile_arn(&missed.or_default(associations));
+    // The instance shows its profile as well, so that one failed call cannot make the case forget it (trap B1).
+    let shown = instance.iam_instance_profile().and_then(|p| p.arn()).map(ToOwned::to_owned);
+    let profile_arn = profile_arn(&missed.or_default(associations)).or(shown);
     missed.or_default(attributes);
     let membership = missed.or_none(membership);
     let network = missed.or_none(network);
@@ -157,7 +159,9 @@ async fn registrations(
     membership: Option<&Membership>,
 ) -> Result<BTreeMap<String, Value>> {
     let mut registrations = BTreeMap::new();
-    for key in membership.iter().flat_map(|found| found.state.keys()) {
+    let members = membership.iter().flat_map(|found| &found.state);
+    // In any other state the group has not registered the instance, or not any more.
+    for (key, _) in members.filter(|(_, member)| member.lifecycle_state == "InService") {
         let sent = autoscaling.describe_auto_scaling_groups().auto_scaling_group_names(&key.resource).send().await;
         let reply = sent.map_err(Error::aws("autoscaling:DescribeAutoScalingGroups", &key.resource))?;
         for group in reply.auto_scaling_groups() {

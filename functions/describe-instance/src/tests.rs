@@ -8,7 +8,8 @@ pub(super) fn target() -> Target {
 
 fn facts_of(instance: &Instance) -> Value {
     let network = Found { state: State::new(), facts: isolate_network::Facts::default() };
-    let membership = Found { state: [(Key::new("web", "Membership"), "InService".to_owned())].into(), facts: () };
+    let membership =
+        Found { state: [(Key::new("web", "Membership"), detach_autoscaling::Membership::default())].into(), facts: () };
     facts(&target(), instance, &[], Some(&network), Some(&membership), Some("arn:aws:iam::1:instance-profile/web"))
 }
 

@@ -117,6 +117,16 @@ impl EncryptSnapshots {
         }
     }
 
+    /// A dry run before the first run has volumes to plan from, and no snapshots.
+    async fn plan(&self, target: &Target, facts: CaseSnapshots) -> Result<Found<EncryptedCopy, CaseSnapshots>> {
+        let volumes = instance::volumes(&self.ec2, target).await?;
+        let unencrypted = volumes.iter().filter(|v| !v.encrypted().unwrap_or(false));
+        let state = unencrypted.filter_map(|v| {
+            Some((Key::new(format!("the snapshot of {}", v.volume_id()?), COPY), EncryptedCopy::none("none")))
+        });
+        Ok(Found { state: state.collect(), facts })
+    }
+
     async fn copy(&self, target: &Target, source: &Snapshot) -> Result<()> {
         let id = source.snapshot_id().unwrap_or_default();
         let lineage = ["VolumeId", "DeviceName", "InstanceId"]
@@ -143,6 +153,9 @@ impl Step for EncryptSnapshots {
 
     async fn read(&self, target: &Target) -> Result<Found<EncryptedCopy, CaseSnapshots>> {
         let facts = case_snapshots(&self.ec2, target).await?;
+        if target.dry_run && facts.originals.is_empty() {
+            return self.plan(target, facts).await;
+        }
         let unencrypted = facts.originals.iter().filter(|s| !s.encrypted().unwrap_or(false));
         let state = unencrypted.filter_map(|source| {
             let id = source.snapshot_id()?;

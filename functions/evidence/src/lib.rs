@@ -1,8 +1,9 @@
 //! The evidence bucket: what a case produces is put there once, and nobody rewrites it afterwards.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use containment::{Error, Result, Target};
@@ -42,6 +43,9 @@ impl Bucket {
         let key = format!("{}/{name}-{}.json", target.evidence_prefix(), now());
         let body = ByteStream::from(evidence.to_string().into_bytes());
         let call = self.client.put_object().bucket(&self.name).key(&key).content_type("application/json").body(body);
+        // Containment waits for this put: a bucket that does not answer must not hold it up for long.
+        let soon = TimeoutConfig::builder().operation_timeout(Duration::from_secs(10)).build();
+        let call = call.customize().config_override(aws_sdk_s3::config::Builder::new().timeout_config(soon));
         let reply = call.send().await.map_err(Error::aws("s3:PutObject", format!("{}/{key}", self.name)))?;
         Ok(Pointer { bucket: self.name.clone(), key, version_id: reply.version_id })
     }

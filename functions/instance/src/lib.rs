@@ -1,4 +1,6 @@
-//! What EC2 shows to belong to an instance: the reads that several steps share. Every list is paged to its end.
+//! What EC2 shows to belong to an instance: the reads that several steps share.
+//!
+//! Every list is paged to its end, and includes what an AWS service manages, which EC2 otherwise hides (trap A10).
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, IamInstanceProfileAssociation, NetworkInterface, Snapshot, Volume};
@@ -11,14 +13,21 @@ fn filter(name: &str, value: &str) -> Filter {
 /// The network interfaces that are attached to the instance, in whatever VPC (trap A7).
 pub async fn interfaces(ec2: &Client, target: &Target) -> Result<Vec<NetworkInterface>> {
     let attached = filter("attachment.instance-id", &target.instance_id);
-    let pages = ec2.describe_network_interfaces().filters(attached).into_paginator().items().send();
+    let pages = ec2
+        .describe_network_interfaces()
+        .include_managed_resources(true)
+        .filters(attached)
+        .into_paginator()
+        .items()
+        .send();
     pages.try_collect().await.map_err(Error::aws("ec2:DescribeNetworkInterfaces", &target.instance_id))
 }
 
 /// The EBS volumes that are attached to the instance.
 pub async fn volumes(ec2: &Client, target: &Target) -> Result<Vec<Volume>> {
     let attached = filter("attachment.instance-id", &target.instance_id);
-    let pages = ec2.describe_volumes().filters(attached).into_paginator().items().send();
+    let pages =
+        ec2.describe_volumes().include_managed_resources(true).filters(attached).into_paginator().items().send();
     pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
 }
 

@@ -34,7 +34,8 @@ pub fn everything() -> BTreeSet<String> {
 
 /// All of Cordon's groups in the Region: (name, VPC, group). A group that another account shares with this one is not ours.
 pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, String, Group)>> {
-    let named = Filter::builder().name("group-name").values(ISOLATION).values(CONVERSION).build();
+    let named =
+        Filter::builder().name("group-name").values(any_letter(ISOLATION)).values(any_letter(CONVERSION)).build();
     let pages = ec2.describe_security_groups().filters(named).into_paginator().items().send();
     let found: Vec<SecurityGroup> =
         pages.try_collect().await.map_err(Error::aws("ec2:DescribeSecurityGroups", "Cordon's groups"))?;
@@ -45,8 +46,16 @@ pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, Stri
         .collect())
 }
 
+/// Names are unique whatever their case, but filters heed it (trap A8): a group that a stranger has named `Cordon-Isolation`
+/// keeps ours from being created, so it must be found to be used.
+fn any_letter(name: &str) -> String {
+    name.chars().map(|c| if c == '-' { '-' } else { '?' }).collect()
+}
+
 fn named_group(group: &SecurityGroup) -> Option<(&'static str, String, Group)> {
-    let name = [ISOLATION, CONVERSION].into_iter().find(|name| group.group_name() == Some(name))?;
+    let name = [ISOLATION, CONVERSION]
+        .into_iter()
+        .find(|name| group.group_name().is_some_and(|n| n.eq_ignore_ascii_case(name)))?;
     let ingress = group.ip_permissions().iter().flat_map(|p| in_words("ingress", p));
     let egress = group.ip_permissions_egress().iter().flat_map(|p| in_words("egress", p));
     let id = group.group_id()?.to_owned();
@@ -109,11 +118,11 @@ async fn one(
     if let Some(group) = known.filter(|group| &group.rules == rules) {
         return Ok(group.id.clone());
     }
-    let id = match known {
-        Some(group) => group.id.clone(),
-        None => create(ec2, target, vpc, name).await?,
+    let (id, is_new) = match known {
+        Some(group) => (group.id.clone(), false),
+        None => (create(ec2, target, vpc, name).await?, true),
     };
-    settle_rules(ec2, &id, name == CONVERSION).await?;
+    settle_rules(ec2, &id, name == CONVERSION, is_new).await?;
     Ok(id)
 }
 
@@ -137,7 +146,8 @@ async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) ->
         Err(error) if error.code() == Some("InvalidGroup.Duplicate") => {
             let found = find(ec2, &target.account_id).await?;
             let taken = found.into_iter().find(|(n, v, _)| *n == name && v == vpc);
-            taken.map(|(_, _, group)| group.id).ok_or(error)
+            // Not shown yet (trap I3): the workflow asks again.
+            taken.map(|(_, _, group)| group.id).ok_or_else(|| Error::Conflict(error.to_string()))
         }
         Err(error) => Err(error),
     }
@@ -151,7 +161,11 @@ const LOOKS: usize = 7;
 /// Rules are revoked by id, because a revocation by properties that match nothing is no error in a default VPC (trap A4).
 /// Another containment may be at the same group at the same moment; both want the same rules, so what the other has done
 /// in between is seen at the next look.
-async fn settle_rules(ec2: &Client, group: &str, conversion: bool) -> Result<()> {
+///
+/// A new group is given a rule that lets everything out, and may be shown without it at first (trap I3): an empty list is
+/// believed only after that rule has been seen, or after some seconds.
+async fn settle_rules(ec2: &Client, group: &str, conversion: bool, is_new: bool) -> Result<()> {
+    let mut seen_a_rule = !is_new;
     let mut delay = Duration::from_millis(250);
     let mut failure = None;
     for look in 0..LOOKS {
@@ -169,6 +183,10 @@ async fn settle_rules(ec2: &Client, group: &str, conversion: bool) -> Result<()>
             Err(error) => return Err(error),
         };
         let (stale, missing) = left;
+        seen_a_rule |= !stale.is_empty() || conversion;
+        if !seen_a_rule && look < 4 {
+            continue;
+        }
         if stale.is_empty() && missing.is_empty() {
             return Ok(());
         }

@@ -56,6 +56,10 @@ const RULES: &str = "Rules";
 /// It lets everybody in for so long; that is why it comes last before isolation and never stays.
 const CONVERSION_STAYS: Duration = Duration::from_secs(5);
 
+/// No AWS API shows the connections of an interface (trap A1).
+const UNSEEN: &str = "whether connections that were open are cut cannot be read back from AWS: flow logs that go on showing \
+     ACCEPT for the instance's interfaces mean that one is not";
+
 /// No security group filters these (trap A5).
 const UNFILTERED: &str = "no security group filters the VPC's DNS resolver, the instance metadata service, DHCP, the time \
      service or Windows activation: an attacker on the host can still tunnel through DNS names and read IMDS; \
@@ -101,6 +105,7 @@ impl IsolateNetwork {
     /// the groups it had let less through than one that lets in everybody.
     async fn isolate(
         &self,
+        target: &Target,
         interface: &str,
         found: &Found<BTreeSet<String>, Facts>,
         isolation: &BTreeMap<String, String>,
@@ -115,11 +120,26 @@ impl IsolateNetwork {
             result = self.set_groups(interface, [group.clone()]).await;
         }
         let Err(error) = result else { return Ok(()) };
-        if !is_converted(found, interface) {
-            let before = found.state.get(&Key::new(interface, GROUPS)).cloned().unwrap_or_default();
+        let before = found.state.get(&Key::new(interface, GROUPS)).cloned().unwrap_or_default();
+        if needs_conversion(found, interface) && self.is_still_open(target, found, interface).await? {
             self.set_groups(interface, before).await?;
         }
         Err(error)
+    }
+
+    /// Another run may have isolated the interface in the meantime, and that must stay.
+    async fn is_still_open(
+        &self,
+        target: &Target,
+        found: &Found<BTreeSet<String>, Facts>,
+        interface: &str,
+    ) -> Result<bool> {
+        let now = instance::interfaces(&self.ec2, target).await?;
+        let now = now.iter().find(|i| i.network_interface_id() == Some(interface));
+        let isolation = found.facts.isolation.get(&found.facts.interfaces[interface].vpc);
+        let isolated =
+            |i: &NetworkInterface| i.groups().iter().any(|g| g.group_id() == isolation.map(|g| g.id.as_str()));
+        Ok(now.is_some_and(|i| !isolated(i)))
     }
 }
 
@@ -155,7 +175,7 @@ impl Step for IsolateNetwork {
 
     fn contained(&self, _: &Target, found: &Found<Self::Value, Facts>) -> Goal<Self::Value> {
         let mut goal = Goal::new(found.state.clone());
-        goal.residual_risk.push(UNFILTERED.to_owned());
+        goal.residual_risk.extend([UNSEEN.to_owned(), UNFILTERED.to_owned()]);
         for (id, interface) in &found.facts.interfaces {
             let key = Key::new(id, GROUPS);
             if let Some(manager) = &interface.managed_by {
@@ -163,13 +183,13 @@ impl Step for IsolateNetwork {
                 continue;
             }
             if interface.kind == "trunk" {
-                goal.residual_risk.push(format!(
-                    "{id} is a trunk: the pods' branch interfaces behind it have security groups of their own and go on"
+                goal.unsupported.push(format!(
+                    "{id} is a trunk: the pods' branch interfaces behind it have security groups of their own and are not isolated"
                 ));
             }
             let isolation = found.facts.isolation.get(&interface.vpc).map_or(ISOLATION, |group| &group.id);
             let isolated = BTreeSet::from([isolation.to_owned()]);
-            if found.state.get(&key) != Some(&isolated) && !is_converted(found, id) {
+            if needs_conversion(found, id) {
                 goal.state.insert(rules_key(&interface.vpc, CONVERSION), groups::everything());
             }
             goal.state.insert(key, isolated);
@@ -183,8 +203,9 @@ impl Step for IsolateNetwork {
         let facts = &found.facts;
         let open: Vec<&String> = facts
             .interfaces
-            .keys()
-            .filter(|id| goal.get(&Key::new(*id, GROUPS)) != found.state.get(&Key::new(*id, GROUPS)))
+            .iter()
+            .filter(|(id, i)| i.managed_by.is_none() && !is_isolated(found, id))
+            .map(|(id, _)| id)
             .collect();
         for (vpc, group) in facts.isolation.iter().filter(|(_, group)| !group.rules.is_empty()) {
             let rules = group.rules.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -197,7 +218,7 @@ impl Step for IsolateNetwork {
         // Without an isolation group to go on to, the conversion group would only open the instance to everybody.
         let open: Vec<&String> =
             open.into_iter().filter(|id| isolation.contains_key(&facts.interfaces[*id].vpc)).collect();
-        let to_convert: Vec<&String> = open.iter().filter(|id| !is_converted(found, id)).copied().collect();
+        let to_convert: Vec<&String> = open.iter().filter(|id| needs_conversion(found, id)).copied().collect();
         self.convert(&to_convert, facts, &conversion, &mut writes).await;
         if !open.is_empty() {
             // Which paths cannot be cut this way is read while the conversion takes hold.
@@ -211,7 +232,7 @@ impl Step for IsolateNetwork {
                 )),
             }
         }
-        let calls = open.iter().map(|id| self.isolate(id, found, &isolation));
+        let calls = open.iter().map(|id| self.isolate(target, id, found, &isolation));
         for result in join_all(calls).await {
             writes.note(result);
         }
@@ -236,11 +257,25 @@ fn rules_key(vpc: &str, name: &str) -> Key {
     Key::new(format!("{vpc} {name}"), RULES)
 }
 
-/// Whether the interface is on the conversion group and nothing else: an earlier run was stopped half-way.
-fn is_converted(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
-    let conversion = found.facts.conversion.get(&found.facts.interfaces[id].vpc);
+/// Whether the interface is on this group of Cordon's and nothing else, and the group's rules are what they should be.
+fn is_on(found: &Found<BTreeSet<String>, Facts>, id: &str, group: Option<&Group>, rules: &BTreeSet<String>) -> bool {
     let groups = found.state.get(&Key::new(id, GROUPS));
-    conversion.is_some_and(|group| groups.is_some_and(|g| g.len() == 1 && g.contains(&group.id)))
+    let only = |group: &Group| groups.is_some_and(|g| g.len() == 1 && g.contains(&group.id));
+    group.is_some_and(|group| only(group) && &group.rules == rules)
+}
+
+/// Through rules that somebody gave the isolation group, new connections may have been opened, and they are tracked.
+fn is_isolated(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
+    is_on(found, id, found.facts.isolation.get(&found.facts.interfaces[id].vpc), &BTreeSet::new())
+}
+
+/// An earlier run was stopped half-way, or is at it.
+fn is_converted(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
+    is_on(found, id, found.facts.conversion.get(&found.facts.interfaces[id].vpc), &groups::everything())
+}
+
+fn needs_conversion(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
+    !is_isolated(found, id) && !is_converted(found, id)
 }
 
 #[cfg(test)]

@@ -132,6 +132,15 @@ async fn an_instance_without_interfaces_is_an_error_and_never_contained() {
     assert_eq!(step(&[&none, &groups]).read(&target()).await.expect_err("empty").name(), "NotFound");
 }
 
+/// The interface as it is now, on this group.
+fn shows(group: &'static str) -> Rule {
+    mock!(Client::describe_network_interfaces).then_output(move || {
+        let groups = GroupIdentifier::builder().group_id(group).build();
+        let interface = NetworkInterface::builder().network_interface_id("eni-1").groups(groups).build();
+        DescribeNetworkInterfacesOutput::builder().network_interfaces(interface).build()
+    })
+}
+
 fn modified() -> Rule {
     mock!(Client::modify_network_interface_attribute)
         .then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build())
@@ -207,12 +216,14 @@ async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_
     let revoked = mock!(Client::revoke_security_group_egress)
         .match_requests(|r| r.security_group_rule_ids() == ["sgr-1".to_owned()])
         .then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
-    let step = step(&[&drifted, &revoked]);
+    let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
+    let step = step(&[&drifted, &revoked, &conversion, &isolation, &routes]);
     let goal = step.contained(&target(), &found);
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert!(writes.residual_risk[0].contains("cordon-isolation in vpc-a had rules"));
     assert_eq!(revoked.num_calls(), 1);
+    assert_eq!((conversion.num_calls(), isolation.num_calls()), (1, 1), "what came in through the rule is cut as well");
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,7 +245,8 @@ async fn another_containment_that_settles_the_same_group_first_is_no_failure() {
         let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("InvalidPermission.NotFound").build();
         aws_sdk_ec2::operation::revoke_security_group_egress::RevokeSecurityGroupEgressError::generic(meta)
     });
-    let step = step(&[&rules, &gone]);
+    let (modified, routes) = (modified(), routes());
+    let step = step(&[&rules, &gone, &modified, &routes]);
     let goal = step.contained(&target(), &found);
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
 }
@@ -297,9 +309,70 @@ async fn an_interface_that_refuses_the_isolation_group_does_not_stay_on_the_one_
             ModifyNetworkInterfaceAttributeError::generic(meta)
         });
     let (conversion, restored, routes) = (modifies("sg-con-vpc-a"), modifies("sg-web"), routes());
+    let still_open = shows("sg-con-vpc-a");
     let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
-    let step = step(&[&conversion, &refused, &restored, &routes]);
+    let step = step(&[&conversion, &refused, &restored, &routes, &still_open]);
     let goal = step.contained(&target(), &found);
     let writes = step.write(&target(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), refused.num_calls(), restored.num_calls()), (1, 4, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_on_a_conversion_group_with_other_rules_is_converted_first() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
+    let narrow = set(&["egress tcp 443-443 198.51.100.7/32"]);
+    found.facts.conversion.get_mut("vpc-a").expect("there").rules = narrow.clone();
+    found.state.insert(rules_key("vpc-a", CONVERSION), narrow);
+    assert!(needs_conversion(&found, "eni-1"));
+    let goal = step(&[]).contained(&target(), &found);
+    assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], groups::everything());
+}
+
+#[test]
+fn a_trunk_is_not_called_isolated() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
+    found.facts.interfaces.get_mut("eni-1").expect("there").kind = "trunk".into();
+    assert!(step(&[]).contained(&target(), &found).unsupported[0].contains("branch interfaces"));
+}
+
+#[tokio::test]
+async fn a_group_of_our_name_in_another_case_is_found() {
+    let theirs = mock!(Client::describe_security_groups)
+        .match_requests(|r| r.filters()[0].values() == ["??????-?????????", "??????-??????????"])
+        .then_output(|| {
+            let group = |name: &str| SecurityGroup::builder().group_name(name).vpc_id("vpc-a").group_id("sg-1").build();
+            let groups = [group("Cordon-ISOLATION"), group("sneaky-isolation")];
+            DescribeSecurityGroupsOutput::builder().set_security_groups(Some(groups.into())).build()
+        });
+    let client = mock_client!(aws_sdk_ec2, [&theirs]);
+    let found = groups::find(&client, "123456789012").await.expect("found");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].0, ISOLATION);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_group_is_not_believed_to_be_empty_before_its_default_rule_has_been_seen() {
+    let mut found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
+    found.facts.isolation.clear();
+    found.state.remove(&rules_key("vpc-a", ISOLATION));
+    let created = mock!(Client::create_security_group)
+        .then_output(|| CreateSecurityGroupOutput::builder().group_id("sg-new").build());
+    let late = mock!(Client::describe_security_group_rules)
+        .sequence()
+        .output(|| DescribeSecurityGroupRulesOutput::builder().build())
+        .output(|| {
+            let rule = SecurityGroupRule::builder().security_group_rule_id("sgr-1").is_egress(true).ip_protocol("-1");
+            DescribeSecurityGroupRulesOutput::builder()
+                .security_group_rules(rule.cidr_ipv4("0.0.0.0/0").build())
+                .build()
+        })
+        .output(|| DescribeSecurityGroupRulesOutput::builder().build())
+        .build();
+    let revoked =
+        mock!(Client::revoke_security_group_egress).then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
+    let (isolated, routes) = (modifies("sg-new"), routes());
+    let step = step(&[&created, &late, &revoked, &isolated, &routes]);
+    let goal = step.contained(&target(), &found);
+    assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+    assert_eq!((revoked.num_calls(), isolated.num_calls()), (1, 1));
 }

@@ -24,6 +24,8 @@ pub struct RevokeCredentials {
 /// The roles whose credentials the instance may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
+    /// The profiles that the instance has, or had when the case was opened.
+    pub profiles: BTreeSet<String>,
     /// Role id (`AROA…`) by role name.
     pub roles: BTreeMap<String, String>,
     /// How many other instances use the same profiles; what kept us from knowing is no reason not to revoke.
@@ -117,9 +119,13 @@ impl Step for RevokeCredentials {
 
     async fn read(&self, target: &Target) -> Result<Found<Value, Facts>> {
         let profiles = self.profiles(target).await?;
-        let now = aws_sdk_iam::primitives::DateTime::from(SystemTime::now());
+        // Whole seconds: IAM's date conditions are not documented to take fractions.
+        let now = aws_sdk_iam::primitives::DateTime::from_secs(
+            aws_sdk_iam::primitives::DateTime::from(SystemTime::now()).secs(),
+        );
         let now = now.fmt(aws_sdk_iam::primitives::DateTimeFormat::DateTime).unwrap_or_default();
-        let mut facts = Facts { roles: BTreeMap::new(), shared_with: Ok(0), now };
+        let mut facts = Facts { profiles, roles: BTreeMap::new(), shared_with: Ok(0), now };
+        let profiles = facts.profiles.clone();
         let each =
             profiles.iter().map(|arn| async move { futures::join!(self.roles(arn), self.shared_with(target, arn)) });
         for (roles, shared) in futures::future::join_all(each).await {
@@ -140,8 +146,17 @@ impl Step for RevokeCredentials {
 
     fn contained(&self, target: &Target, found: &Found<Value, Facts>) -> Goal<Value> {
         let mut goal = Goal::new(found.state.clone());
+        if found.facts.roles.is_empty() && found.facts.profiles.is_empty() {
+            goal.not_applicable =
+                Some("the instance has no instance profile whose credentials it could hold".to_owned());
+            return goal;
+        }
         if found.facts.roles.is_empty() {
-            goal.not_applicable = Some("the instance has no role whose credentials it could hold".to_owned());
+            let profiles = found.facts.profiles.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            goal.unsupported.push(format!(
+                "{profiles} has no role now; if it had one before, credentials that the instance got may be valid for hours: \
+                 find the role in CloudTrail and revoke its sessions"
+            ));
             return goal;
         }
         goal.residual_risk.push(BEYOND.to_owned());
@@ -207,7 +222,12 @@ mod tests {
         let roles = BTreeMap::from([("web".to_owned(), "AROAEXAMPLE".to_owned())]);
         Found {
             state: State::new(),
-            facts: Facts { roles, shared_with: Ok(shared_with), now: "2026-11-21T03:00:00Z".into() },
+            facts: Facts {
+                profiles: [PROFILE.to_owned()].into(),
+                roles,
+                shared_with: Ok(shared_with),
+                now: "2026-11-21T03:00:00Z".into(),
+            },
         }
     }
 
@@ -242,6 +262,16 @@ mod tests {
     fn a_role_that_others_share_is_reported_with_their_number() {
         let goal = step(&[], &[]).contained(&target(false), &found(7));
         assert!(goal.residual_risk.iter().any(|r| r.contains("7 other instances") && r.contains("not denied")));
+    }
+
+    #[test]
+    fn a_profile_whose_role_was_taken_out_is_not_called_harmless() {
+        let mut found = found(0);
+        found.facts.roles.clear();
+        let goal = step(&[], &[]).contained(&target(false), &found);
+        assert!(goal.not_applicable.is_none() && goal.unsupported[0].contains("may be valid for hours"));
+        found.facts.profiles.clear();
+        assert!(step(&[], &[]).contained(&target(false), &found).not_applicable.is_some());
     }
 
     #[test]

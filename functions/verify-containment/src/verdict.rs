@@ -126,15 +126,10 @@ impl Report {
                 return self;
             }
             for step in &mut self.steps {
-                let more = step.changes.len().saturating_sub(changes);
-                step.changes.truncate(changes);
                 // Risks are listed once for the instance; a second copy in each step is the first thing to go.
                 step.residual_risk.clear();
                 step.reason = step.reason.take().map(|reason| cut(&reason, characters));
-                if more > 0 {
-                    let reason = step.reason.take().map_or(String::new(), |reason| format!("{reason}; "));
-                    step.reason = Some(format!("{reason}{more} more changes are in the evidence"));
-                }
+                *step = step.clone().shortened(changes);
             }
             for text in self.residual_risk.iter_mut().chain(&mut self.open) {
                 *text = cut(text, characters);
