@@ -316,8 +316,9 @@ def test_several_instances_of_one_role_and_group_are_contained_so_many_at_a_time
 
 
 def most_at_once(execution: Execution) -> int:
-    """How many iterations of the Map overlapped, at the most."""
-    visits = [visit for visit in state_times(execution.history) if visit["Iteration"] is not None]
+    """How many instances were being taken off the network at the same time, at the most."""
+    states = ("Describe the instance", "Contain the instance")
+    visits = [visit for visit in state_times(execution.history) if visit["State"] in states]
     spans = {}
     for visit in visits:
         first, last = spans.get(visit["Iteration"], (visit["Entered"], visit["Left"]))

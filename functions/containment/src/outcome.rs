@@ -106,7 +106,7 @@ impl Outcome {
             let reason = self.reason.take().map_or_else(String::new, |reason| format!("{reason}; "));
             self.reason = Some(format!("{reason}{more} more changes are in the evidence"));
         }
-        self.reason = self.reason.take().map(|reason| match reason.char_indices().nth(4_000) {
+        self.reason = self.reason.take().map(|reason| match reason.char_indices().nth(1_000) {
             Some((end, _)) => format!("{}…", &reason[..end]),
             None => reason,
         });

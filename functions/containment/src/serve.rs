@@ -101,6 +101,9 @@ where
 /// How many changes a step's answer carries.
 const CHANGES_AT_MOST: usize = 40;
 
+/// A failure travels further: it is handed from containment to verification, with those of all other instances.
+const CHANGES_OF_A_FAILURE: usize = 3;
+
 /// Runs a step as a Lambda: one target in, one outcome out.
 pub async fn serve_step<S, N>(new: N) -> std::result::Result<(), lambda_runtime::Error>
 where
@@ -113,7 +116,7 @@ where
             let (step, journal, target) = step?;
             // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
             let outcome = converge(&step, &target, &journal).boxed().await.map_err(|error| match error {
-                Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_AT_MOST))),
+                Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
                 other => other,
             })?;
             tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);

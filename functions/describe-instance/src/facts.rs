@@ -8,8 +8,11 @@ use containment::{Found, Target};
 use serde_json::{Value, json};
 
 /// A tag's value is the owner's, or the attacker's: no more of it than this goes into the execution (trap H3).
-const TAG_CHARACTERS: usize = 100;
-const TAGS_AT_MOST: usize = 12;
+const TAG_CHARACTERS: usize = 60;
+const TAGS_AT_MOST: usize = 8;
+
+/// Volumes and addresses; the evidence has all of them.
+const ENTRIES_AT_MOST: usize = 16;
 
 /// What `isolate-network` reads.
 pub(crate) type Network = Found<BTreeSet<String>, isolate_network::Facts>;
@@ -32,6 +35,7 @@ pub fn facts(
     let subnets: BTreeSet<&String> = interfaces().map(|(_, interface)| &interface.subnet).collect();
     let volumes: BTreeMap<&str, Value> = volumes
         .iter()
+        .take(ENTRIES_AT_MOST)
         .filter_map(|v| Some((v.volume_id()?, json!({ "Encrypted": v.encrypted(), "GiB": v.size() }))))
         .collect();
     json!({
@@ -60,7 +64,7 @@ fn private_addresses(instance: &Instance) -> BTreeSet<&str> {
     let interfaces = || instance.network_interfaces().iter();
     let v4 = interfaces().flat_map(|i| i.private_ip_addresses()).filter_map(|a| a.private_ip_address());
     let v6 = interfaces().flat_map(|i| i.ipv6_addresses()).filter_map(|a| a.ipv6_address());
-    v4.chain(v6).chain(instance.private_ip_address()).collect()
+    instance.private_ip_address().into_iter().chain(v4).chain(v6).take(ENTRIES_AT_MOST).collect()
 }
 
 fn tags(instance: &Instance) -> BTreeMap<String, String> {
