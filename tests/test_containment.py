@@ -13,7 +13,7 @@ from typing import Any, Iterator
 import jsonschema
 import pytest
 
-from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, state_times
+from local_stack.stack import ACCOUNT, OURSELVES, PROJECT, Execution, LocalStack, state_times
 from local_stack.victim import Victim, bare_instance, build_victims, differences, scaling_sizes, snapshot_of_world
 from test_template import allowed, functions
 
@@ -153,8 +153,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing_at_all(stack: LocalStack) 
     assert differences(world, snapshot_of_world(stack, victim)) == []
     assert stack.changes(now) == [] and writes == []
     planned = [step for step, status in statuses(execution, victim.instance).items() if status == "Planned"]
-    # There is no snapshot to encrypt before one has been taken.
-    assert set(STEPS) - set(planned) == {"encrypt-snapshots", "delete-originals", "describe-network"}
+    assert set(STEPS) - set(planned) == {"delete-originals", "describe-network"}
     jsonschema.validate(execution.output, schema("output"))
 
 
@@ -304,6 +303,26 @@ def test_a_name_that_an_attacker_took_first_isolates_all_the_same(stack: LocalSt
     assert isolated(stack, victim)
 
 
+def test_instances_that_settle_the_same_new_groups_at_once_are_all_isolated(stack: LocalStack) -> None:
+    """The latency makes both look before either acts."""
+    victims = build_victims(stack, 2)
+    stack.inject(*({"Service": "ec2", "Action": action, "DelaySeconds": 0.4} for action in (
+        "DescribeSecurityGroups", "DescribeSecurityGroupRules", "RevokeSecurityGroupEgress", "AuthorizeSecurityGroupIngress",
+        "AuthorizeSecurityGroupEgress", "CreateSecurityGroup",
+    )))  # fmt: skip
+    execution = contain(stack, *(victim.instance for victim in victims))
+    assert execution.status == "SUCCEEDED", execution.cause
+    assert all(isolated(stack, victim) for victim in victims)
+
+
+def test_no_instance_stays_connected_while_another_waits_for_its_snapshots(stack: LocalStack) -> None:
+    victims = build_victims(stack, CONCURRENCY + 1)
+    execution = contain(stack, *(victim.instance for victim in victims))
+    visits = state_times(execution.history)
+    last_isolated = max(visit["Left"] for visit in visits if visit["State"] == "Isolate the network")
+    assert last_isolated < min(visit["Entered"] for visit in visits if visit["State"] == "Wait for snapshots")
+
+
 def test_several_instances_of_one_role_and_group_are_contained_so_many_at_a_time(stack: LocalStack) -> None:
     victims = build_victims(stack, 3)
     execution = contain(stack, *(victim.instance for victim in victims), victims[0].instance)
@@ -402,7 +421,7 @@ def test_the_parameters_of_the_template_bind(stack: LocalStack) -> None:
 
 def logging_as_stored(stack: LocalStack) -> dict[str, Any]:
     """ministack keeps CloudFormation's spelling of the keys, which boto3 then leaves out: so the answer is read as it is."""
-    headers = {"X-Amz-Target": "AWSStepFunctions.DescribeStateMachine", "Content-Type": "application/x-amz-json-1.0"}
+    headers = {"X-Amz-Target": "AWSStepFunctions.DescribeStateMachine", "Content-Type": "application/x-amz-json-1.0", "User-Agent": f"app/{OURSELVES}"}
     credential = f"{ACCOUNT}/20260101/{stack.region}/states/aws4_request"
     headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=none"
     body = json.dumps({"stateMachineArn": stack.outputs["StateMachineArn"]}).encode()
