@@ -56,6 +56,9 @@ const RULES: &str = "Rules";
 /// It lets everybody in for so long; that is why it comes last before isolation and never stays.
 const CONVERSION_STAYS: Duration = Duration::from_secs(5);
 
+/// The routes only inform; the step does not wait for them for long.
+const ROUTES_WITHIN: Duration = Duration::from_secs(20);
+
 /// No AWS API shows the connections of an interface (trap A1).
 const UNSEEN: &str = "whether connections that were open are cut cannot be read back from AWS: flow logs that go on showing \
      ACCEPT for the instance's interfaces mean that one is not";
@@ -220,21 +223,26 @@ impl Step for IsolateNetwork {
             open.into_iter().filter(|id| isolation.contains_key(&facts.interfaces[*id].vpc)).collect();
         let to_convert: Vec<&String> = open.iter().filter(|id| needs_conversion(found, id)).copied().collect();
         self.convert(&to_convert, facts, &conversion, &mut writes).await;
-        if !open.is_empty() {
-            // Which paths cannot be cut this way is read while the conversion takes hold.
-            let subnets = open.iter().map(|id| (id.as_str(), &facts.interfaces[*id]));
-            let (tracked, ()) =
-                futures::join!(automatically_tracked(&self.ec2, subnets), tokio::time::sleep(CONVERSION_STAYS));
-            match tracked {
-                Ok(risks) => writes.residual_risk.extend(risks),
-                Err(error) => writes.residual_risk.push(format!(
-                    "which connections cannot be cut is unknown, since the routes could not be read: {error}"
-                )),
-            }
+        if open.is_empty() {
+            return writes;
         }
-        let calls = open.iter().map(|id| self.isolate(target, id, found, &isolation));
-        for result in join_all(calls).await {
+        tokio::time::sleep(CONVERSION_STAYS).await;
+        // Which paths cannot be cut this way is read at the same time, so that isolation waits for nothing.
+        let subnets = open.iter().map(|id| (id.as_str(), &facts.interfaces[*id]));
+        let calls = join_all(open.iter().map(|id| self.isolate(target, id, found, &isolation)));
+        let tracked = tokio::time::timeout(ROUTES_WITHIN, automatically_tracked(&self.ec2, subnets));
+        let (results, tracked) = futures::join!(calls, tracked);
+        for result in results {
             writes.note(result);
+        }
+        match tracked {
+            Ok(Ok(risks)) => writes.residual_risk.extend(risks),
+            Err(_) => writes.residual_risk.push(
+                "which connections cannot be cut is unknown, since the routes could not be read in time".to_owned(),
+            ),
+            Ok(Err(error)) => writes.residual_risk.push(format!(
+                "which connections cannot be cut is unknown, since the routes could not be read: {error}"
+            )),
         }
         writes
     }

@@ -160,7 +160,7 @@ fn modifies(group: &'static str) -> Rule {
 async fn conversion_comes_first_stays_a_moment_and_isolation_follows() {
     let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
     let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
-    let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &routes, &isolation]);
+    let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &isolation, &routes]);
     let step = IsolateNetwork::with_client(client);
     let goal = step.contained(&target(), &found);
     let started = tokio::time::Instant::now();
