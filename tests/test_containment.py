@@ -82,6 +82,8 @@ def test_a_compromised_instance_is_contained_and_aws_shows_it(stack: LocalStack)
 
     assert execution.status == "SUCCEEDED", execution.cause
     assert execution.instance(victim.instance)["Verdict"] == "Contained"
+    risks = " ".join(execution.instance(victim.instance)["ResidualRisk"])
+    assert all(risk in risks for risk in ("launches a replacement", "NAT gateway", "DNS", "role chaining")), risks
     assert isolated(stack, victim)
     assert before["AutoScaling"]["LifecycleState"] == "InService" and after["AutoScaling"] is None
     assert before["Targets"] and after["Targets"] == []

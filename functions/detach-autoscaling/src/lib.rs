@@ -50,6 +50,14 @@ impl DetachAutoscaling {
     }
 }
 
+/// What stays true when the instance has left (trap E2).
+fn replacement(group: &str) -> String {
+    format!(
+        "{group} launches a replacement from the same launch template and image: whatever let the attacker in may let him \
+         in again"
+    )
+}
+
 /// What a refusal means; AWS has one error code for most and tells them apart in words (trap E2).
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
@@ -115,10 +123,7 @@ impl Step for DetachAutoscaling {
                 ));
             }
             if target.auto_scaling == AutoScaling::Replace {
-                goal.residual_risk.push(format!(
-                    "{group} launches a replacement from the same launch template and image: whatever let the attacker \
-                     in may let him in again"
-                ));
+                goal.residual_risk.push(replacement(group));
             }
         }
         goal
@@ -135,7 +140,12 @@ impl Step for DetachAutoscaling {
             // Capacity was settled when the instance went to standby: to decrement again would terminate another one.
             let mut decrement = target.auto_scaling == AutoScaling::Decrement && member.lifecycle_state != "Standby";
             for attempt in 1..=TRIES {
-                let Err(error) = self.detach(target, group, decrement).await else { break };
+                let Err(error) = self.detach(target, group, decrement).await else {
+                    if !decrement {
+                        writes.residual_risk.push(replacement(group));
+                    }
+                    break;
+                };
                 match refusal(&error) {
                     // Gone, or already going (the answer to an earlier try was lost), or not there yet: the read tells.
                     Refusal::NotAMember | Refusal::NotInService => break,
@@ -234,6 +244,7 @@ mod tests {
             let rule = detached(decrement);
             let writes = step(&[&rule]).write(&target(mode), &member("InService"), &State::new()).await;
             assert!(writes.failures.is_empty(), "{mode}");
+            assert_eq!(writes.residual_risk.is_empty(), decrement, "a replacement may be taken by the same way in");
         }
     }
 
