@@ -106,12 +106,13 @@ fn journal_record(target: &Target, step: &str) -> String {
 }
 
 fn first_values(item: &HashMap<String, AttributeValue>) -> Result<First> {
-    let values = item.iter().filter_map(|(name, value)| Some((name.rsplit_once('|')?, value.as_s().ok()?)));
+    let values = item.iter().filter_map(|(name, value)| Some((Key::from_text(name)?, value.as_s().ok()?)));
     values
-        .map(|((resource, attribute), text)| {
-            let value = serde_json::from_str(text)
-                .map_err(|error| Error::Misconfigured(format!("the journal of {resource} is not JSON: {error}")))?;
-            Ok((Key::new(resource, attribute), value))
+        .map(|(key, text)| {
+            let value = serde_json::from_str(text).map_err(|error| {
+                Error::Misconfigured(format!("the journal of {} is not JSON: {error}", key.resource))
+            })?;
+            Ok((key, value))
         })
         .collect()
 }
@@ -136,7 +137,7 @@ impl Journal for CaseTable {
             for (n, (key, value)) in entries.iter().enumerate() {
                 assignments.push(format!("#k{n} = if_not_exists(#k{n}, :v{n})"));
                 update = update
-                    .expression_attribute_names(format!("#k{n}"), format!("{}|{}", key.resource, key.attribute))
+                    .expression_attribute_names(format!("#k{n}"), key.to_text())
                     .expression_attribute_values(format!(":v{n}"), AttributeValue::S(value.to_string()));
             }
             let reply = update

@@ -27,6 +27,16 @@ impl Key {
     pub fn new(resource: impl Into<String>, attribute: impl Into<String>) -> Self {
         Key { resource: resource.into(), attribute: attribute.into() }
     }
+
+    /// The key as one text, as the journal and events have it: `RESOURCE|ATTRIBUTE`.
+    pub fn to_text(&self) -> String {
+        format!("{}|{}", self.resource, self.attribute)
+    }
+
+    /// A key from its text; a resource's name may have a `|`, an attribute's has none.
+    pub fn from_text(text: &str) -> Option<Self> {
+        text.rsplit_once('|').map(|(resource, attribute)| Key::new(resource, attribute))
+    }
 }
 
 /// A part of the world as a plain ordered value. What is absent has no key.
@@ -149,8 +159,8 @@ pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal
 
 async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Result<()> {
     for (step, values) in target.unjournaled.iter().filter(|_| !target.dry_run) {
-        let key = |name: &String| name.rsplit_once('|').map(|(resource, attribute)| Key::new(resource, attribute));
-        let first: First = values.iter().filter_map(|(name, value)| Some((key(name)?, value.clone()))).collect();
+        let first: First =
+            values.iter().filter_map(|(key, value)| Some((Key::from_text(key)?, value.clone()))).collect();
         journal.keep_first(target, step, &first).await?;
     }
     Ok(())

@@ -166,7 +166,7 @@ async fn registrations(
         let reply = sent.map_err(Error::aws("autoscaling:DescribeAutoScalingGroups", &key.resource))?;
         for group in reply.auto_scaling_groups() {
             for (key, value) in registered_by_group(target, group.target_group_arns(), group.load_balancer_names()) {
-                registrations.insert(format!("{}|{}", key.resource, key.attribute), json!(value));
+                registrations.insert(key.to_text(), json!(value));
             }
         }
     }

@@ -198,12 +198,17 @@ async fn a_conversion_that_fails_does_not_keep_the_interface_from_being_isolated
     assert!(writes.residual_risk[0].contains("connections that were open may go on"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_on_it() {
+/// An interface on an isolation group that lets everything out.
+fn drifted() -> Found<BTreeSet<String>, Facts> {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
     found.facts.isolation.get_mut("vpc-a").expect("there").rules = set(&["egress -1 0.0.0.0/0"]);
     found.state.insert(rules_key("vpc-a", ISOLATION), set(&["egress -1 0.0.0.0/0"]));
-    let drifted = mock!(Client::describe_security_group_rules)
+    found
+}
+
+/// That rule, as the first look shows it; the second shows none.
+fn one_rule_and_then_none() -> Rule {
+    mock!(Client::describe_security_group_rules)
         .sequence()
         .output(|| {
             let rule = SecurityGroupRule::builder().security_group_rule_id("sgr-1").is_egress(true).ip_protocol("-1");
@@ -212,12 +217,18 @@ async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_
                 .build()
         })
         .output(|| DescribeSecurityGroupRulesOutput::builder().build())
-        .build();
+        .build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_on_it() {
+    let found = drifted();
+    let rules = one_rule_and_then_none();
     let revoked = mock!(Client::revoke_security_group_egress)
         .match_requests(|r| r.security_group_rule_ids() == ["sgr-1".to_owned()])
         .then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
     let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
-    let step = step(&[&drifted, &revoked, &conversion, &isolation, &routes]);
+    let step = step(&[&rules, &revoked, &conversion, &isolation, &routes]);
     let goal = step.contained(&target(), &found);
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
@@ -228,19 +239,8 @@ async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_
 
 #[tokio::test(start_paused = true)]
 async fn another_containment_that_settles_the_same_group_first_is_no_failure() {
-    let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
-    found.facts.isolation.get_mut("vpc-a").expect("there").rules = set(&["egress -1 0.0.0.0/0"]);
-    found.state.insert(rules_key("vpc-a", ISOLATION), set(&["egress -1 0.0.0.0/0"]));
-    let rules = mock!(Client::describe_security_group_rules)
-        .sequence()
-        .output(|| {
-            let rule = SecurityGroupRule::builder().security_group_rule_id("sgr-1").is_egress(true).ip_protocol("-1");
-            DescribeSecurityGroupRulesOutput::builder()
-                .security_group_rules(rule.cidr_ipv4("0.0.0.0/0").build())
-                .build()
-        })
-        .output(|| DescribeSecurityGroupRulesOutput::builder().build())
-        .build();
+    let found = drifted();
+    let rules = one_rule_and_then_none();
     let gone = mock!(Client::revoke_security_group_egress).then_error(|| {
         let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("InvalidPermission.NotFound").build();
         aws_sdk_ec2::operation::revoke_security_group_egress::RevokeSecurityGroupEgressError::generic(meta)
