@@ -2,8 +2,9 @@
 """ministack, with each API call recorded, and what Cordon's template needs and ministack ignores mended.
 
 Configured by ministack's own environment variables, by MINISTACK_CALL_RECORD (the file to append one line of
-JSON per call to) and by MINISTACK_FAULTS (the faults to inject, see faults.py). Calls that ministack makes within itself (Step Functions to Lambda) do not pass the door
-where calls are recorded; the execution's history has those.
+JSON per call to), by MINISTACK_FAULTS (the faults to inject, see faults.py) and by MINISTACK_DELIVERIES (see
+ministack_sns.py, one of three files with the mends of one service each). Calls that ministack makes within
+itself (Step Functions to Lambda) do not pass the door where calls are recorded; the execution's history has those.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from ministack.services import eventbridge, lambda_svc, s3
 from ministack.services import stepfunctions as states
 from ministack.services.cloudformation import provisioners
 
+import ministack_eventbridge
+import ministack_sns
+import ministack_step_functions
 from call_record import CallRecord, caller, error_code
 from faults import FaultFile
 from leash import end_with_starter
@@ -206,6 +210,8 @@ def main() -> None:
     mend_names_of_callers()
     mend_object_lock_in_templates()
     open_door_for_findings()
+    for mend in (*ministack_step_functions.MENDS, *ministack_eventbridge.MENDS, *ministack_sns.MENDS):
+        mend()
     mend_order_of_history()
     mend_nested_states()
     mend_parallel_in_jsonata()

@@ -2,7 +2,8 @@
 """moto's server, with the gaps mended that containment would fall into.
 
 Each `mend_…` replaces one behaviour of moto 5.2.5 with the one that AWS documents, and has a test of that
-name in tests/test_local_stack.py. In front of moto stands a door that records calls and injects faults.
+name in tests/test_local_stack.py; those of STS are in moto_sts.py. In front of moto stands a door that records
+calls and injects faults.
 
     python moto_with_ec2_gaps.py -H 127.0.0.1 -p 5000
 
@@ -39,14 +40,14 @@ from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import filter_dict_attribute_mapping
 from moto.elbv2.models import ELBv2Backend, FakeHealthStatus, FakeTargetGroup
-from moto.iam.models import get_account_id_from
+from moto.iam import models as iam
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import run_simple
 
 from call_record import CallRecord, caller, error_code, signed_by
 from faults import Fault, FaultFile
 from leash import end_with_starter
-
+from moto_sts import MENDS as STS_MENDS
 
 
 def seconds(name: str) -> float:
@@ -111,7 +112,7 @@ def describe_call(environ: dict[str, Any], request: str) -> dict[str, Any]:
     return {
         "Service": client_name(scope, version),
         "Action": action,
-        "Account": key if re.fullmatch(r"\d{12}", key) else get_account_id_from(key),
+        "Account": iam.get_account_id_from(key),
         "Region": region,
         "Caller": caller(agent),
         "UserAgent": agent["user-agent"],
@@ -529,7 +530,7 @@ MENDS = (
     mend_malformed_instance_ids, mend_filter_by_profile, mend_modify_instance_attribute, mend_describe_block_device_mapping_attribute,
     mend_volume_attachments, mend_groups_of_interfaces, mend_groups_of_another_vpc, mend_interface_attachment_attribute,
     mend_snapshot_state, mend_snapshot_key, mend_tags_from_source, mend_copy_snapshot, mend_targets_on_several_ports,
-    mend_detach_instances, mend_registration_by_groups, mend_attach_instances,
+    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS,
 )  # fmt: skip
 
 

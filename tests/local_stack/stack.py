@@ -18,6 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -123,6 +124,18 @@ class Execution:
         return next((step for step in self.instance(instance_id).get("Steps", []) if step.get("Step") == name), {})
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """The same stack seen from another account or Region; whatever needs only clients and a Region takes this instead."""
+
+    stack: LocalStack
+    account: str
+    region: str
+
+    def client(self, service: str) -> Any:
+        return self.stack.client(service, region=self.region, account=self.account)
+
+
 class LocalStack:
     """`moto_only` leaves out ministack: enough for all that happens on the EC2 side.
 
@@ -136,6 +149,7 @@ class LocalStack:
         self.folder = new_run_folder()
         self._fault_file = self.folder / "faults.json"
         self._records = [self.folder / "moto.calls", self.folder / "ministack.calls"]
+        self._deliveries = self.folder / "deliveries"
         self.moto = Server("moto_with_ec2_gaps.py", free_port(), "/moto-api/", self.folder, {
             "MOTO_CALL_RECORD": str(self._records[0]), "MOTO_FAULTS": str(self._fault_file), **(settings or {})})  # fmt: skip
         self.ministack = None if moto_only else self._prepare_ministack(settings or {})
@@ -147,7 +161,7 @@ class LocalStack:
         return Server("ministack_with_call_record.py", port, "/_ministack/health", self.folder, {
             "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "LAMBDA_EXECUTOR": "local",
             "MINISTACK_ACCOUNT_ID": ACCOUNT, "MINISTACK_CALL_RECORD": str(self._records[1]),
-            "MINISTACK_FAULTS": str(self._fault_file),
+            "MINISTACK_FAULTS": str(self._fault_file), "MINISTACK_DELIVERIES": str(self._deliveries),
             "TMPDIR": str(scratch), "STATE_DIR": str(scratch), "S3_DATA_DIR": str(scratch),
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **self.moto_endpoints(), **settings})  # fmt: skip
 
@@ -194,6 +208,10 @@ class LocalStack:
             self._clients[which] = boto3.client(service, endpoint_url=server.endpoint, region_name=which[1], config=config, **key)
         return self._clients[which]
 
+    def elsewhere(self, account: str = ACCOUNT, region: str | None = None) -> Elsewhere:
+        """This stack from another account's side, to build victims there for one: `build_victims(stack.elsewhere(MEMBER))`."""
+        return Elsewhere(self, account, region or self.region)
+
     def calls(self, since: float = 0.0, *, ours: bool = False) -> list[Call]:
         """The recorded calls in the order they began; without `ours`, those that the product made."""
         recorded = [call for path in self._records for call in read_calls(path) if call["Start"] >= since]
@@ -208,6 +226,48 @@ class LocalStack:
         new = self._fault_file.with_suffix(".new")
         new.write_text(json.dumps(faults), encoding="utf-8")
         new.replace(self._fault_file)  # at once, or a call could read half a file
+
+    # --- Events and messages -----------------------------------------------------------------------------------
+
+    def put_event(self, event: dict[str, Any]) -> str:
+        """Plays the service that emits the event, given as a target would receive it; returns the id it has here.
+
+        Source `aws.*` is fine. Id, time, account and Region of the envelope are the stack's own.
+        """
+        entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(event["detail"]),
+                 "Resources": event.get("resources", [])}  # fmt: skip
+        put = self.client("events").put_events(Entries=[entry])["Entries"][0]
+        if "EventId" not in put:
+            raise StackError(f"the event was refused: {put}")
+        return put["EventId"]
+
+    def subscribe(self, topic: str) -> str:
+        """A new queue that receives the topic's messages for protocol sqs, each in its envelope; read it with `messages`."""
+        name = f"listener-{uuid.uuid4().hex[:8]}"
+        sqs, arn = self.client("sqs"), f"arn:aws:sqs:{self.region}:{ACCOUNT}:{name}"
+        allow = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [{**allow, "Condition": {"ArnEquals": {"aws:SourceArn": topic}}}]})
+        queue = sqs.create_queue(QueueName=name, Attributes={"Policy": policy})["QueueUrl"]
+        self.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        return queue
+
+    def messages(self, queue: str, seconds: float = 0) -> list[Any]:
+        """Takes all messages out of the queue and returns their bodies, parsed; waits up to `seconds` for the first."""
+        sqs, bodies, deadline = self.client("sqs"), [], time.monotonic() + seconds
+        while True:
+            received = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+            for message in received:
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+                bodies.append(parsed(message["Body"]))
+            if not received and (bodies or time.monotonic() > deadline):
+                return bodies
+            if not received:
+                time.sleep(0.1)
+
+    def deliveries(self, topic: str, protocol: str | None = None) -> list[dict[str, Any]]:
+        """What SNS would have sent out of AWS: Protocol (email, https, sms, …), Endpoint, Subject and Message of each."""
+        sent = [one for one in read_calls(self._deliveries) if one["TopicArn"] == topic]
+        return [one for one in sent if protocol in (None, one["Protocol"])]
 
     # --- Cordon ------------------------------------------------------------------------------------------------
 
@@ -264,6 +324,21 @@ class LocalStack:
             arn, described["status"], json.loads(described.get("output") or "null"), described.get("error"), described.get("cause"),
             history, (described["stopDate"] - described["startDate"]).total_seconds(),
         )  # fmt: skip
+
+    def executions(self, machine: str | None = None) -> list[str]:
+        """The ARNs of all executions of the state machine, newest first."""
+        arn = machine or self.outputs["StateMachineArn"]
+        pages = self.client("stepfunctions").get_paginator("list_executions").paginate(stateMachineArn=arn)
+        return [execution["executionArn"] for page in pages for execution in page["executions"]]
+
+    def new_execution(self, known: list[str], seconds: float = 10, machine: str | None = None) -> str:
+        """The first execution that is not among the known ones: take `executions()` before the event that starts it."""
+        deadline = time.monotonic() + seconds
+        while not (new := [arn for arn in self.executions(machine) if arn not in known]):
+            if time.monotonic() > deadline:
+                raise StackError(f"no execution was started within {seconds:.0f} s")
+            time.sleep(0.1)
+        return new[-1]
 
     def history(self, arn: str) -> list[dict[str, Any]]:
         pages = self.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
@@ -360,6 +435,14 @@ def inherited_environment() -> dict[str, str]:
 
 def credentials() -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
+
+
+def parsed(text: str) -> Any:
+    """The JSON in a text, or the text where there is none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def free_port() -> int:

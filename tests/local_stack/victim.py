@@ -12,7 +12,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from .stack import LocalStack
+from .stack import Elsewhere, LocalStack
+
+Place = LocalStack | Elsewhere  # where the instances are
 
 AMI = "ami-12c6146b"  # one that moto knows, with root device /dev/sda1
 ROOT, DATA = "/dev/sda1", "/dev/sdf"
@@ -60,7 +62,7 @@ class Fleet:
     scaling: str = ""
 
 
-def build_victims(stack: LocalStack, count: int = 1, *, name: str | None = None, lifecycle: str = "on-demand") -> list[Victim]:
+def build_victims(stack: Place, count: int = 1, *, name: str | None = None, lifecycle: str = "on-demand") -> list[Victim]:
     """A fleet of `count` victims in a VPC of its own."""
     fleet = Fleet(name or f"shop-{uuid.uuid4().hex[:6]}")
     build_network(stack, fleet)
@@ -70,7 +72,7 @@ def build_victims(stack: LocalStack, count: int = 1, *, name: str | None = None,
     return [build_one(stack, fleet, number, lifecycle) for number in range(1, count + 1)]
 
 
-def bare_instance(stack: LocalStack) -> Victim:
+def bare_instance(stack: Place) -> Victim:
     """An instance with nothing around it: no group, no target, no profile, one interface, one volume."""
     fleet = Fleet(f"bare-{uuid.uuid4().hex[:6]}")
     build_network(stack, fleet)
@@ -81,7 +83,7 @@ def bare_instance(stack: LocalStack) -> Victim:
 # --- Building ----------------------------------------------------------------------------------------------------
 
 
-def build_network(stack: LocalStack, fleet: Fleet) -> None:
+def build_network(stack: Place, fleet: Fleet) -> None:
     """Two VPCs; in the first a private subnet behind a NAT gateway, and a public one, in the same zone."""
     fleet.vpc = new_vpc(stack, fleet.name, "10.40.0.0/16")
     fleet.other_vpc = new_vpc(stack, f"{fleet.name}-partner", "10.41.0.0/16")
@@ -95,13 +97,13 @@ def build_network(stack: LocalStack, fleet: Fleet) -> None:
     fleet.other_group = open_group(stack, fleet.other_vpc, f"{fleet.name}-partner")
 
 
-def new_vpc(stack: LocalStack, name: str, block: str) -> str:
+def new_vpc(stack: Place, name: str, block: str) -> str:
     """Dual-stack: a rule for IPv4 alone then leaves the IPv6 half open."""
     vpc = stack.client("ec2").create_vpc(CidrBlock=block, AmazonProvidedIpv6CidrBlock=True, TagSpecifications=tags("vpc", name))
     return vpc["Vpc"]["VpcId"]
 
 
-def new_subnet(stack: LocalStack, vpc: str, block: str, number: int) -> str:
+def new_subnet(stack: Place, vpc: str, block: str, number: int) -> str:
     ec2 = stack.client("ec2")
     ipv6 = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"][0]["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
     part = ipv6.replace("00::/56", f"{number:02x}::/64")
@@ -109,7 +111,7 @@ def new_subnet(stack: LocalStack, vpc: str, block: str, number: int) -> str:
     return subnet["Subnet"]["SubnetId"]
 
 
-def route_to_internet(stack: LocalStack, vpc: str, subnet: str) -> None:
+def route_to_internet(stack: Place, vpc: str, subnet: str) -> None:
     ec2 = stack.client("ec2")
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
     ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
@@ -119,7 +121,7 @@ def route_to_internet(stack: LocalStack, vpc: str, subnet: str) -> None:
     ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)
 
 
-def route_through_nat(stack: LocalStack, fleet: Fleet) -> None:
+def route_through_nat(stack: Place, fleet: Fleet) -> None:
     """The usual private subnet. A NAT gateway tracks flows by itself: changing groups does not cut them."""
     ec2 = stack.client("ec2")
     address = ec2.allocate_address(Domain="vpc")["AllocationId"]
@@ -129,7 +131,7 @@ def route_through_nat(stack: LocalStack, fleet: Fleet) -> None:
     ec2.associate_route_table(RouteTableId=table, SubnetId=fleet.private_subnet)
 
 
-def open_group(stack: LocalStack, vpc: str, name: str) -> str:
+def open_group(stack: Place, vpc: str, name: str) -> str:
     """Open to the world on 22 and 80, in both families."""
     ec2 = stack.client("ec2")
     group = ec2.create_security_group(GroupName=name, Description="web servers", VpcId=vpc)["GroupId"]
@@ -138,7 +140,7 @@ def open_group(stack: LocalStack, vpc: str, name: str) -> str:
     return group
 
 
-def build_role(stack: LocalStack, fleet: Fleet) -> None:
+def build_role(stack: Place, fleet: Fleet) -> None:
     iam = stack.client("iam")
     fleet.role, fleet.profile = f"{fleet.name}-role", f"{fleet.name}-profile"
     iam.create_role(RoleName=fleet.role, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [
@@ -149,7 +151,7 @@ def build_role(stack: LocalStack, fleet: Fleet) -> None:
     iam.add_role_to_instance_profile(InstanceProfileName=fleet.profile, RoleName=fleet.role)
 
 
-def build_load_balancers(stack: LocalStack, fleet: Fleet) -> None:
+def build_load_balancers(stack: Place, fleet: Fleet) -> None:
     """An ALB that forwards to a target group of instances and one of addresses, and a Classic Load Balancer."""
     elb = stack.client("elbv2")
     fleet.instance_targets = new_target_group(elb, fleet, "instance")
@@ -170,7 +172,7 @@ def new_target_group(elb: Any, fleet: Fleet, kind: str) -> str:
     return elb.create_target_group(Name=name, Protocol="HTTP", Port=80, VpcId=fleet.vpc, TargetType=kind)["TargetGroups"][0]["TargetGroupArn"]
 
 
-def build_scaling_group(stack: LocalStack, fleet: Fleet, count: int) -> None:
+def build_scaling_group(stack: Place, fleet: Fleet, count: int) -> None:
     """The group has room below its desired capacity, so that it can let its members go without replacing them."""
     template = stack.client("ec2").create_launch_template(
         LaunchTemplateName=fleet.name, LaunchTemplateData={"ImageId": AMI, "InstanceType": "t3.micro", "SecurityGroupIds": [fleet.group]}
@@ -182,7 +184,7 @@ def build_scaling_group(stack: LocalStack, fleet: Fleet, count: int) -> None:
     )  # fmt: skip
 
 
-def build_one(stack: LocalStack, fleet: Fleet, number: int, lifecycle: str) -> Victim:
+def build_one(stack: Place, fleet: Fleet, number: int, lifecycle: str) -> Victim:
     name = f"{fleet.name}-{number}"
     instance = run_instance(stack, fleet, name, [ROOT, DATA], profile=fleet.profile, lifecycle=lifecycle)
     attach_partner_interface(stack, fleet, instance)
@@ -199,7 +201,7 @@ def build_one(stack: LocalStack, fleet: Fleet, number: int, lifecycle: str) -> V
 
 
 def run_instance(
-    stack: LocalStack, fleet: Fleet, name: str, devices: list[str], *, profile: str | None, lifecycle: str = "on-demand"
+    stack: Place, fleet: Fleet, name: str, devices: list[str], *, profile: str | None, lifecycle: str = "on-demand"
 ) -> str:
     """The root volume is unencrypted and the data volume is encrypted; both go when the instance does."""
     volumes = [{"DeviceName": device, "Ebs": {"VolumeSize": 8, "VolumeType": "gp3", "DeleteOnTermination": True, "Encrypted": device == DATA}}
@@ -215,7 +217,7 @@ def run_instance(
     return started["Instances"][0]["InstanceId"]
 
 
-def attach_partner_interface(stack: LocalStack, fleet: Fleet, instance: str) -> None:
+def attach_partner_interface(stack: Place, fleet: Fleet, instance: str) -> None:
     """An instance may have an interface in another VPC of its zone: its groups are those of that VPC."""
     ec2 = stack.client("ec2")
     created = ec2.create_network_interface(SubnetId=fleet.other_subnet, Groups=[fleet.other_group], Description="partner")
@@ -225,7 +227,7 @@ def attach_partner_interface(stack: LocalStack, fleet: Fleet, instance: str) -> 
     ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Attachment=setting)
 
 
-def describe(stack: LocalStack, fleet: Fleet, instance: str, *, bare: bool = False) -> Victim:
+def describe(stack: Place, fleet: Fleet, instance: str, *, bare: bool = False) -> Victim:
     found = described_instance(stack, instance)
     interfaces = sorted(found["NetworkInterfaces"], key=lambda one: one["Attachment"]["DeviceIndex"])
     shared = {} if bare else {
@@ -243,7 +245,7 @@ def describe(stack: LocalStack, fleet: Fleet, instance: str, *, bare: bool = Fal
     )
 
 
-def described_instance(stack: LocalStack, instance: str) -> dict[str, Any]:
+def described_instance(stack: Place, instance: str) -> dict[str, Any]:
     return stack.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
 
 
@@ -254,7 +256,7 @@ def tags(kind: str, name: str, **more: str) -> list[dict[str, Any]]:
 # --- Looking -----------------------------------------------------------------------------------------------------
 
 
-def snapshot_of_world(stack: LocalStack, victim: Victim) -> dict[str, Any]:
+def snapshot_of_world(stack: Place, victim: Victim) -> dict[str, Any]:
     """All that containment could change about the instance, as plain values that compare with ==."""
     instance = described_instance(stack, victim.instance)
     return {
@@ -288,16 +290,16 @@ def differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -
     return found
 
 
-def interfaces_of(stack: LocalStack, victim: Victim) -> list[dict[str, Any]]:
+def interfaces_of(stack: Place, victim: Victim) -> list[dict[str, Any]]:
     of_instance = [{"Name": "attachment.instance-id", "Values": [victim.instance]}]
     return stack.client("ec2").describe_network_interfaces(Filters=of_instance)["NetworkInterfaces"]
 
 
-def groups_by_interface(stack: LocalStack, victim: Victim) -> dict[str, list[str]]:
+def groups_by_interface(stack: Place, victim: Victim) -> dict[str, list[str]]:
     return {one["NetworkInterfaceId"]: sorted(group["GroupId"] for group in one["Groups"]) for one in interfaces_of(stack, victim)}
 
 
-def rules_by_interface(stack: LocalStack, victim: Victim) -> dict[str, list[str]]:
+def rules_by_interface(stack: Place, victim: Victim) -> dict[str, list[str]]:
     """What each interface lets in and out now, one line a rule, whichever groups it has that from."""
     groups = groups_by_interface(stack, victim)
     of_groups = [{"Name": "group-id", "Values": sorted({group for ids in groups.values() for group in ids})}]
@@ -312,7 +314,7 @@ def rule_line(rule: dict[str, Any]) -> str:
     return f"{direction} {rule['IpProtocol']}{ports} {peer}"
 
 
-def scaling_of(stack: LocalStack, victim: Victim) -> dict[str, Any] | None:
+def scaling_of(stack: Place, victim: Victim) -> dict[str, Any] | None:
     """The instance's place in its group, and the group's sizes, since a detach may change those."""
     client = stack.client("autoscaling")
     members = client.describe_auto_scaling_instances(InstanceIds=[victim.instance])["AutoScalingInstances"]
@@ -321,13 +323,13 @@ def scaling_of(stack: LocalStack, victim: Victim) -> dict[str, Any] | None:
     return {key: members[0][key] for key in ("AutoScalingGroupName", "LifecycleState", "HealthStatus", "ProtectedFromScaleIn")}
 
 
-def scaling_sizes(stack: LocalStack, name: str) -> dict[str, Any]:
+def scaling_sizes(stack: Place, name: str) -> dict[str, Any]:
     group = stack.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
     members = sorted(member["InstanceId"] for member in group["Instances"])
     return {**{key: group[key] for key in ("MinSize", "DesiredCapacity", "MaxSize")}, "Members": members}
 
 
-def targets_of(stack: LocalStack, victim: Victim) -> list[str]:
+def targets_of(stack: Place, victim: Victim) -> list[str]:
     """Each registration of the instance or of one of its addresses, in any target group, with port and health."""
     client = stack.client("elbv2")
     own = {victim.instance, *(address["PrivateIpAddress"] for one in interfaces_of(stack, victim) for address in one["PrivateIpAddresses"])}
@@ -340,24 +342,24 @@ def targets_of(stack: LocalStack, victim: Victim) -> list[str]:
     return sorted(found)
 
 
-def classic_of(stack: LocalStack, victim: Victim) -> list[str]:
+def classic_of(stack: Place, victim: Victim) -> list[str]:
     balancers = stack.client("elb").describe_load_balancers()["LoadBalancerDescriptions"]
     return sorted(one["LoadBalancerName"] for one in balancers if {"InstanceId": victim.instance} in one["Instances"])
 
 
-def attribute_of(stack: LocalStack, instance: str, attribute: str) -> Any:
+def attribute_of(stack: Place, instance: str, attribute: str) -> Any:
     answer = stack.client("ec2").describe_instance_attribute(InstanceId=instance, Attribute=attribute)
     return answer[attribute[0].upper() + attribute[1:]]["Value"]
 
 
-def tags_of(stack: LocalStack, resources: list[str]) -> dict[str, dict[str, str]]:
+def tags_of(stack: Place, resources: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {resource: {} for resource in resources}
     for tag in stack.client("ec2").describe_tags(Filters=[{"Name": "resource-id", "Values": resources}])["Tags"]:
         found[tag["ResourceId"]][tag["Key"]] = tag["Value"]
     return found
 
 
-def role_policies_of(stack: LocalStack, victim: Victim) -> dict[str, Any]:
+def role_policies_of(stack: Place, victim: Victim) -> dict[str, Any]:
     if victim.role is None:
         return {}
     iam = stack.client("iam")
@@ -365,7 +367,7 @@ def role_policies_of(stack: LocalStack, victim: Victim) -> dict[str, Any]:
     return {name: iam.get_role_policy(RoleName=victim.role, PolicyName=name)["PolicyDocument"] for name in names}
 
 
-def snapshots_of(stack: LocalStack, victim: Victim) -> dict[str, dict[str, Any]]:
+def snapshots_of(stack: Place, victim: Victim) -> dict[str, dict[str, Any]]:
     """Snapshots of the instance's volumes, and their copies, which name their source only in tags."""
     snapshots = stack.client("ec2").describe_snapshots(OwnerIds=["self"])["Snapshots"]
     of_volumes = {one["SnapshotId"] for one in snapshots if one["VolumeId"] in victim.volumes.values()}
