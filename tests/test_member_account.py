@@ -1,0 +1,452 @@
+"""The role in a member account lets each step do there what its function may do at home, and only to its own instance.
+
+What IAM would say is asked of a small evaluator, which knows the operators that the template uses and fails on any other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any, Iterable, Iterator
+
+import pytest
+import yaml
+
+from local_stack.stack import PROJECT
+from test_template import FUNCTIONS, TOOLS, UNNAMED, Loader, allowed, functions, kebab, needed, run
+from test_template import template as responder_template
+
+TEMPLATE = PROJECT / "member-account.yaml"
+# What a step calls with the member role's credentials; the case table, the evidence bucket and its key stay at home.
+SERVICES = {"ec2", "autoscaling", "elasticloadbalancing", "iam", "kms"}
+
+RESPONDER, MEMBER = "111111111111", "222222222222"
+KEY = f"arn:aws:kms:eu-west-1:{RESPONDER}:key/0a1b2c3d-0000-4000-8000-000000000000"
+GIVEN = {
+    "AWS::Partition": "aws",
+    "AWS::AccountId": MEMBER,
+    "ResponderAccountId": RESPONDER,
+    "CordonStackName": "cordon",
+    "OrganizationId": "o-a1b2c3d4e5",
+    "ExternalId": "cordon-of-example",
+    "RoleName": "cordon-member",
+    "ContainableRoles": "*",
+    "SnapshotKeyArn": KEY,
+}
+# The longest of everything, to measure by.
+LONGEST = {
+    **GIVEN,
+    "AWS::Partition": "aws-us-gov",
+    "CordonStackName": "s" * 28,
+    "OrganizationId": "o-" + "o" * 32,
+    "ExternalId": "e" * 64,
+    "ContainableRoles": "r" * 128,
+    "SnapshotKeyArn": f"arn:aws-us-gov:kms:us-gov-west-1:{RESPONDER}:key/mrk-" + "0" * 32,
+}
+OURS, OTHER = "i-0123456789abcdef0", "i-0fedcba9876543210"
+
+
+@cache
+def template() -> dict[str, Any]:
+    return yaml.load(TEMPLATE.read_text(encoding="utf-8"), Loader)
+
+
+def rendered(value: Any, given: dict[str, str]) -> Any:
+    """A value as CloudFormation would write it."""
+    if isinstance(value, dict):
+        return {name: rendered(one, given) for name, one in value.items()}
+    if isinstance(value, list):
+        return [rendered(one, given) for one in value]
+    if isinstance(value, str) and value.startswith("!Ref "):
+        return given[value.removeprefix("!Ref ")]
+    if isinstance(value, str) and value.startswith("!Sub "):
+        text = re.sub(r"\$\{([^!}][^}]*)\}", lambda found: given[found[1]], value.removeprefix("!Sub "))
+        return text.replace("${!", "${")
+    return value
+
+
+def role(given: dict[str, str] = GIVEN) -> dict[str, Any]:
+    return rendered(template()["Resources"]["Role"]["Properties"], given)
+
+
+def policies(given: dict[str, str] = GIVEN) -> list[dict[str, Any]]:
+    """The documents of the policies that the role gets, for which one parameter has a say."""
+    managed = [one for one in template()["Resources"].values() if one["Type"] == "AWS::IAM::ManagedPolicy"]
+    made = [one for one in managed if "Condition" not in one or given["SnapshotKeyArn"]]
+    return [rendered(one["Properties"]["PolicyDocument"], given) for one in made]
+
+
+def statements(given: dict[str, str] = GIVEN) -> list[dict[str, Any]]:
+    return [statement for policy in policies(given) for statement in policy["Statement"]]
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def steps_of(statement: dict[str, Any]) -> set[str]:
+    """The steps that a statement is for."""
+    return set(listed(statement.get("Condition", {}).get("StringEquals", {}).get("aws:PrincipalTag/CordonStep", [])))
+
+
+def acting() -> set[str]:
+    """The functions that call with a target's credentials."""
+
+    def acts(name: str) -> bool:
+        source = FUNCTIONS / name / "src"
+        return "serve_step(" in (source / "main.rs").read_text("utf-8") or "aws.of(" in (source / "lib.rs").read_text("utf-8")
+
+    return {name for name in functions() if acts(name)}
+
+
+def logical_id(name: str) -> str:
+    return next(resource for resource in responder_template()["Resources"] if kebab(resource) == name)
+
+
+def elsewhere(name: str, actions: Iterable[str]) -> set[str]:
+    """Those of a function's actions that it needs where the instance is."""
+    services = SERVICES if "kms:*" in UNNAMED.get(name, set()) else SERVICES - {"kms"}
+    return {action for action in actions if action.split(":")[0] in services}
+
+
+# --- The evaluator -----------------------------------------------------------------------------------------------
+
+
+def matches(pattern: str, text: str) -> bool:
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text) is not None
+
+
+def arn_like(pattern: str, arn: str) -> bool:
+    """Part by part: a wildcard does not reach across a colon, but in the last part."""
+    patterns, parts = pattern.split(":", 5), arn.split(":", 5)
+    return len(patterns) == len(parts) and all(map(matches, patterns, parts))
+
+
+OPERATORS = {
+    "StringEquals": str.__eq__,
+    "StringLike": matches,
+    "ArnLike": arn_like,
+    "Bool": lambda wanted, value: wanted == str(value).lower(),
+}
+
+
+def holds(condition: dict[str, dict[str, Any]], context: dict[str, Any]) -> bool:
+    def one(operator: str, key: str, wanted: list[str]) -> bool:
+        if operator == "Null":
+            return wanted == [str(key not in context).lower()]
+        if operator.startswith("ForAllValues:"):
+            test = OPERATORS[operator.removeprefix("ForAllValues:")]
+            return all(any(test(pattern, value) for pattern in wanted) for value in listed(context.get(key, [])))
+        return key in context and any(OPERATORS[operator](pattern, context[key]) for pattern in wanted)
+
+    return all(
+        one(operator, key, [filled_in(pattern, context) for pattern in listed(wanted)])
+        for operator, keys in condition.items()
+        for key, wanted in keys.items()
+    )
+
+
+def filled_in(text: str, context: dict[str, Any]) -> str:
+    """A policy variable as its value; without one, as what matches nothing."""
+    return re.sub(r"\$\{([^}]+)\}", lambda found: context.get(found[1], "\0"), text)
+
+
+def decision(document: list[dict[str, Any]], action: str, resource: str | None, context: dict[str, Any]) -> bool:
+    def applies(statement: dict[str, Any]) -> bool:
+        on = [filled_in(arn, context) for arn in listed(statement.get("Resource", "*"))]
+        return (
+            action in listed(statement["Action"])
+            and (resource is None or any(matches(arn, resource) for arn in on))
+            and holds(statement.get("Condition", {}), context)
+        )
+
+    effects = {statement["Effect"] for statement in document if applies(statement)}
+    return effects == {"Allow"}
+
+
+def may(step: str, action: str, resource: str = "*", given: dict[str, str] = GIVEN, **context: Any) -> bool:
+    """Whether a session for one step and our instance may do one thing to one resource."""
+    session = {"aws:PrincipalTag/CordonStep": step, "aws:PrincipalTag/CordonInstance": OURS}
+    keys = {name.replace("__", ":").replace("_of_", "/"): value for name, value in context.items()}
+    return decision(statements(given), action, resource, session | keys)
+
+
+def ec2(resource: str, account: str = MEMBER) -> str:
+    return f"arn:aws:ec2:eu-west-1:{'' if resource.startswith('snapshot') else account}:{resource}"
+
+
+def iam(resource: str) -> str:
+    return f"arn:aws:iam::{MEMBER}:{resource}"
+
+
+# --- What each step may do ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(acting()))
+def test_a_step_may_do_in_a_member_account_what_its_function_may_do_at_home(name: str) -> None:
+    theirs = {action for s in statements() if s["Effect"] == "Allow" and name in steps_of(s) for action in listed(s["Action"])}
+    assert theirs == elsewhere(name, allowed(name))
+    # Without the detour as well: the calls in the functions' source are the reason for both.
+    assert elsewhere(name, needed(name)) <= theirs
+
+
+def test_nothing_is_allowed_to_a_session_without_a_step() -> None:
+    for statement in statements():
+        assert statement["Effect"] == "Deny" or steps_of(statement), statement
+
+
+def test_every_step_with_a_permission_is_a_function_that_acts_on_an_instance() -> None:
+    named = set().union(*map(steps_of, statements()))
+    assert named == acting()
+    assert named.isdisjoint({"intake", "report", "notify", "finding"})
+
+
+def test_a_wildcard_resource_is_only_for_calls_that_support_nothing_narrower() -> None:
+    for statement in statements():
+        if "*" in listed(statement["Resource"]):
+            assert all(action.split(":")[1].startswith("Describe") for action in listed(statement["Action"])), statement
+
+
+def on_instances() -> Iterator[tuple[str, str, str]]:
+    """Each step, call and ARN that is about instances."""
+    for statement in statements():
+        for arn in listed(statement["Resource"]):
+            if ":instance/" in arn:
+                yield from ((step, action, arn) for step in steps_of(statement) for action in listed(statement["Action"]))
+
+
+def test_an_instance_is_changed_only_by_a_session_of_its_own() -> None:
+    own = f"arn:aws:ec2:*:{MEMBER}:instance/${{aws:PrincipalTag/CordonInstance}}"
+    others = {(step, action) for step, action, arn in on_instances() if arn != own}
+    # A Multi-Attach volume is kept for each instance that it is attached to.
+    assert others == {("preserve-volumes", "ec2:ModifyInstanceAttribute")}
+    assert len(set(on_instances())) > len(others)
+
+
+def test_every_resource_is_in_the_member_account_but_for_the_key_and_what_is_shared() -> None:
+    foreign = {arn for s in statements() for arn in listed(s["Resource"]) if arn != "*" and f":{MEMBER}:" not in arn}
+    assert foreign == {KEY, "arn:aws:ec2:*::snapshot/*", "arn:aws:ec2:*:*:subnet/*", "arn:aws:ec2:*:*:vpc/*"}
+
+
+# --- What IAM would say ------------------------------------------------------------------------------------------
+
+CASE_TAGS = ["CordonCase", "Evidence", "SecurityIncidentStatus", "IncidentTicket", "Owner"]
+
+
+@pytest.mark.parametrize(
+    ("step", "action"),
+    [
+        ("protect-instance", "ec2:ModifyInstanceAttribute"),
+        ("create-snapshots", "ec2:CreateSnapshots"),
+        ("detach-profile", "ec2:DisassociateIamInstanceProfile"),
+        ("tag-resources", "ec2:CreateTags"),
+        ("describe-instance", "ec2:DescribeInstanceAttribute"),
+    ],
+)
+def test_a_step_may_touch_the_sessions_instance_and_no_other(step: str, action: str) -> None:
+    assert may(step, action, ec2(f"instance/{OURS}"))
+    assert not may(step, action, ec2(f"instance/{OTHER}"))
+    assert not may(step, action, ec2(f"instance/{OURS}", account=RESPONDER))
+    assert not may("report", action, ec2(f"instance/{OURS}"))
+
+
+def test_an_interface_of_another_instance_is_out_of_reach_where_ec2_asks_about_the_instance() -> None:
+    for step in ("isolate-network", "preserve-volumes"):
+        assert may(step, "ec2:ModifyNetworkInterfaceAttribute", ec2("network-interface/eni-1"))
+        assert may(step, "ec2:ModifyNetworkInterfaceAttribute", ec2(f"instance/{OURS}"))
+        assert not may(step, "ec2:ModifyNetworkInterfaceAttribute", ec2(f"instance/{OTHER}"))
+
+
+def test_a_step_may_not_do_what_another_is_for() -> None:
+    web = iam("role/web")
+    assert may("revoke-credentials", "iam:PutRolePolicy", web)
+    assert [step for step in sorted(acting()) if may(step, "iam:PutRolePolicy", web)] == ["revoke-credentials"]
+    assert not may("isolate-network", "iam:PutRolePolicy", web)
+    assert not may("verify-containment", "ec2:ModifyInstanceAttribute", ec2(f"instance/{OURS}"))
+    assert not may("Isolate-Network", "ec2:DescribeSecurityGroups")
+
+
+def test_nobody_may_write_a_policy_of_cordons_own_roles() -> None:
+    for step in [*acting(), ""]:
+        assert not may(step, "iam:PutRolePolicy", iam("role/cordon/cordon-member"))
+    assert may("revoke-credentials", "iam:GetRolePolicy", iam("role/cordon/cordon-member"))
+
+
+def test_only_roles_that_may_be_contained_get_a_policy() -> None:
+    given = {**GIVEN, "ContainableRoles": "app-*"}
+    assert may("revoke-credentials", "iam:PutRolePolicy", iam("role/app-web"), given)
+    assert not may("revoke-credentials", "iam:PutRolePolicy", iam("role/admin"), given)
+
+
+def test_tags_are_cordons_and_no_others() -> None:
+    for resource in (f"instance/{OURS}", "volume/vol-1", "snapshot/snap-1"):
+        assert may("tag-resources", "ec2:CreateTags", ec2(resource), aws__TagKeys=CASE_TAGS)
+        assert not may("tag-resources", "ec2:CreateTags", ec2(resource), aws__TagKeys=[*CASE_TAGS, "InstanceId"])
+    group = ec2("security-group/sg-1")
+    assert may("isolate-network", "ec2:CreateTags", group, ec2__CreateAction="CreateSecurityGroup")
+    assert not may("isolate-network", "ec2:CreateTags", group)
+    assert may("encrypt-snapshots", "ec2:CreateTags", ec2("snapshot/*"), ec2__CreateAction="CopySnapshot")
+    assert not may("encrypt-snapshots", "ec2:CreateTags", ec2("snapshot/snap-1"))
+
+
+def test_a_snapshot_is_made_only_with_its_case_and_its_instance_in_its_tags() -> None:
+    case, ours, other = ({"aws__RequestTag_of_CordonCase": "c-1"}, *({"aws__RequestTag_of_InstanceId": i} for i in (OURS, OTHER)))
+    for action in ("ec2:CreateSnapshots", "ec2:CreateSnapshot"):
+        assert may("create-snapshots", action, ec2("volume/vol-1"))
+        assert may("create-snapshots", action, ec2("snapshot/*"), **case, **ours)
+        assert not may("create-snapshots", action, ec2("snapshot/*"), **case, **other)
+        assert not may("create-snapshots", action, ec2("snapshot/*"), **ours)
+    lineage = ["VolumeId", "DeviceName", "InstanceId"]
+    for keys in ([*CASE_TAGS, "InstanceId"], lineage):
+        assert may("create-snapshots", "ec2:CreateTags", ec2("snapshot/snap-1"), aws__TagKeys=keys, **ours)
+        assert not may("create-snapshots", "ec2:CreateTags", ec2("snapshot/snap-1"), aws__TagKeys=keys, **other)
+    assert not may("create-snapshots", "ec2:CreateTags", ec2("snapshot/snap-1"), aws__TagKeys=[*lineage, "Name"], **ours)
+
+
+def test_only_the_originals_of_the_sessions_own_case_may_be_deleted() -> None:
+    original = {"aws__ResourceTag_of_CordonCase": "c-1", "aws__ResourceTag_of_InstanceId": OURS}
+    snapshot = ec2("snapshot/snap-1")
+    assert may("delete-originals", "ec2:DeleteSnapshot", snapshot, **original)
+    assert not may("delete-originals", "ec2:DeleteSnapshot", snapshot, aws__ResourceTag_of_InstanceId=OURS)
+    assert not may("delete-originals", "ec2:DeleteSnapshot", snapshot, **{**original, "aws__ResourceTag_of_InstanceId": OTHER})
+    assert not may("delete-originals", "ec2:DeleteSnapshot", snapshot, **original, aws__ResourceTag_of_SourceSnapshotId="snap-0")
+    assert [step for step in acting() if may(step, "ec2:DeleteSnapshot", snapshot, **original)] == ["delete-originals"]
+
+
+def test_the_key_is_used_by_ec2_only_and_not_at_all_without_one() -> None:
+    by_ec2 = {"kms__ViaService": "ec2.eu-west-1.amazonaws.com"}
+    grant = {"kms__GrantIsForAWSResource": True}
+    assert may("encrypt-snapshots", "kms:Decrypt", KEY, **by_ec2)
+    assert may("encrypt-snapshots", "kms:CreateGrant", KEY, **by_ec2, **grant)
+    assert not may("encrypt-snapshots", "kms:CreateGrant", KEY, **by_ec2)
+    assert not may("encrypt-snapshots", "kms:Decrypt", KEY)
+    assert not may("encrypt-snapshots", "kms:Decrypt", KEY, kms__ViaService="s3.eu-west-1.amazonaws.com")
+    assert not may("encrypt-snapshots", "kms:Decrypt", KEY.replace("0a1b", "0a1c"), **by_ec2)
+    assert not may("delete-originals", "kms:Decrypt", KEY, **by_ec2)
+    without = statements({**GIVEN, "SnapshotKeyArn": ""})
+    assert not any(action.startswith("kms:") for s in without for action in listed(s["Action"]))
+    assert len(policies({**GIVEN, "SnapshotKeyArn": ""})) == len(policies()) - 1
+
+
+# --- Who may come in ---------------------------------------------------------------------------------------------
+
+
+def admitted(action: str = "sts:AssumeRole", account: str = RESPONDER, **changed: Any) -> bool:
+    """Whether the trust lets a caller in who does all as Cordon's isolate-network does, but for what is changed."""
+    request = {
+        "aws:PrincipalArn": f"arn:aws:iam::{account}:role/cordon/cordon-IsolateNetworkRole-a1b2c3d4e5f6",
+        "aws:PrincipalOrgID": GIVEN["OrganizationId"],
+        "aws:TagKeys": ["CordonStep", "CordonInstance"],
+        "aws:RequestTag/CordonStep": "isolate-network",
+        "aws:RequestTag/CordonInstance": OURS,
+    }
+    if action == "sts:AssumeRole":
+        request["sts:ExternalId"] = GIVEN["ExternalId"]
+    for name, value in changed.items():
+        request[name.replace("__", ":").replace("_of_", "/")] = value
+    trust = role()["AssumeRolePolicyDocument"]["Statement"]
+    of_account = [s for s in trust if s["Principal"] == {"AWS": f"arn:aws:iam::{account}:root"}]
+    return decision(of_account, action, None, {key: value for key, value in request.items() if value is not None})
+
+
+def home_role(resource: str) -> str:
+    return f"arn:aws:iam::{RESPONDER}:role/cordon/cordon-{resource}Role-a1b2c3d4e5f6"
+
+
+def test_the_functions_that_act_on_an_instance_are_trusted_and_no_others() -> None:
+    roles = [name for name, one in responder_template()["Resources"].items() if one["Type"].startswith("AWS::Serverless::")]
+    trusted = {kebab(resource) for resource in roles if admitted(aws__PrincipalArn=home_role(resource))}
+    assert trusted == acting()
+    assert trusted.isdisjoint({"intake", "report", "notify", "finding", "contain"}) and len(roles) > len(trusted)
+    (assume, _) = role()["AssumeRolePolicyDocument"]["Statement"]
+    named = sorted(f"arn:*:iam::{RESPONDER}:role/cordon/cordon-{logical_id(name)}Role-*" for name in acting())
+    assert sorted(assume["Condition"]["ArnLike"]["aws:PrincipalArn"]) == named
+
+
+def test_a_caller_who_lacks_anything_is_not_let_in() -> None:
+    assert admitted() and admitted("sts:TagSession")
+    assert not admitted(account=MEMBER)
+    assert not admitted(sts__ExternalId=None) and not admitted(sts__ExternalId="another")
+    for action in ("sts:AssumeRole", "sts:TagSession"):
+        assert not admitted(action, aws__PrincipalOrgID=None) and not admitted(action, aws__PrincipalOrgID="o-0000000000")
+    assert not admitted(aws__RequestTag_of_CordonStep=None) and not admitted(aws__RequestTag_of_CordonInstance=None)
+    assert not admitted(aws__RequestTag_of_CordonInstance="*")
+    assert not admitted("sts:TagSession", aws__TagKeys=["CordonStep", "CordonInstance", "Admin"])
+    for name in ("admin", "cordon-IsolateNetworkRole-x", "cordon/another-IsolateNetworkRole-x", "cordon/cordon-IsolateNetworkRole"):
+        assert not admitted(aws__PrincipalArn=f"arn:aws:iam::{RESPONDER}:role/{name}")
+
+
+def test_the_tags_of_the_trust_are_those_that_the_functions_pass() -> None:
+    member = (FUNCTIONS / "containment" / "src" / "member.rs").read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+    passed = re.findall(r'tag\("(\w+)"', member)
+    (keys,) = (
+        s["Condition"]["ForAllValues:StringEquals"]["aws:TagKeys"]
+        for s in role()["AssumeRolePolicyDocument"]["Statement"]
+        if s["Action"] == "sts:TagSession"
+    )
+    assert passed == keys == ["CordonStep", "CordonInstance"]
+
+
+def test_every_policy_is_the_roles_and_it_has_no_other() -> None:
+    resources = template()["Resources"]
+    assert {one["Type"] for one in resources.values()} == {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
+    for name, one in resources.items():
+        if name != "Role":
+            assert one["Properties"]["Roles"] == ["!Ref Role"] and one["Properties"]["Path"] == "/cordon/", name
+            assert one.get("Condition") == ("HasSnapshotKey" if name == "SnapshotKey" else None)
+    assert role().keys().isdisjoint({"Policies", "ManagedPolicyArns"}) and role()["Path"] == "/cordon/"
+
+
+# --- Limits ------------------------------------------------------------------------------------------------------
+
+
+def size(policy: dict[str, Any]) -> int:
+    """As IAM counts: white space does not."""
+    return len(re.sub(r"\s", "", json.dumps(policy)))
+
+
+def test_the_longest_parameters_stay_within_iams_quotas() -> None:
+    for name, value in LONGEST.items():
+        if not name.startswith("AWS::"):
+            parameter = template()["Parameters"][name]
+            assert re.fullmatch(parameter["AllowedPattern"], value), name
+            if name in ("CordonStackName", "OrganizationId", "ExternalId", "ContainableRoles"):
+                assert not re.fullmatch(parameter["AllowedPattern"], value + value[-1]), f"{name} can be longer"
+    assert max(map(size, policies(LONGEST))) < 6_144, "a managed policy"
+    assert len(policies(LONGEST)) <= 10, "a role's managed policies"
+    assert size(role(LONGEST)["AssumeRolePolicyDocument"]) < 2_048, "a trust policy, where nobody has asked for more"
+
+
+def test_no_functions_role_has_a_name_that_cloudformation_would_cut() -> None:
+    for name in acting():
+        assert len(f"{LONGEST['CordonStackName']}-{logical_id(name)}Role-") + 13 <= 64, name
+
+
+def test_a_session_lasts_no_longer_than_a_role_assumed_by_a_role_can() -> None:
+    assert role()["MaxSessionDuration"] == 3600
+
+
+def test_every_parameter_is_in_the_console_in_a_group_and_says_what_it_accepts() -> None:
+    groups = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template()["Parameters"])
+    for name, parameter in template()["Parameters"].items():
+        assert parameter["Description"].endswith(".") and parameter["AllowedPattern"] and parameter["ConstraintDescription"], name
+
+
+def test_the_template_needs_no_transform_and_no_alias_so_that_stacksets_take_it_as_it_is() -> None:
+    assert "Transform" not in template()
+    events = yaml.parse(TEMPLATE.read_text(encoding="utf-8"), yaml.SafeLoader)
+    assert not any(isinstance(event, yaml.AliasEvent) for event in events)
+
+
+# --- Validators --------------------------------------------------------------------------------------------------
+
+
+def test_cloudformations_linter_finds_nothing_wrong_with_the_template() -> None:
+    run(TOOLS / "build/bin/cfn-lint", "--regions", "ap-northeast-1", "--template", TEMPLATE)
+
+
+def test_the_security_linter_finds_nothing_that_has_no_reason() -> None:
+    run(TOOLS / "lint/bin/checkov", "-f", TEMPLATE.name, "--config-file", ".checkov.yaml")
