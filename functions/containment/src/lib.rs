@@ -3,18 +3,21 @@
 //! A step is a type with a [`Step`] implementation; [`converge`] is the one loop that runs it.
 //! Nothing here names a step, and nothing in a step names Lambda.
 
+mod case;
 mod error;
 mod journal;
+mod member;
 mod outcome;
 mod recorder;
 mod serve;
 mod step;
 mod target;
 
+pub use case::{Case, Guardrail};
 pub use error::{AwsError, Error, Kind, Result};
-pub use journal::{Case, CaseTable, First, Journal};
+pub use journal::{CaseTable, First, Journal};
 pub use outcome::{Change, Outcome, Reported, Status};
 pub use recorder::Recorder;
 pub use serve::{Aws, serve, serve_step};
 pub use step::{Found, Goal, Key, State, Step, Writes, converge, inspect, keep_first};
-pub use target::{AutoScaling, Target, check_instance_id, check_region};
+pub use target::{AutoScaling, Target, check_account, check_instance_id, check_region};

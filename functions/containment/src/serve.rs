@@ -7,12 +7,14 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::{Builder, tls};
 use futures::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn, tracing};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::member::MemberRole;
 use crate::{CaseTable, Error, Result, Step, Target, converge};
 
 /// Where a function's clients and settings come from.
@@ -45,14 +47,23 @@ impl Aws {
         &self.home
     }
 
-    /// The configuration for a target's Region.
-    pub fn of(&self, target: &Target) -> SdkConfig {
-        self.in_region(&target.region)
-    }
-
-    /// The configuration for a Region.
-    pub fn in_region(&self, region: &str) -> SdkConfig {
-        self.home.clone().into_builder().region(Region::new(region.to_owned())).build()
+    /// The configuration for a target's Region and account: Cordon's own credentials at home, and those of the member
+    /// role, narrowed to one step and one instance, in another account.
+    ///
+    /// Errors: `AccessDenied` where the role cannot be assumed; its text names the role and what has to be deployed.
+    pub async fn of(&self, target: &Target, step: &str) -> Result<SdkConfig> {
+        let here = self.home.to_builder().region(Region::new(target.region.clone()));
+        // A function that is run by hand, without the template's settings, acts in the account of its shell.
+        let Some(own) = self.setting("RESPONDER_ACCOUNT").filter(|own| *own != target.account_id) else {
+            return Ok(here.build());
+        };
+        let role = MemberRole {
+            name: self.required("MEMBER_ROLE")?,
+            external_id: self.setting("EXTERNAL_ID"),
+            responder_account: own,
+        };
+        let credentials = role.assume(&aws_sdk_sts::Client::new(&self.home), target, step).await?;
+        Ok(here.credentials_provider(SharedCredentialsProvider::new(credentials)).build())
     }
 
     /// A setting that `template.yaml` gives the function; an empty one counts as absent.
@@ -108,12 +119,13 @@ const CHANGES_OF_A_FAILURE: usize = 3;
 pub async fn serve_step<S, N>(new: N) -> std::result::Result<(), lambda_runtime::Error>
 where
     S: Step,
-    N: Fn(&Aws, &Target) -> Result<S>,
+    N: Fn(&Aws, &SdkConfig, &Target) -> S + Copy,
 {
     serve(|aws, event| {
-        let step = Target::parse(event).and_then(|target| Ok((new(&aws, &target)?, aws.case_table()?, target)));
         async move {
-            let (step, journal, target) = step?;
+            let target = Target::parse(event)?;
+            let journal = aws.case_table()?;
+            let step = new(&aws, &aws.of(&target, S::NAME).await?, &target);
             // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
             let outcome = converge(&step, &target, &journal).boxed().await.map_err(|error| match error {
                 Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),

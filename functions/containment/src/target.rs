@@ -47,6 +47,9 @@ pub struct Target {
     /// Also deny every session of the role that was issued before now: this hits every other holder (trap B2).
     #[serde(default)]
     pub revoke_all_sessions: bool,
+    /// Why a person is asked before anything disturbs the workload; absent where nobody has to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
     /// First values that `describe-instance` read for later steps, by step and then by `RESOURCE|ATTRIBUTE`: the step
     /// that gets them journals them while it reads, which costs no round trip of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -73,6 +76,7 @@ impl Target {
             .map_err(|error| Error::InvalidInput(format!("the event is no target: {error}")))?;
         check_instance_id("InstanceId", &target.instance_id)?;
         check_region("Region", &target.region)?;
+        check_account("AccountId", &target.account_id)?;
         Ok(target)
     }
 
@@ -120,6 +124,14 @@ pub fn check_instance_id(field: &str, id: &str) -> Result<()> {
     )))
 }
 
+/// Accepts 12 digits.
+pub fn check_account(field: &str, account: &str) -> Result<()> {
+    if account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err(Error::InvalidInput(format!("{field}: {account:?} is not an account; accepted: 12 digits")))
+}
+
 /// Accepts what looks like a Region's name; whether it exists is for AWS to say.
 pub fn check_region(field: &str, region: &str) -> Result<()> {
     let parts: Vec<&str> = region.split('-').collect();
@@ -162,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_ticket_and_the_owner_are_tagged_only_where_given() {
-        let event = json!({"AccountId": "1", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "IncidentTicket": "INC-7"});
+        let event = json!({"AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "IncidentTicket": "INC-7"});
         let tags = Target::parse(event).expect("a good event").incident_tags();
         assert_eq!(tags["SecurityIncidentStatus"], "Investigation");
         assert_eq!((tags.get("IncidentTicket").map(String::as_str), tags.get("Owner")), (Some("INC-7"), None));
@@ -170,10 +182,9 @@ mod tests {
 
     #[test]
     fn an_event_with_an_unknown_or_missing_field_is_refused_by_that_name() {
-        let unknown =
-            json!({"AccountId": "1", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "Dryrun": true});
+        let unknown = json!({"AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "Dryrun": true});
         assert!(Target::parse(unknown).expect_err("refused").to_string().contains("Dryrun"));
-        let missing = json!({"AccountId": "1", "Region": "eu-west-1", "CaseId": "c"});
+        let missing = json!({"AccountId": "123456789012", "Region": "eu-west-1", "CaseId": "c"});
         assert!(Target::parse(missing).expect_err("refused").to_string().contains("InstanceId"));
     }
 }

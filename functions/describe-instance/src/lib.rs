@@ -1,6 +1,6 @@
 //! Reads the instance before anything changes: the facts an investigator asks for first, and the case's first states.
 //!
-//! Opens the case, journals what the two steps of the fast path will change (so that they need not spend a round trip
+//! Journals what the two steps of the fast path will change (so that they need not spend a round trip
 //! on it), and stores AWS's replies in the evidence bucket. Changes nothing of the instance.
 
 mod facts;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::{IamInstanceProfileAssociation, Instance, InstanceAttributeName, InstanceStateName};
-use containment::{Case, CaseTable, Error, Outcome, Recorder, Result, Status, Step, Target, keep_first};
+use containment::{Error, First, Journal, Key, Outcome, Recorder, Result, Status, Step, Target, keep_first};
 use deregister_targets::{DeregisterTargets, registered_by_group};
 use detach_autoscaling::DetachAutoscaling;
 use evidence::{Bucket, Pointer};
@@ -29,7 +29,7 @@ pub const NAME: &str = "describe-instance";
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Described {
-    /// The target, with the open case's id and the instance profile that the case found first.
+    /// The target, with the instance profile that the case found first.
     pub target: Target,
     /// First values that `detach-autoscaling` is to journal before it detaches: see [`Target::unjournaled`].
     pub unjournaled: BTreeMap<&'static str, BTreeMap<String, Value>>,
@@ -44,12 +44,12 @@ pub struct Described {
 
 /// Reads and stores; in two rounds, since nothing in the first depends on anything else in it.
 ///
-/// Only what containment cannot do without ends it: the instance itself, and the case in which "before" is kept.
+/// Only what containment cannot do without ends it: the instance itself, and the journal in which "before" is kept.
 /// Errors: [`Error::NotFound`] for an id that EC2 does not know or an instance that is gone, [`Error::Unsupported`] for
 /// one that AWS manages (trap A10): half-contained would be worse than said.
 pub async fn describe_instance(
     aws: &SdkConfig,
-    cases: &CaseTable,
+    journal: &impl Journal,
     bucket: &Bucket,
     target: Target,
 ) -> Result<Described> {
@@ -62,9 +62,9 @@ pub async fn describe_instance(
     let isolate = IsolateNetwork::with_client(ec2.clone());
     let mut missed = Missed::default();
 
-    let (found, case, volumes, associations, attributes, membership, network) = futures::join!(
+    let (found, first, volumes, associations, attributes, membership, network) = futures::join!(
         found(&ec2, &target),
-        cases.case(&target),
+        journal.first(&target, NAME),
         instance::volumes(&ec2, &target),
         instance::profile_associations(&ec2, &target),
         attributes(&ec2, &target),
@@ -72,7 +72,7 @@ pub async fn describe_instance(
         isolate.read(&target),
     );
     let instance = containable(found?)?;
-    let open_case = case?;
+    let first = first?;
     let volumes = missed.or_default(volumes);
     // The instance shows its profile as well, so that one failed call cannot make the case forget it (trap B1).
     let shown = instance.iam_instance_profile().and_then(|p| p.arn()).map(ToOwned::to_owned);
@@ -82,25 +82,23 @@ pub async fn describe_instance(
     let network = missed.or_none(network);
 
     let facts = facts(&target, &instance, &volumes, network.as_ref(), membership.as_ref(), profile_arn.as_deref());
-    let is_new = open_case.is_none();
-    let case = open_case.unwrap_or(Case { id: target.case_id.clone(), instance_profile_arn: profile_arn.clone() });
-    let target = Target {
-        case_id: case.id.clone(),
-        instance_profile_arn: case.instance_profile_arn.clone().or(profile_arn),
-        ..target
-    };
+    let key = Key::new(&target.instance_id, "InstanceProfileArn");
+    let first_profile = first.get(&key).and_then(Value::as_str).map(ToOwned::to_owned);
+    let newly_found = profile_arn.filter(|_| first_profile.is_none());
+    let to_keep: First = newly_found.iter().map(|arn| (key.clone(), json!(arn))).collect();
+    let target = Target { instance_profile_arn: first_profile.or(newly_found), ..target };
     if target.dry_run {
         let unjournaled = BTreeMap::new();
         return Ok(Described { target, unjournaled, facts, evidence: None, outcome: missed.outcome() });
     }
     let evidence = json!({ "Target": target, "Facts": facts, "Replies": recorder.replies() });
-    let (opened, stored, journaled, registered) = futures::join!(
-        async { if is_new { cases.open(&target, &case).await } else { Ok(()) } },
+    let (kept, stored, journaled, registered) = futures::join!(
+        journal.keep_first(&target, NAME, &to_keep),
         bucket.put(&target, NAME, &evidence),
-        first_states(&target, cases, (&detach, membership.as_ref()), (&isolate, network.as_ref())),
+        first_states(&target, journal, (&detach, membership.as_ref()), (&isolate, network.as_ref())),
         registrations(&autoscaling, &target, membership.as_ref()),
     );
-    opened?;
+    kept?;
     let evidence = missed.or_none(stored);
     missed.or_default(journaled);
     let registrations = missed.or_default(registered);
@@ -133,19 +131,19 @@ impl Missed {
 /// Journals what the two steps of the fast path will change. A step whose state could not be read does it itself.
 async fn first_states(
     target: &Target,
-    cases: &CaseTable,
+    journal: &impl Journal,
     (detach, membership): (&DetachAutoscaling, Option<&Membership>),
     (isolate, network): (&IsolateNetwork, Option<&Network>),
 ) -> Result<()> {
     let detach = async {
         match membership {
-            Some(found) => keep_first(detach, target, found, cases).await,
+            Some(found) => keep_first(detach, target, found, journal).await,
             None => Ok(()),
         }
     };
     let isolate = async {
         match network {
-            Some(found) => keep_first(isolate, target, found, cases).await,
+            Some(found) => keep_first(isolate, target, found, journal).await,
             None => Ok(()),
         }
     };
@@ -234,8 +232,8 @@ pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Described> {
     let target = Target::parse(event)?;
     let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
     // Boxed, because the whole future's type is too deep for the compiler's default limit.
-    let (config, cases) = (aws.of(&target), aws.case_table()?);
-    describe_instance(&config, &cases, &bucket, target).boxed().await
+    let (config, journal) = (aws.of(&target, NAME).await?, aws.case_table()?);
+    describe_instance(&config, &journal, &bucket, target).boxed().await
 }
 
 #[cfg(test)]

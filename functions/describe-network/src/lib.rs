@@ -100,7 +100,7 @@ pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Outcome> {
     let target = Target::parse(event)?;
     let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
     // Boxed, because the whole future's type is too deep for the compiler's default limit.
-    let (config, journal) = (aws.of(&target), aws.case_table()?);
+    let (config, journal) = (aws.of(&target, NAME).await?, aws.case_table()?);
     describe_network(&config, &journal, &bucket, &target).boxed().await
 }
 
@@ -134,7 +134,8 @@ mod tests {
         let routes = mock!(Client::describe_route_tables).then_output(|| DescribeRouteTablesOutput::builder().build());
         let acls = mock!(Client::describe_network_acls).then_output(|| DescribeNetworkAclsOutput::builder().build());
         let all = [&interfaces, &groups, &rules, &subnets, &routes, &acls];
-        let event = json!({ "AccountId": "1", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c-1" });
+        let event =
+            json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c-1" });
         let target = Target::parse(event).expect("a good event");
         let first: First = [
             (Key::new("eni-1", "Groups"), json!(["sg-web"])),

@@ -4,8 +4,8 @@ use encrypt_snapshots::{EncryptSnapshots, key_in_region};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve_step(|aws, target| {
-        Ok(EncryptSnapshots::new(&aws.of(target), key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), target)))
+    containment::serve_step(|aws, config, target| {
+        EncryptSnapshots::new(config, key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), target))
     })
     .await
 }

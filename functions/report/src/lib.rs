@@ -11,8 +11,36 @@ pub struct Event {
     /// Whether it was a dry run.
     #[serde(default)]
     pub dry_run: bool,
+    /// Whether that is because the finding is a sample, whose instance need not exist.
+    #[serde(default)]
+    pub sample: bool,
+    /// What intake has left out, and why.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+    /// Whether somebody could be told that it begins.
+    #[serde(default)]
+    pub told: Option<Reported>,
     /// For each instance its verified report, or the failure that came before one.
     pub instances: Vec<Value>,
+}
+
+/// An instance, or a finding, that nothing was done about.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LeftOut {
+    /// The instance, as the input names it; absent for a finding that names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// Its account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+    /// Its Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// `NotApplicable` where nothing had to be done; `Failed` where something should have been.
+    pub status: Status,
+    /// One sentence.
+    pub reason: String,
 }
 
 /// The execution's result.
@@ -25,6 +53,8 @@ pub struct Report {
     pub succeeded: bool,
     /// The instances' reports.
     pub instances: Vec<Value>,
+    /// What nothing was done about.
+    pub left_out: Vec<LeftOut>,
     /// The same as text, for the cause of a failed execution.
     pub table: String,
 }
@@ -33,27 +63,36 @@ pub struct Report {
 const TABLE_AT_MOST: usize = 30_000;
 
 /// From worst to best.
-const VERDICTS: [&str; 4] = ["NotContained", "PartiallyContained", "Contained", "Planned"];
+const VERDICTS: [&str; 6] =
+    ["NotContained", "PartiallyContained", "NotApproved", "Contained", "Planned", "NothingDone"];
 
 /// The function: all instances in, the table out.
 pub fn handle(event: Value) -> Result<Report> {
     let event: Event =
         serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of report: {error}")))?;
-    let instances: Vec<Value> = event.instances.into_iter().map(instance).collect();
-    let of = |i: &Value| i["Verdict"].as_str().unwrap_or_default().to_owned();
-    let worst = VERDICTS.into_iter().find(|verdict| instances.iter().any(|i| of(i) == *verdict));
-    // No instance at all is no success, and neither is a verdict that nobody knows.
-    let verdict =
-        worst.filter(|_| instances.iter().all(|i| VERDICTS.contains(&of(i).as_str()))).unwrap_or("NotContained");
-    let wanted = if event.dry_run { "Planned" } else { "Contained" };
-    Ok(Report { verdict, succeeded: verdict == wanted, table: table(&instances), instances })
+    let instances: Vec<Value> = event.instances.into_iter().map(|i| instance(i, event.sample)).collect();
+    let left_out = event.left_out;
+    let of_left_out = left_out.iter().map(|l| if l.status == Status::Failed { "NotContained" } else { "NothingDone" });
+    let verdicts: Vec<&str> =
+        instances.iter().map(|i| i["Verdict"].as_str().unwrap_or_default()).chain(of_left_out).collect();
+    let worst = VERDICTS.into_iter().find(|verdict| verdicts.contains(verdict));
+    // Nothing at all is no success, and neither is a verdict that nobody knows.
+    let verdict = worst.filter(|_| verdicts.iter().all(|v| VERDICTS.contains(v))).unwrap_or("NotContained");
+    let good: &[&str] =
+        if event.dry_run { &["Planned", "NothingDone"] } else { &["Contained", "NotApproved", "NothingDone"] };
+    let succeeded = good.contains(&verdict) && verdicts.iter().all(|v| good.contains(v));
+    let table = table(&instances, &left_out, event.told.map(Outcome::from));
+    Ok(Report { verdict, succeeded, table, instances, left_out })
 }
 
 /// A report as it is; a failure that came before one as a report whose verdict is that nothing is known to be contained.
-fn instance(reported: Value) -> Value {
+///
+/// A sample's instance is made up: that there is none is no failure.
+fn instance(reported: Value, sample: bool) -> Value {
     if reported["Verdict"].is_string() {
         return reported;
     }
+    let made_up = sample && reported["Failure"]["Error"] == "NotFound";
     let target = &reported["Target"];
     let outcomes = reported["Outcomes"].as_array().cloned().unwrap_or_default();
     let outcomes = outcomes.into_iter().flat_map(|branch| branch.as_array().cloned().unwrap_or_else(|| vec![branch]));
@@ -63,6 +102,9 @@ fn instance(reported: Value) -> Value {
         .filter_map(|outcome| serde_json::from_value::<Reported>(outcome).ok().map(Outcome::from))
         .collect();
     for step in &mut steps {
+        if made_up && step.status == Status::Failed {
+            step.status = Status::NotApplicable;
+        }
         step.residual_risk.truncate(1);
         step.changes.truncate(2);
     }
@@ -73,20 +115,24 @@ fn instance(reported: Value) -> Value {
         .collect();
     json!({
         "InstanceId": target["InstanceId"], "AccountId": target["AccountId"], "Region": target["Region"],
-        "CaseId": target["CaseId"], "Verdict": "NotContained", "Open": open, "ResidualRisk": [],
+        "CaseId": target["CaseId"], "Verdict": if made_up { "NothingDone" } else { "NotContained" }, "Open": open, "ResidualRisk": [],
         "Steps": steps, "Facts": reported["Facts"], "Evidence": [],
     })
 }
 
-fn table(instances: &[Value]) -> String {
+fn table(instances: &[Value], left_out: &[LeftOut], told: Option<Outcome>) -> String {
     let mut rows = Vec::new();
+    if let Some(told) = told.filter(|told| told.status == Status::Failed) {
+        rows.push(format!("nobody could be told that it begins: {}", told.reason.unwrap_or_default()));
+    }
     for instance in instances {
         let text = |name: &str| instance[name].as_str().unwrap_or("unknown").to_owned();
         rows.push(format!("{} in {}: {}", text("InstanceId"), text("Region"), text("Verdict")));
         for step in instance["Steps"].as_array().into_iter().flatten() {
             let (name, status) = (step["Step"].as_str().unwrap_or("?"), step["Status"].as_str().unwrap_or("?"));
             let reason = step["Reason"].as_str().unwrap_or_default();
-            let reason = if matches!(status, "Done" | "NotApplicable") { "" } else { reason };
+            let telling = step["Step"] == "request-approval" || !matches!(status, "Done" | "NotApplicable");
+            let reason = if telling { reason } else { "" };
             rows.push(format!("  {name:<20} {status:<14} {reason}").trim_end().to_owned());
         }
         // Whatever is open and belongs to no step.
@@ -95,6 +141,12 @@ fn table(instances: &[Value]) -> String {
             |line: &str| steps.iter().any(|s| s["Step"].as_str().is_some_and(|name| line.starts_with(name)));
         let open = instance["Open"].as_array().into_iter().flatten().filter_map(Value::as_str);
         rows.extend(open.filter(|line| !of_a_step(line)).map(|line| format!("  {line}")));
+    }
+    for left in left_out {
+        let region = left.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
+        let what = left.instance_id.as_ref().map(|id| format!("{id}{region}: ")).unwrap_or_default();
+        let verdict = if left.status == Status::Failed { "NotContained: " } else { "" };
+        rows.push(format!("{what}{verdict}{}", left.reason));
     }
     let table = rows.join("\n");
     match table.char_indices().nth(TABLE_AT_MOST) {
@@ -148,6 +200,50 @@ mod tests {
     fn nothing_at_all_and_an_unknown_verdict_are_no_success() {
         assert!(!report(false, vec![]).succeeded);
         assert!(!report(false, vec![verified("i-1", "Contained"), verified("i-2", "Fine")]).succeeded);
+    }
+
+    fn left_out(status: &str) -> Value {
+        json!({ "InstanceId": "i-9", "AccountId": "123456789012", "Region": "eu-west-1", "Status": status, "Reason": "because" })
+    }
+
+    #[test]
+    fn what_had_to_be_left_out_makes_the_whole_fail_and_what_needed_nothing_does_not() {
+        let with = |status: &str, instances: Vec<Value>| {
+            handle(json!({ "LeftOut": [left_out(status)], "Instances": instances })).expect("a report")
+        };
+        let nothing = with("NotApplicable", vec![]);
+        assert_eq!((nothing.verdict, nothing.succeeded), ("NothingDone", true));
+        assert!(nothing.table.contains("i-9 in eu-west-1: because"));
+        let contained = with("NotApplicable", vec![verified("i-1", "Contained")]);
+        assert_eq!((contained.verdict, contained.succeeded), ("Contained", true));
+        let failed = with("Failed", vec![verified("i-1", "Contained")]);
+        assert_eq!((failed.verdict, failed.succeeded), ("NotContained", false));
+    }
+
+    #[test]
+    fn a_refusal_is_a_good_end_and_says_that_nothing_is_contained() {
+        let refused = report(false, vec![verified("i-1", "Contained"), verified("i-2", "NotApproved")]);
+        assert_eq!((refused.verdict, refused.succeeded), ("NotApproved", true));
+    }
+
+    #[test]
+    fn a_samples_made_up_instance_is_no_failure_and_any_other_missing_one_is() {
+        let failed = json!({
+            "Target": { "InstanceId": "i-99999999", "Region": "eu-west-1" },
+            "Failure": { "Step": "describe-instance", "Error": "NotFound", "Cause": "there is none" },
+        });
+        let of = |sample: bool| {
+            handle(json!({ "DryRun": true, "Sample": sample, "Instances": [failed] })).expect("a report")
+        };
+        assert_eq!((of(true).verdict, of(true).succeeded), ("NothingDone", true));
+        assert_eq!((of(false).verdict, of(false).succeeded), ("NotContained", false));
+    }
+
+    #[test]
+    fn that_nobody_could_be_told_stands_above_everything_else() {
+        let told = json!({ "Step": "notify", "Error": "AccessDenied", "Cause": "sns:Publish: denied" });
+        let report = handle(json!({ "Told": told, "Instances": [verified("i-1", "Contained")] })).expect("a report");
+        assert!(report.table.starts_with("nobody could be told that it begins: AccessDenied: sns:Publish: denied"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Reads everything back and says what is contained and what is not. Changes nothing of the instance.
+//! Reads everything back and says what is contained and what is not. Changes nothing of the instance; notes the verdict
+//! in the case.
 //!
 //! The verdict comes from AWS as it is now, never from what a step said of itself.
 
 mod verdict;
 
+use aws_config::SdkConfig;
 use containment::{Aws, CaseTable, Error, Outcome, Reported, Result, Step, Target, inspect};
 use create_snapshots::CreateSnapshots;
 use delete_originals::DeleteOriginals;
@@ -21,6 +23,9 @@ use revoke_credentials::RevokeCredentials;
 use serde::Deserialize;
 use serde_json::Value;
 use tag_resources::TagResources;
+
+/// The function's name.
+pub const NAME: &str = "verify-containment";
 
 pub use verdict::{Report, Verdict};
 
@@ -70,35 +75,39 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
     if target.dry_run {
         return Ok(report.planned(ran).shortened(event.output_bytes));
     }
-    let (checks, paths) = futures::join!(checks(aws, &target), tracked_paths(aws, &target));
+    let config = aws.of(&target, NAME).await?;
+    let (checks, paths) = futures::join!(checks(aws, &config, &target), tracked_paths(&config, &target));
     let mut report = report.verified(&ran, checks?, paths);
     let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
     let whole = serde_json::to_value(&report).unwrap_or_default();
-    match bucket.put(&target, "verify-containment", &whole).await {
+    match bucket.put(&target, NAME, &whole).await {
         Ok(pointer) => report.evidence.push(serde_json::to_value(pointer).unwrap_or_default()),
-        Err(error) => report.evidence_is_missing(&error),
+        Err(error) => report.record_is_missing(&error),
+    }
+    // For intake: a finding that is repeated about a contained instance needs no second containment.
+    if let Err(error) = aws.case_table()?.note_verdict(&target, &format!("{:?}", report.verdict)).await {
+        report.record_is_missing(&error);
     }
     Ok(report.shortened(event.output_bytes))
 }
 
 /// A step's name and how AWS shows it, all steps at once, in the order in which a reader wants them.
-async fn checks(aws: &Aws, target: &Target) -> Result<Vec<(&'static str, Result<Outcome>)>> {
-    let config = aws.of(target);
+async fn checks(aws: &Aws, config: &SdkConfig, target: &Target) -> Result<Vec<(&'static str, Result<Outcome>)>> {
     let journal = aws.case_table()?;
     let key = key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), target);
     let delete = aws.setting("DELETE_UNENCRYPTED_ORIGINALS").as_deref() == Some("true");
     Ok(join_all([
-        check(DetachAutoscaling::new(&config), target, &journal),
-        check(IsolateNetwork::new(&config), target, &journal),
-        check(DeregisterTargets::new(&config), target, &journal),
-        check(ProtectInstance::new(&config), target, &journal),
-        check(PreserveVolumes::new(&config), target, &journal),
-        check(TagResources::new(&config), target, &journal),
-        check(CreateSnapshots::new(&config), target, &journal),
-        check(EncryptSnapshots::new(&config, key.clone()), target, &journal),
-        check(DeleteOriginals::new(&config, delete, key), target, &journal),
-        check(RevokeCredentials::new(&config), target, &journal),
-        check(DetachProfile::new(&config), target, &journal),
+        check(DetachAutoscaling::new(config), target, &journal),
+        check(IsolateNetwork::new(config), target, &journal),
+        check(DeregisterTargets::new(config), target, &journal),
+        check(ProtectInstance::new(config), target, &journal),
+        check(PreserveVolumes::new(config), target, &journal),
+        check(TagResources::new(config), target, &journal),
+        check(CreateSnapshots::new(config), target, &journal),
+        check(EncryptSnapshots::new(config, key.clone()), target, &journal),
+        check(DeleteOriginals::new(config, delete, key), target, &journal),
+        check(RevokeCredentials::new(config), target, &journal),
+        check(DetachProfile::new(config), target, &journal),
     ])
     .await)
 }
@@ -112,8 +121,8 @@ fn check<'a, S: Step + Send + 'a>(
 }
 
 /// The paths that group changes can't cut, looked up again: a re-run has nothing to write and would not look (trap A2).
-async fn tracked_paths(aws: &Aws, target: &Target) -> Vec<String> {
-    let ec2 = aws_sdk_ec2::Client::new(&aws.of(target));
+async fn tracked_paths(config: &SdkConfig, target: &Target) -> Vec<String> {
+    let ec2 = aws_sdk_ec2::Client::new(config);
     let paths = async {
         let found = IsolateNetwork::with_client(ec2.clone()).read(target).await?;
         automatically_tracked(&ec2, found.facts.interfaces.iter().map(|(id, interface)| (id.as_str(), interface))).await

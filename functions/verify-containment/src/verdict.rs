@@ -15,6 +15,8 @@ pub enum Verdict {
     PartiallyContained,
     /// The network is not cut, or could not be read.
     NotContained,
+    /// A person was asked and refused, or another execution has taken the case over: what disturbs was not done.
+    NotApproved,
     /// A dry run.
     Planned,
 }
@@ -48,6 +50,13 @@ pub struct Report {
 }
 
 const ISOLATION: &str = "isolate-network";
+
+/// The outcome that the workflow itself writes when a person was asked.
+const APPROVAL: &str = "request-approval";
+
+/// What waits for a person's answer.
+const DISTURBING: [&str; 5] =
+    ["detach-autoscaling", ISOLATION, "deregister-targets", "revoke-credentials", "detach-profile"];
 
 impl Report {
     /// An empty report.
@@ -87,9 +96,14 @@ impl Report {
     ) -> Self {
         // The last answer of a step counts: the workflow asks again until it has settled.
         let said: BTreeMap<&str, &Outcome> = ran.iter().map(|o| (o.step.as_str(), o)).collect();
+        let declined = said.get(APPROVAL).filter(|o| o.status == Status::NotApplicable);
         let mut isolated = false;
         let checked: Vec<&str> = checks.iter().map(|(step, _)| *step).collect();
         for (step, shown) in checks {
+            if let Some(answer) = declined.filter(|_| DISTURBING.contains(&step) && !said.contains_key(step)) {
+                self.steps.push(Outcome::new(step, Status::NotApplicable, answer.reason.clone()));
+                continue;
+            }
             let row = row(step, said.get(step).copied(), shown);
             isolated |= step == ISOLATION && row.shown_good;
             self.steps.push(row.outcome);
@@ -105,13 +119,14 @@ impl Report {
         self.verdict = match (isolated, self.open.is_empty()) {
             (true, true) => Verdict::Contained,
             (true, false) => Verdict::PartiallyContained,
+            (false, true) if declined.is_some() => Verdict::NotApproved,
             (false, _) => Verdict::NotContained,
         };
         self
     }
 
-    /// Evidence that could not be stored makes a contained instance a partly contained one.
-    pub fn evidence_is_missing(&mut self, error: &Error) {
+    /// A record that could not be stored, in the evidence or the case, makes a contained instance a partly contained one.
+    pub fn record_is_missing(&mut self, error: &Error) {
         self.open.push(format!("verify-containment: its record could not be stored: {error}"));
         if self.verdict == Verdict::Contained {
             self.verdict = Verdict::PartiallyContained;
@@ -210,7 +225,8 @@ mod tests {
     use serde_json::json;
 
     fn report() -> Report {
-        let event = json!({ "AccountId": "1", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c-1" });
+        let event =
+            json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c-1" });
         Report::new(&Target::parse(event).expect("a good event"), Value::Null, Value::Null)
     }
 
@@ -281,6 +297,25 @@ mod tests {
         let ran = [outcome(ISOLATION, Status::Done), outcome("protect-instance", Status::Unsupported)];
         let checks = vec![shown(ISOLATION, Status::Done), shown("protect-instance", Status::Unsupported)];
         assert_eq!(report().verified(&ran, checks, Vec::new()).verdict, Verdict::PartiallyContained);
+    }
+
+    #[test]
+    fn a_refusal_leaves_what_disturbs_undone_and_the_rest_is_verified() {
+        let ran = [outcome("tag-resources", Status::Done), outcome(APPROVAL, Status::NotApplicable)];
+        let checks = vec![shown(ISOLATION, Status::Failed), shown("tag-resources", Status::Done)];
+        let refused = report().verified(&ran, checks, Vec::new());
+        assert_eq!((refused.verdict, refused.open.len()), (Verdict::NotApproved, 0));
+        assert_eq!(refused.steps[0].reason.as_deref(), Some("request-approval said so"));
+        let checks = vec![shown(ISOLATION, Status::Failed), shown("tag-resources", Status::Failed)];
+        assert_eq!(report().verified(&ran, checks, Vec::new()).verdict, Verdict::NotContained);
+    }
+
+    #[test]
+    fn a_question_that_nobody_answered_is_open() {
+        let ran = [outcome(APPROVAL, Status::Failed)];
+        let report = report().verified(&ran, vec![shown(ISOLATION, Status::Failed)], Vec::new());
+        assert_eq!(report.verdict, Verdict::NotContained);
+        assert!(report.open.iter().any(|line| line.starts_with("request-approval Failed")));
     }
 
     #[test]

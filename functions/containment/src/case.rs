@@ -1,0 +1,283 @@
+//! The case of an instance: who contains it, which findings named it, what a person said, how it stands.
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::{CaseTable, Error, Result, Target};
+
+/// The open case of an instance: at most one, from the first containment until the release.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Case {
+    /// The case's name.
+    pub id: String,
+    /// The execution that holds the case. It is one containment at a time: whoever wants to act first takes the case
+    /// over, on condition that the holder is still the one that was seen to have ended.
+    pub execution: String,
+    /// When the holder took it, in seconds since 1970.
+    pub held_since: i64,
+    /// What became of the question whether to contain: `Pending`, `Approved`, `Refused`, `Unanswered`.
+    pub approval: Option<String>,
+    /// The last verdict on the instance.
+    pub verdict: Option<String>,
+    /// The findings that named the instance.
+    pub findings: BTreeSet<String>,
+}
+
+/// What the responders have laid down about an instance, in their own account: whoever owns the instance's account can
+/// edit its tags, so a tag protects nothing and nobody (trap K6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guardrail {
+    /// `Protected`: a person is asked before it is contained. `Cordon`: it is Cordon's own, and is never contained.
+    pub rule: String,
+    /// Why, for the person who is asked.
+    pub reason: String,
+}
+
+const CASE: &str = "case";
+const GUARDRAIL: &str = "guardrail";
+
+impl CaseTable {
+    /// The instance's open case, if there is one.
+    pub async fn case(&self, target: &Target) -> Result<Option<Case>> {
+        let item = self.record(target, CASE).await?;
+        let text = |name: &str| item.get(name).and_then(|v| v.as_s().ok()).cloned();
+        let Some(id) = text("CaseId") else { return Ok(None) };
+        let held_since = item.get("HeldSince").and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok());
+        let findings = item.get("Findings").and_then(|v| v.as_ss().ok());
+        Ok(Some(Case {
+            id,
+            execution: text("Execution").unwrap_or_default(),
+            held_since: held_since.unwrap_or_default(),
+            approval: text("Approval"),
+            verdict: text("Verdict"),
+            findings: findings.into_iter().flatten().cloned().collect(),
+        }))
+    }
+
+    /// What is laid down about the instance, if anything.
+    pub async fn guardrail(&self, target: &Target) -> Result<Option<Guardrail>> {
+        let item = self.record(target, GUARDRAIL).await?;
+        let text = |name: &str| item.get(name).and_then(|v| v.as_s().ok()).cloned();
+        let reason = text("Reason").unwrap_or_else(|| "no reason is given".to_owned());
+        Ok(text("Rule").map(|rule| Guardrail { rule, reason }))
+    }
+
+    /// Opens a case; false when another execution has opened one since we looked.
+    pub async fn open(&self, target: &Target, case: &Case) -> Result<bool> {
+        let mut put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("Instance", text(&target.key()))
+            .item("Record", text(CASE))
+            .item("CaseId", text(&case.id))
+            .item("Status", text("Open"))
+            .item("Execution", text(&case.execution))
+            .item("HeldSince", AttributeValue::N(case.held_since.to_string()));
+        if let Some(approval) = &case.approval {
+            put = put.item("Approval", text(approval));
+        }
+        if !case.findings.is_empty() {
+            put = put.item("Findings", AttributeValue::Ss(case.findings.iter().cloned().collect()));
+        }
+        let sent = put.condition_expression("attribute_not_exists(CaseId)").send().await;
+        held(sent.map_err(Error::aws("dynamodb:PutItem", &self.table)))
+    }
+
+    /// Takes over a case from the execution, and in the state of its question, that `seen` has; false when another
+    /// execution was faster, or the question has been answered since. Adds the new holder's findings.
+    pub async fn take_over(&self, target: &Target, seen: &Case, new: &Case) -> Result<bool> {
+        let mut values = HashMap::from([
+            (":seen".to_owned(), text(&seen.execution)),
+            (":execution".to_owned(), text(&new.execution)),
+            (":since".to_owned(), AttributeValue::N(new.held_since.to_string())),
+        ]);
+        let unanswered = match &seen.approval {
+            Some(approval) => {
+                values.insert(":asked".to_owned(), text(approval));
+                "Approval = :asked"
+            }
+            None => "attribute_not_exists(Approval)",
+        };
+        let mut update = "SET Execution = :execution, HeldSince = :since".to_owned();
+        match &new.approval {
+            Some(approval) => {
+                values.insert(":approval".to_owned(), text(approval));
+                update += ", Approval = :approval REMOVE Verdict";
+            }
+            None => update += " REMOVE Verdict, Approval",
+        }
+        if !new.findings.is_empty() {
+            values.insert(":findings".to_owned(), AttributeValue::Ss(new.findings.iter().cloned().collect()));
+            update += " ADD Findings :findings";
+        }
+        self.update(target, &update, &format!("Execution = :seen AND {unanswered}"), values).await
+    }
+
+    /// Adds findings to the open case, whoever holds it.
+    pub async fn add_findings(&self, target: &Target, findings: &BTreeSet<String>) -> Result<()> {
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let findings = AttributeValue::Ss(findings.iter().cloned().collect());
+        let values = HashMap::from([(":findings".to_owned(), findings)]);
+        self.update(target, "ADD Findings :findings", "attribute_exists(CaseId)", values).await.map(|_| ())
+    }
+
+    /// Notes the verdict; false when another execution has taken the case over, whose verdict will count.
+    pub async fn note_verdict(&self, target: &Target, verdict: &str) -> Result<bool> {
+        let execution = target.execution.as_deref().unwrap_or_default();
+        let values =
+            HashMap::from([(":verdict".to_owned(), text(verdict)), (":execution".to_owned(), text(execution))]);
+        self.update(target, "SET Verdict = :verdict", "Execution = :execution", values).await
+    }
+
+    /// Counts instances that are contained without a person in this hour (such as `2026-11-21T03`); false, and nothing
+    /// counted, when that would be more than the limit.
+    pub async fn count_automatic(&self, hour: &str, instances: usize, at_most: usize) -> Result<bool> {
+        let Some(room) = at_most.checked_sub(instances) else { return Ok(false) };
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("Instance", text("automatic"))
+            .key("Record", text(hour))
+            .update_expression("ADD Instances :instances")
+            .condition_expression("attribute_not_exists(Instances) OR Instances <= :room")
+            .expression_attribute_values(":instances", AttributeValue::N(instances.to_string()))
+            .expression_attribute_values(":room", AttributeValue::N(room.to_string()))
+            .send()
+            .await;
+        held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
+    }
+
+    async fn update(
+        &self,
+        target: &Target,
+        update: &str,
+        condition: &str,
+        values: HashMap<String, AttributeValue>,
+    ) -> Result<bool> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("Instance", text(&target.key()))
+            .key("Record", text(CASE))
+            .update_expression(update)
+            .condition_expression(condition)
+            .set_expression_attribute_values(Some(values))
+            .send()
+            .await;
+        held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
+    }
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+/// Whether a conditional write's condition held.
+fn held<T>(sent: Result<T>) -> Result<bool> {
+    match sent {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::Client;
+    use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
+    use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
+    use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
+    use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
+    use aws_smithy_mocks::{mock, mock_client};
+    use aws_smithy_types::error::ErrorMetadata;
+
+    fn case() -> Case {
+        Case { id: "c-1".into(), execution: "arn:first".into(), held_since: 7, ..Case::default() }
+    }
+
+    fn condition_failed() -> ConditionalCheckFailedException {
+        let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
+        ConditionalCheckFailedException::builder().meta(meta).build()
+    }
+
+    #[tokio::test]
+    async fn two_executions_that_open_a_case_at_once_leave_one_case() {
+        let taken = mock!(Client::put_item)
+            .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(CaseId)"))
+            .then_error(|| PutItemError::ConditionalCheckFailedException(condition_failed()));
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&taken]), "cases");
+        assert!(!table.open(&Target::example(), &case()).await.expect("asked"));
+    }
+
+    #[tokio::test]
+    async fn a_new_case_names_its_holder_and_the_findings_and_says_when_a_person_is_being_asked() {
+        let rule = mock!(Client::put_item)
+            .match_requests(|r| {
+                let item = r.item().expect("item");
+                item["Execution"] == text("arn:first")
+                    && item["Approval"] == text("Pending")
+                    && item["Findings"] == AttributeValue::Ss(vec!["f-1".into()])
+            })
+            .then_output(|| PutItemOutput::builder().build());
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        let asked = Case { approval: Some("Pending".into()), findings: BTreeSet::from(["f-1".to_owned()]), ..case() };
+        assert!(table.open(&Target::example(), &asked).await.expect("opened"));
+    }
+
+    #[tokio::test]
+    async fn a_case_is_taken_over_only_from_the_holder_that_was_seen_and_before_the_answer_came() {
+        let rule = mock!(Client::update_item)
+            .match_requests(|r| {
+                let values = r.expression_attribute_values().expect("values");
+                r.condition_expression() == Some("Execution = :seen AND Approval = :asked")
+                    && values[":seen"] == text("arn:first")
+                    && r.update_expression()
+                        == Some("SET Execution = :execution, HeldSince = :since REMOVE Verdict, Approval")
+            })
+            .then_error(|| UpdateItemError::ConditionalCheckFailedException(condition_failed()));
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        let seen = Case { approval: Some("Pending".into()), ..case() };
+        let new = Case { execution: "arn:second".into(), ..case() };
+        assert!(!table.take_over(&Target::example(), &seen, &new).await.expect("asked"));
+    }
+
+    #[tokio::test]
+    async fn a_case_is_read_back_as_it_was_written() {
+        let rule = mock!(Client::get_item).then_output(|| {
+            let item = [
+                ("CaseId", text("c-1")),
+                ("Execution", text("arn:first")),
+                ("HeldSince", AttributeValue::N("7".into())),
+                ("Verdict", text("Contained")),
+                ("Findings", AttributeValue::Ss(vec!["f-1".into()])),
+            ];
+            let item = item.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            GetItemOutput::builder().set_item(Some(item)).build()
+        });
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        let read = table.case(&Target::example()).await.expect("read").expect("a case");
+        let written =
+            Case { verdict: Some("Contained".into()), findings: BTreeSet::from(["f-1".to_owned()]), ..case() };
+        assert_eq!(read, written);
+    }
+
+    #[tokio::test]
+    async fn automatic_containments_are_counted_on_condition_that_there_is_room() {
+        let rule = mock!(Client::update_item)
+            .match_requests(|r| {
+                r.expression_attribute_values().expect("values")[":room"] == AttributeValue::N("7".into())
+            })
+            .then_output(|| UpdateItemOutput::builder().build());
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        assert!(table.count_automatic("2026-11-21T03", 3, 10).await.expect("counted"));
+        assert!(!table.count_automatic("2026-11-21T03", 11, 10).await.expect("no room at all"));
+        assert_eq!(rule.num_calls(), 1);
+    }
+}

@@ -1,0 +1,129 @@
+//! The way into another account: one role, assumed for one step and one instance at a time.
+
+use aws_credential_types::Credentials;
+use aws_sdk_sts::Client;
+use aws_sdk_sts::types::Tag;
+
+use crate::{Error, Result, Target};
+
+/// The role that `member-account.yaml` makes in each member account.
+#[derive(Debug)]
+pub(crate) struct MemberRole {
+    /// Path and name: `cordon/cordon-member`.
+    pub(crate) name: String,
+    /// What the role's trust policy asks for; no secret (trap K3).
+    pub(crate) external_id: Option<String>,
+    /// Cordon's own account, for the text of an error.
+    pub(crate) responder_account: String,
+}
+
+impl MemberRole {
+    fn arn(&self, target: &Target) -> String {
+        format!("arn:{}:iam::{}:role/{}", target.partition(), target.account_id, self.name)
+    }
+
+    /// Credentials for an hour, the most that a role assumed by a role can have (trap K4).
+    ///
+    /// The session is tagged with the step and the instance. The role allows each step its own calls only and, where a
+    /// service supports it, on this instance only; a function's own role lets it pass no other step's name.
+    pub(crate) async fn assume(&self, sts: &Client, target: &Target, step: &str) -> Result<Credentials> {
+        let arn = self.arn(target);
+        let reply = sts
+            .assume_role()
+            .role_arn(&arn)
+            .role_session_name(format!("{step}@{}", target.instance_id))
+            .set_external_id(self.external_id.clone())
+            .tags(tag("CordonStep", step))
+            .tags(tag("CordonInstance", &target.instance_id))
+            .send()
+            .await
+            .map_err(Error::aws("sts:AssumeRole", &arn))
+            .map_err(|error| error.with_advice(&self.advice(target)))?;
+        let issued =
+            reply.credentials.ok_or_else(|| Error::Misconfigured(format!("{arn}: no credentials came back")))?;
+        Ok(Credentials::new(
+            issued.access_key_id,
+            issued.secret_access_key,
+            Some(issued.session_token),
+            issued.expiration.try_into().ok(),
+            "CordonMember",
+        ))
+    }
+
+    fn advice(&self, target: &Target) -> String {
+        format!(
+            "account {} must have the role {} of member-account.yaml, trusting account {} with {}",
+            target.account_id,
+            self.name,
+            self.responder_account,
+            match &self.external_id {
+                Some(id) => format!("the external id {id:?}"),
+                None => "no external id".to_owned(),
+            },
+        )
+    }
+}
+
+fn tag(key: &str, value: &str) -> Tag {
+    // Both are there, so that building cannot fail.
+    Tag::builder().key(key).value(value).build().unwrap_or_else(|_| unreachable!("a key and a value are given"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_sts::operation::assume_role::{AssumeRoleError, AssumeRoleOutput};
+    use aws_sdk_sts::primitives::DateTime;
+    use aws_sdk_sts::types::Credentials as Issued;
+    use aws_smithy_mocks::{mock, mock_client};
+    use aws_smithy_types::error::ErrorMetadata;
+
+    fn role() -> MemberRole {
+        MemberRole {
+            name: "cordon/cordon-member".into(),
+            external_id: Some("cordon".into()),
+            responder_account: "999999999999".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_role_of_the_targets_account_is_assumed_for_one_step_and_one_instance() {
+        let rule = mock!(Client::assume_role)
+            .match_requests(|r| {
+                let tags: Vec<_> = r.tags().iter().map(|t| (t.key(), t.value())).collect();
+                r.role_arn() == Some("arn:aws:iam::123456789012:role/cordon/cordon-member")
+                    && r.external_id() == Some("cordon")
+                    && r.role_session_name() == Some("tag-resources@i-0123456789abcdef0")
+                    && tags == [("CordonStep", "tag-resources"), ("CordonInstance", "i-0123456789abcdef0")]
+            })
+            .then_output(|| {
+                let issued = Issued::builder().access_key_id("AKID").secret_access_key("secret").session_token("token");
+                let issued = issued.expiration(DateTime::from_secs(1_800_000_000)).build().expect("complete");
+                AssumeRoleOutput::builder().credentials(issued).build()
+            });
+        let sts = mock_client!(aws_sdk_sts, [&rule]);
+        let credentials = role().assume(&sts, &Target::example(), "tag-resources").await.expect("assumed");
+        assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AKID", Some("token")));
+        assert!(credentials.expiry().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_role_that_cannot_be_assumed_is_named_with_what_has_to_be_deployed() {
+        let rule = mock!(Client::assume_role).then_error(|| {
+            AssumeRoleError::generic(ErrorMetadata::builder().code("AccessDenied").message("not authorized").build())
+        });
+        let sts = mock_client!(aws_sdk_sts, [&rule]);
+        let error = role().assume(&sts, &Target::example(), "tag-resources").await.expect_err("denied");
+        assert_eq!(error.name(), "AccessDenied");
+        let text = error.to_string();
+        for part in [
+            "sts:AssumeRole",
+            "role/cordon/cordon-member",
+            "member-account.yaml",
+            "123456789012",
+            "external id \"cordon\"",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! From what EventBridge delivers to the instances to respond to. Pure.
+//!
+//! Tolerant in what it reads, strict in what it makes of it: whatever is not plainly an instance in an account and a
+//! Region that Cordon may act in is left out by name, and keeps nothing else from being responded to.
+
+use std::collections::BTreeSet;
+
+use containment::{Error, Result, Status, Target, check_account, check_instance_id, check_region};
+use finding::{Alert, Finding, Named};
+
+use crate::request::{LeftOut, Request, Source, Trigger, TriggerFinding, Wanted};
+use crate::{Execution, INSTANCES_AT_MOST, ResponseMode, Settings};
+
+/// Findings that travel through the execution.
+const FINDINGS_AT_MOST: usize = 20;
+
+/// Reads an event. Errors: it is no event that Cordon knows.
+pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &Settings) -> Result<Request> {
+    let alert = finding::read(event).map_err(|unreadable| Error::InvalidInput(unreadable.to_string()))?;
+    let trigger = trigger(&alert);
+    let mut left_out = Vec::new();
+    let relevant = relevant(alert.findings, trigger.source, settings, &mut left_out);
+    let mut wanted = Vec::new();
+    for finding in &relevant {
+        for named in &finding.instances {
+            match target(named, execution, settings) {
+                Ok(target) => {
+                    let target = Target { dry_run: finding.sample, ..target };
+                    add(&mut wanted, target, finding, trigger.source);
+                }
+                Err(error) => left_out.push(LeftOut {
+                    instance_id: Some(named.instance_id.clone()),
+                    ..LeftOut::finding(Status::Failed, error.to_string())
+                }),
+            }
+        }
+    }
+    let too_many = wanted.split_off(wanted.len().min(INSTANCES_AT_MOST));
+    left_out.extend(too_many.iter().map(|w| {
+        let reason =
+            format!("an execution takes {INSTANCES_AT_MOST} instances; start another one with this one by hand");
+        LeftOut::instance(&w.target, Status::Failed, reason)
+    }));
+    if trigger.source.is_automatic() && settings.response_mode == ResponseMode::NotifyOnly {
+        left_out.extend(wanted.drain(..).map(|w| {
+            let reason = "the response mode is NotifyOnly, so nothing was done";
+            LeftOut::instance(&w.target, Status::NotApplicable, reason)
+        }));
+    }
+    Ok(Request { trigger, wanted, left_out })
+}
+
+fn trigger(alert: &Alert) -> Trigger {
+    let source = match alert.source {
+        finding::Source::GuardDuty => Source::GuardDuty,
+        finding::Source::SecurityHubCustomAction => Source::SecurityHubCustomAction,
+        finding::Source::SecurityHub => Source::SecurityHub,
+    };
+    let findings = alert.findings.iter().take(FINDINGS_AT_MOST).map(|finding| TriggerFinding {
+        id: finding.id.clone(),
+        finding_type: finding.finding_type.clone(),
+        title: finding.title.clone(),
+        severity: finding.severity,
+        sample: finding.sample,
+    });
+    Trigger { source, findings: findings.collect() }
+}
+
+/// The findings to respond to; the others are left out with the reason. Samples count only where nothing is real.
+fn relevant(findings: Vec<Finding>, source: Source, settings: &Settings, left_out: &mut Vec<LeftOut>) -> Vec<Finding> {
+    let mut relevant = Vec::new();
+    for finding in findings {
+        let below = finding.severity.filter(|s| source.is_automatic() && *s < settings.minimum_severity);
+        let why = if let Some(severity) = below {
+            format!("severity {severity} is below MinimumSeverity, {}", settings.minimum_severity)
+        } else if finding.archived {
+            "it is archived".to_owned()
+        } else if finding.instances.is_empty() {
+            format!("it is about {} and names no EC2 instance", finding.about)
+        } else {
+            relevant.push(finding);
+            continue;
+        };
+        let reason = format!("nothing was done about finding {}: {why}", finding.id);
+        left_out.push(LeftOut::finding(Status::NotApplicable, reason).quiet(below.is_some()));
+    }
+    let (samples, real): (Vec<_>, Vec<_>) = relevant.into_iter().partition(|finding| finding.sample);
+    if real.is_empty() {
+        return samples;
+    }
+    left_out.extend(samples.iter().map(|finding| {
+        let reason = format!("nothing was done about finding {}: it is a sample, beside real ones", finding.id);
+        LeftOut::finding(Status::NotApplicable, reason)
+    }));
+    real
+}
+
+fn target(named: &Named, execution: &Execution, settings: &Settings) -> Result<Target> {
+    check_instance_id(&named.field, &named.instance_id)?;
+    check_account(&format!("the account of {}", named.instance_id), &named.account_id)?;
+    check_region(&format!("the Region of {}", named.instance_id), &named.region)?;
+    let own = execution.account();
+    if !settings.allows(&named.account_id, own) {
+        return Err(Error::InvalidInput(format!(
+            "the account of {}: {:?} is not accepted; accepted: {}",
+            named.instance_id,
+            named.account_id,
+            settings.accounts_accepted(own)
+        )));
+    }
+    Ok(execution.target(&named.account_id, &named.region, &named.instance_id))
+}
+
+/// One response per instance, whatever the number of findings that name it.
+fn add(wanted: &mut Vec<Wanted>, target: Target, finding: &Finding, source: Source) {
+    let known = match wanted.iter().position(|w| w.target.key() == target.key()) {
+        Some(known) => known,
+        None => {
+            wanted.push(Wanted { target, findings: BTreeSet::new(), ask: Vec::new() });
+            wanted.len() - 1
+        }
+    };
+    let known = &mut wanted[known];
+    known.findings.insert(finding.id.clone());
+    if source.is_automatic() && finding.severity.is_none() {
+        known.ask.push("the finding has no severity".to_owned());
+    }
+    if source.is_automatic() && finding.product != "GuardDuty" {
+        known
+            .ask
+            .push(format!("the finding is {}'s, which may only mean that the instance is vulnerable", finding.product));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{MEMBER, OWN, execution, settings};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const A: &str = "i-0aaaaaaaaaaaaaaaa";
+    const B: &str = "i-0bbbbbbbbbbbbbbbb";
+
+    fn finding(id: &str, severity: f64) -> Value {
+        json!({
+            "version": "0", "source": "aws.guardduty", "detail-type": "GuardDuty Finding",
+            "account": "999999999999", "region": "us-east-1",
+            "detail": {
+                "id": "f-1", "accountId": OWN, "region": "eu-west-1", "severity": severity,
+                "type": "Backdoor:EC2/C&CActivity.B!DNS", "title": "Command and control",
+                "resource": { "resourceType": "Instance", "instanceDetails": { "instanceId": id } },
+                "service": { "archived": false },
+            },
+        })
+    }
+
+    fn asff(resources: &[(&str, &str)]) -> Value {
+        let one = |(n, (id, account)): (usize, &(&str, &str))| {
+            json!({
+                "Id": format!("f-{n}"), "AwsAccountId": account, "Region": "eu-west-1", "ProductName": "GuardDuty",
+                "Severity": { "Label": "LOW" }, "Types": ["TTPs/x"], "Title": "t", "RecordState": "ACTIVE",
+                "Resources": [{ "Type": "AwsEc2Instance", "Id": format!("arn:aws:ec2:eu-west-1:{account}:instance/{id}") }],
+            })
+        };
+        let findings: Vec<Value> = resources.iter().enumerate().map(one).collect();
+        let kind = "Security Hub Findings - Custom Action";
+        json!({ "source": "aws.securityhub", "detail-type": kind, "detail": { "findings": findings } })
+    }
+
+    fn asked(event: &Value) -> Request {
+        read(event, &execution(), &settings()).expect("an event that Cordon knows")
+    }
+
+    fn reasons(request: &Request) -> String {
+        request.left_out.iter().map(|l| l.reason.as_str()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_findings_account_and_region_are_acted_in_and_not_the_envelopes() {
+        let request = asked(&finding(A, 8.0));
+        let target = &request.wanted[0].target;
+        assert_eq!(
+            (target.account_id.as_str(), target.region.as_str(), target.instance_id.as_str()),
+            (OWN, "eu-west-1", A)
+        );
+        assert_eq!(request.wanted[0].findings, ["f-1".to_owned()].into());
+    }
+
+    #[test]
+    fn a_finding_below_the_minimum_severity_is_left_out_without_a_word_and_one_at_it_is_not() {
+        assert_eq!(asked(&finding(A, 7.0)).wanted.len(), 1);
+        let request = asked(&finding(A, 6.9));
+        assert!(request.wanted.is_empty() && request.left_out[0].quiet);
+        assert!(reasons(&request).contains("below MinimumSeverity"));
+    }
+
+    #[test]
+    fn a_finding_without_a_severity_is_a_question() {
+        let mut event = finding(A, 8.0);
+        event["detail"]["severity"] = Value::Null;
+        assert_eq!(asked(&event).wanted[0].ask, ["the finding has no severity"]);
+    }
+
+    #[test]
+    fn an_archived_finding_and_one_about_something_else_say_why_nothing_is_done() {
+        let mut archived = finding(A, 8.0);
+        archived["detail"]["service"]["archived"] = json!("true");
+        assert!(reasons(&asked(&archived)).contains("it is archived"));
+        let mut other = finding(A, 8.0);
+        other["detail"]["resource"] = json!({ "resourceType": "AccessKey", "accessKeyDetails": {} });
+        let request = asked(&other);
+        assert!(request.wanted.is_empty() && reasons(&request).contains("about AccessKey and names no EC2 instance"));
+        assert!(request.left_out.iter().all(|l| l.status == Status::NotApplicable && !l.quiet));
+    }
+
+    #[test]
+    fn a_sample_is_a_dry_run_and_beside_a_real_finding_it_is_left_out() {
+        let mut sample = finding(A, 8.0);
+        sample["detail"]["service"]["additionalInfo"] = json!({ "value": "{\"sample\":true}" });
+        assert!(asked(&sample).wanted[0].target.dry_run);
+        let mut both = asff(&[(A, OWN), (B, OWN)]);
+        both["detail"]["findings"][0]["Sample"] = json!(true);
+        let request = asked(&both);
+        assert_eq!(request.wanted.len(), 1);
+        assert!(request.wanted[0].target.instance_id == B && !request.wanted[0].target.dry_run);
+        assert!(reasons(&request).contains("it is a sample, beside real ones"));
+    }
+
+    #[test]
+    fn an_instance_in_an_account_that_is_not_allowed_is_left_out_and_the_others_are_not() {
+        let request = asked(&asff(&[(A, "111111111111"), (B, MEMBER)]));
+        assert_eq!(request.wanted[0].target.account_id, MEMBER);
+        assert_eq!((request.left_out[0].status, request.left_out[0].instance_id.as_deref()), (Status::Failed, Some(A)));
+        assert!(reasons(&request).contains("MemberAccounts: 210987654321"));
+    }
+
+    #[test]
+    fn an_id_that_is_none_is_left_out_by_its_place_in_the_event() {
+        let request = asked(&finding("i-0; rm -rf /", 8.0));
+        assert!(request.wanted.is_empty());
+        assert!(reasons(&request).starts_with("detail.resource.instanceDetails.instanceId:"));
+    }
+
+    #[test]
+    fn an_instance_that_two_findings_name_is_responded_to_once_for_both() {
+        let request = asked(&asff(&[(A, OWN), (A, OWN)]));
+        assert_eq!(request.wanted.len(), 1);
+        assert_eq!(request.wanted[0].findings, ["f-0".to_owned(), "f-1".to_owned()].into());
+    }
+
+    #[test]
+    fn more_instances_than_an_execution_takes_are_named_and_not_forgotten() {
+        let ids: Vec<String> = (0..52).map(|n| format!("i-{n:017x}")).collect();
+        let resources: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), OWN)).collect();
+        let request = asked(&asff(&resources));
+        assert_eq!((request.wanted.len(), request.left_out.len()), (50, 2));
+        assert_eq!(request.left_out[1].instance_id.as_deref(), Some("i-00000000000000033"));
+    }
+
+    #[test]
+    fn in_notify_only_mode_nothing_is_wanted_of_a_finding_but_a_person_at_a_button_is_obeyed() {
+        let settings = Settings { response_mode: ResponseMode::NotifyOnly, ..settings() };
+        let request = read(&finding(A, 8.0), &execution(), &settings).expect("read");
+        assert!(request.wanted.is_empty() && reasons(&request).contains("NotifyOnly"));
+        assert_eq!(read(&asff(&[(A, OWN)]), &execution(), &settings).expect("read").wanted.len(), 1);
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![Just(A.to_owned()), Just(OWN.to_owned()), "[a-z0-9:/ -]{0,12}"];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            text.prop_map(Value::from),
+        ];
+        let names = prop::sample::select(vec![
+            "detail",
+            "resource",
+            "instanceDetails",
+            "instanceId",
+            "accountId",
+            "region",
+            "severity",
+            "findings",
+            "Resources",
+            "Id",
+            "Type",
+            "service",
+            "id",
+        ]);
+        leaf.prop_recursive(5, 48, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(names.clone().prop_map(str::to_owned), inner, 0..5)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_an_event_it_never_panics_and_wants_only_named_instances_in_allowed_accounts(
+            detail in json_value(), source in prop::sample::select(vec!["aws.guardduty", "aws.securityhub"])
+        ) {
+            let kind = if source == "aws.guardduty" { "GuardDuty Finding" } else { "Security Hub Findings - Imported" };
+            let event = json!({ "source": source, "detail-type": kind, "detail": detail });
+            let text = event.to_string();
+            if let Ok(request) = read(&event, &execution(), &settings()) {
+                for wanted in request.wanted {
+                    prop_assert!(text.contains(&wanted.target.instance_id));
+                    prop_assert!([OWN, MEMBER].contains(&wanted.target.account_id.as_str()));
+                }
+            }
+        }
+    }
+}

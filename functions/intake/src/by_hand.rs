@@ -1,0 +1,127 @@
+//! What a responder types into the Step Functions console: the one form in which nothing is forgiven.
+
+use std::collections::BTreeSet;
+
+use containment::{AutoScaling, Error, Result, Target, check_account, check_instance_id, check_region};
+use serde_json::{Map, Value};
+
+use crate::request::{Request, Source, Trigger, Wanted};
+use crate::{Execution, INSTANCES_AT_MOST, Settings, refuse};
+
+/// A tag's value has at most so many characters.
+const TAG_VALUE_AT_MOST: usize = 256;
+
+const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions";
+
+/// Reads the input; the error names the field, the value and what is accepted.
+pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) -> Result<Request> {
+    let Value::Object(input) = input else {
+        return refuse(
+            "the input",
+            input,
+            "an object such as {\"InstanceIds\":[\"i-…\"],\"Region\":\"ap-northeast-1\"}",
+        );
+    };
+    let known: BTreeSet<&str> = ACCEPTED.split(", ").collect();
+    if let Some((field, value)) = input.iter().find(|(field, _)| !known.contains(field.as_str())) {
+        return refuse(field, value, &format!("only the fields {ACCEPTED}"));
+    }
+    let account_id = account(input, execution, settings)?;
+    let region = region(input)?;
+    let ids = instance_ids(input)?;
+    let auto_scaling = auto_scaling(input)?;
+    let dry_run = flag(input, "DryRun")?;
+    let revoke_all_sessions = flag(input, "RevokeAllSessions")?;
+    let incident_ticket = tag_value(input, "IncidentTicket")?;
+    let owner = tag_value(input, "Owner")?;
+    let wanted = ids.into_iter().map(|id| {
+        let target = Target {
+            dry_run,
+            incident_ticket: incident_ticket.clone(),
+            owner: owner.clone(),
+            auto_scaling,
+            revoke_all_sessions,
+            ..execution.target(&account_id, &region, &id)
+        };
+        Wanted { target, findings: BTreeSet::new(), ask: Vec::new() }
+    });
+    let trigger = Trigger { source: Source::Hand, findings: Vec::new() };
+    Ok(Request { trigger, wanted: wanted.collect(), left_out: Vec::new() })
+}
+
+fn account(input: &Map<String, Value>, execution: &Execution, settings: &Settings) -> Result<String> {
+    let own = execution.account();
+    let Some(value) = input.get("AccountId") else { return Ok(own.to_owned()) };
+    let Some(account) = value.as_str() else { return refuse("AccountId", value, "12 digits in quotes") };
+    check_account("AccountId", account)?;
+    if settings.allows(account, own) {
+        return Ok(account.to_owned());
+    }
+    refuse("AccountId", value, &settings.accounts_accepted(own))
+}
+
+fn region(input: &Map<String, Value>) -> Result<String> {
+    let accepted = "a Region's name such as \"ap-northeast-1\"";
+    let Some(value) = input.get("Region") else {
+        return Err(Error::InvalidInput(format!("Region: missing; accepted: {accepted}")));
+    };
+    let Some(region) = value.as_str() else { return refuse("Region", value, accepted) };
+    check_region("Region", region)?;
+    Ok(region.to_owned())
+}
+
+fn instance_ids(input: &Map<String, Value>) -> Result<Vec<String>> {
+    let accepted = format!("a list of 1 to {INSTANCES_AT_MOST} instance ids such as [\"i-0123456789abcdef0\"]");
+    let Some(value) = input.get("InstanceIds") else {
+        return Err(Error::InvalidInput(format!("InstanceIds: missing; accepted: {accepted}")));
+    };
+    let Some(ids) = value.as_array().filter(|ids| !ids.is_empty()) else {
+        return refuse("InstanceIds", value, &accepted);
+    };
+    let mut distinct: Vec<String> = Vec::new();
+    for (n, id) in ids.iter().enumerate() {
+        let field = format!("InstanceIds[{n}]");
+        let Some(id) = id.as_str() else { return refuse(&field, id, "an instance id such as \"i-0123456789abcdef0\"") };
+        check_instance_id(&field, id)?;
+        if !distinct.iter().any(|known| known == id) {
+            distinct.push(id.to_owned());
+        }
+    }
+    if distinct.len() > INSTANCES_AT_MOST {
+        return Err(Error::InvalidInput(format!("InstanceIds: {} distinct ids; accepted: {accepted}", distinct.len())));
+    }
+    Ok(distinct)
+}
+
+fn auto_scaling(input: &Map<String, Value>) -> Result<AutoScaling> {
+    match input.get("AutoScaling") {
+        None => Ok(AutoScaling::default()),
+        Some(value) => serde_json::from_value(value.clone()).or_else(|_| {
+            refuse("AutoScaling", value, "\"Replace\" (the default: the group launches another) or \"Decrement\"")
+        }),
+    }
+}
+
+fn flag(input: &Map<String, Value>, field: &str) -> Result<bool> {
+    match input.get(field) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => refuse(field, other, "true or false, without quotes"),
+    }
+}
+
+fn tag_value(input: &Map<String, Value>, field: &str) -> Result<Option<String>> {
+    let Some(value) = input.get(field) else { return Ok(None) };
+    let good = |text: &&str| {
+        let length = text.chars().count();
+        (1..=TAG_VALUE_AT_MOST).contains(&length) && !text.chars().any(char::is_control) && text.trim() == *text
+    };
+    match value.as_str().filter(good) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => refuse(
+            field,
+            value,
+            "a text of 1 to 256 characters on one line, without spaces around it (it becomes a tag)",
+        ),
+    }
+}

@@ -1,0 +1,113 @@
+//! What is asked for, before anybody has looked whether it may be done.
+
+use std::collections::BTreeSet;
+
+use containment::{Status, Target};
+use serde::Serialize;
+
+/// What starts an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Source {
+    /// A person, in the console or a terminal, who names the instances. That is its own approval.
+    Hand,
+    /// A person, with a button in Security Hub, who names findings.
+    SecurityHubCustomAction,
+    /// Nobody: a GuardDuty finding.
+    GuardDuty,
+    /// Nobody: a finding that Security Hub has imported.
+    SecurityHub,
+}
+
+impl Source {
+    /// Whether nobody is there: the response mode and the minimum severity are for such starts.
+    pub(crate) fn is_automatic(self) -> bool {
+        matches!(self, Source::GuardDuty | Source::SecurityHub)
+    }
+}
+
+/// Why the execution was started, for notifications.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Trigger {
+    /// Who or what started it.
+    pub source: Source,
+    /// The findings of the event, at most 20 of them.
+    pub findings: Vec<TriggerFinding>,
+}
+
+/// A finding in a few words. Its texts come from outside: they are data, never part of a command.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TriggerFinding {
+    /// The finding's ARN or id.
+    pub id: String,
+    /// Such as `Backdoor:EC2/C&CActivity.B!DNS`.
+    pub finding_type: String,
+    /// The finding's own headline.
+    pub title: String,
+    /// On GuardDuty's scale, 0 to 10.
+    pub severity: Option<f64>,
+    /// Whether it is a sample.
+    pub sample: bool,
+}
+
+/// An instance that the execution does nothing about, or a finding that names none, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LeftOut {
+    /// The instance, as the input names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// Its account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+    /// Its Region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// `NotApplicable` where nothing had to be done; `Failed` where something should have been.
+    pub status: Status,
+    /// One sentence.
+    pub reason: String,
+    /// Whether there is nothing in it to tell anybody: a repetition, or below the minimum severity.
+    #[serde(skip)]
+    pub quiet: bool,
+}
+
+impl LeftOut {
+    /// Leaves out something that names no usable instance.
+    pub(crate) fn finding(status: Status, reason: impl Into<String>) -> Self {
+        LeftOut { instance_id: None, account_id: None, region: None, status, reason: reason.into(), quiet: false }
+    }
+
+    /// Leaves out an instance.
+    pub(crate) fn instance(target: &Target, status: Status, reason: impl Into<String>) -> Self {
+        LeftOut {
+            instance_id: Some(target.instance_id.clone()),
+            account_id: Some(target.account_id.clone()),
+            region: Some(target.region.clone()),
+            ..LeftOut::finding(status, reason)
+        }
+    }
+
+    pub(crate) fn quiet(self, quiet: bool) -> Self {
+        LeftOut { quiet, ..self }
+    }
+}
+
+/// An instance to respond to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) target: Target,
+    /// The findings that name it.
+    pub(crate) findings: BTreeSet<String>,
+    /// Why a person is to be asked first, so far.
+    pub(crate) ask: Vec<String>,
+}
+
+/// What an input asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) trigger: Trigger,
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) left_out: Vec<LeftOut>,
+}

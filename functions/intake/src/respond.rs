@@ -1,0 +1,438 @@
+//! Who responds to each instance, and whether a person is asked first: guardrails, and one execution at a time.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_sfn::types::ExecutionStatus;
+use containment::{Case, CaseTable, Error, Guardrail, Result, Status, Target};
+use futures::future::try_join_all;
+
+use crate::request::{LeftOut, Request, Source, Wanted};
+use crate::{Execution, Plan, ResponseMode, Settings};
+
+/// A new execution may take a moment to show: DescribeExecution is eventually consistent.
+const MAY_NOT_SHOW_YET: Duration = Duration::from_secs(300);
+
+/// What is left out travels through the execution's states, which have 256 KiB (trap H3).
+const LEFT_OUT_AT_MOST: usize = 60;
+
+/// Where cases are kept, and where to ask whether an execution is still running.
+pub(crate) struct Desk {
+    pub(crate) cases: CaseTable,
+    pub(crate) sfn: aws_sdk_sfn::Client,
+}
+
+/// What is known about an instance before it is responded to.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Seen {
+    guardrail: Option<Guardrail>,
+    case: Option<Case>,
+    /// Whether the execution that holds the case is still running. This one is not meant.
+    held: bool,
+}
+
+/// What to do about an instance.
+#[derive(Debug, Clone, PartialEq)]
+enum Standing {
+    /// Take the case (a new one, or the one that was seen) and respond.
+    Respond,
+    /// This execution holds it already: an earlier try of this function got so far.
+    Mine,
+    /// Nothing, and why; further findings are added to the case.
+    Leave(LeftOut),
+}
+
+impl Desk {
+    /// Makes the plan. Writes cases, and the count of automatic containments; a dry run writes nothing.
+    pub(crate) async fn respond(&self, request: Request, execution: &Execution, settings: &Settings) -> Result<Plan> {
+        let Request { trigger, wanted, mut left_out } = request;
+        let source = trigger.source;
+        let seen = try_join_all(wanted.iter().map(|w| self.look(w, execution))).await?;
+        let mut responses = Vec::new();
+        for (mut wanted, seen) in wanted.into_iter().zip(seen) {
+            match standing(&wanted, &seen, source, execution) {
+                Standing::Leave(reason) => {
+                    if seen.case.is_some() && !wanted.target.dry_run {
+                        self.cases.add_findings(&wanted.target, &wanted.findings).await?;
+                    }
+                    left_out.push(reason);
+                }
+                standing => {
+                    if let Some(case) = &seen.case {
+                        wanted.target.case_id.clone_from(&case.id);
+                    }
+                    wanted.ask.extend(reasons_to_ask(&seen, source, settings));
+                    if standing == Standing::Mine && asked(&seen) && wanted.ask.is_empty() {
+                        wanted.ask.push("a limit for containments without a person is reached".to_owned());
+                    }
+                    responses.push((wanted, seen, standing == Standing::Mine));
+                }
+            }
+        }
+        self.limit(&mut responses, source, execution, settings).await?;
+        let taken = try_join_all(responses.iter().map(|(w, seen, mine)| self.take(w, seen, *mine, execution))).await?;
+        let mut targets = Vec::new();
+        for ((wanted, _, _), taken) in responses.into_iter().zip(taken) {
+            let approval = (!wanted.target.dry_run && !wanted.ask.is_empty()).then(|| wanted.ask.join("; "));
+            match taken {
+                true => targets.push(Target { approval, ..wanted.target }),
+                false => {
+                    self.cases.add_findings(&wanted.target, &wanted.findings).await?;
+                    let reason = "another execution took its case at the same moment, and contains it";
+                    left_out.push(LeftOut::instance(&wanted.target, Status::NotApplicable, reason).quiet(true));
+                }
+            }
+        }
+        let dry_run = !targets.is_empty() && targets.iter().all(|t| t.dry_run);
+        let nothing_to_tell = targets.is_empty() && left_out.iter().all(|l| l.quiet);
+        Ok(Plan {
+            dry_run,
+            sample: dry_run && source != Source::Hand,
+            quiet: nothing_to_tell || (source == Source::Hand && dry_run),
+            trigger,
+            targets,
+            left_out: at_most(left_out),
+        })
+    }
+
+    async fn look(&self, wanted: &Wanted, execution: &Execution) -> Result<Seen> {
+        let (guardrail, case) =
+            futures::try_join!(self.cases.guardrail(&wanted.target), self.cases.case(&wanted.target))?;
+        let held = match &case {
+            Some(case) if case.execution != execution.id => self.is_running(case).await?,
+            _ => false,
+        };
+        Ok(Seen { guardrail, case, held })
+    }
+
+    async fn is_running(&self, case: &Case) -> Result<bool> {
+        let sent = self.sfn.describe_execution().execution_arn(&case.execution).send().await;
+        match sent.map_err(Error::aws("states:DescribeExecution", &case.execution)) {
+            Ok(reply) => Ok(matches!(reply.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive)),
+            Err(error) if error.code() == Some("ExecutionDoesNotExist") => {
+                let age = now().saturating_sub(case.held_since);
+                Ok(age < i64::try_from(MAY_NOT_SHOW_YET.as_secs()).unwrap_or(i64::MAX))
+            }
+            // Whoever ran a function by hand left a name that is no execution's.
+            Err(error) if error.code() == Some("InvalidArn") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks a person instead where an event would have more contained than the limits allow without one.
+    async fn limit(
+        &self,
+        responses: &mut [(Wanted, Seen, bool)],
+        source: Source,
+        execution: &Execution,
+        settings: &Settings,
+    ) -> Result<()> {
+        if source == Source::Hand {
+            return Ok(());
+        }
+        let at_once = settings.instances_per_execution;
+        if responses.len() > at_once {
+            let reason = format!("{} instances at once; without a person it may be {at_once}", responses.len());
+            responses.iter_mut().for_each(|(wanted, _, _)| wanted.ask.push(reason.clone()));
+        }
+        let uncounted =
+            |(wanted, _, mine): &(Wanted, Seen, bool)| wanted.ask.is_empty() && !wanted.target.dry_run && !mine;
+        let new = responses.iter().filter(|r| uncounted(r)).count();
+        let an_hour = settings.instances_per_hour;
+        if new > 0 && !self.cases.count_automatic(execution.hour(), new, an_hour).await? {
+            let reason = format!("this hour's {an_hour} containments without a person are used up");
+            responses.iter_mut().filter(|r| uncounted(r)).for_each(|(wanted, _, _)| wanted.ask.push(reason.clone()));
+        }
+        Ok(())
+    }
+
+    /// Takes the case, on condition that nobody else has since; false when somebody has.
+    async fn take(&self, wanted: &Wanted, seen: &Seen, mine: bool, execution: &Execution) -> Result<bool> {
+        if wanted.target.dry_run || mine {
+            return Ok(true);
+        }
+        let new = Case {
+            id: wanted.target.case_id.clone(),
+            execution: execution.id.clone(),
+            held_since: now(),
+            approval: (!wanted.ask.is_empty()).then(|| "Pending".to_owned()),
+            verdict: None,
+            findings: wanted.findings.clone(),
+        };
+        match &seen.case {
+            Some(case) => self.cases.take_over(&wanted.target, case, &new).await,
+            None => self.cases.open(&wanted.target, &new).await,
+        }
+    }
+}
+
+/// What to do about an instance, from what is known of it.
+fn standing(wanted: &Wanted, seen: &Seen, source: Source, execution: &Execution) -> Standing {
+    let target = &wanted.target;
+    let leave = |status, reason: String| LeftOut::instance(target, status, reason);
+    if let Some(own) = seen.guardrail.as_ref().filter(|g| g.rule == "Cordon") {
+        let reason = format!("it is Cordon's own and is never contained: {}", own.reason);
+        return Standing::Leave(leave(Status::Failed, reason));
+    }
+    let Some(case) = seen.case.as_ref().filter(|_| !target.dry_run) else { return Standing::Respond };
+    if case.execution == execution.id {
+        return Standing::Mine;
+    }
+    let by_name = source == Source::Hand;
+    let repeated = wanted.findings.iter().all(|finding| case.findings.contains(finding));
+    let added = if repeated { "" } else { "; the finding is added to its case" };
+    let asked = asked(seen);
+    if seen.held && !(by_name && asked) {
+        let doing = if asked { "has asked a person about it and waits for the answer" } else { "is containing it" };
+        let reason = format!("execution {} {doing}{added}", case.execution);
+        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(repeated || by_name));
+    }
+    if by_name {
+        return Standing::Respond;
+    }
+    if let Some(verdict @ ("Contained" | "PartiallyContained")) = case.verdict.as_deref() {
+        let reason = format!("its case {} is open, with the verdict {verdict}{added}", case.id);
+        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(repeated));
+    }
+    if source.is_automatic() && repeated && case.approval.as_deref() == Some("Refused") {
+        let reason = format!("a person refused to contain it for this finding, in case {}", case.id);
+        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(true));
+    }
+    Standing::Respond
+}
+
+fn asked(seen: &Seen) -> bool {
+    seen.case.as_ref().is_some_and(|case| case.approval.as_deref() == Some("Pending"))
+}
+
+/// Why a person is asked, as far as this one instance gives a reason.
+fn reasons_to_ask(seen: &Seen, source: Source, settings: &Settings) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if source == Source::Hand {
+        return reasons;
+    }
+    if source.is_automatic() && settings.response_mode == ResponseMode::RequestApproval {
+        reasons.push("the response mode is RequestApproval".to_owned());
+    }
+    if let Some(protected) = seen.guardrail.as_ref().filter(|g| g.rule == "Protected") {
+        reasons.push(format!("it is on the list of protected instances: {}", protected.reason));
+    }
+    reasons
+}
+
+fn at_most(mut left_out: Vec<LeftOut>) -> Vec<LeftOut> {
+    // What should have been done and was not comes first.
+    left_out.sort_by_key(|l| l.status != Status::Failed);
+    let more = left_out.split_off(left_out.len().min(LEFT_OUT_AT_MOST));
+    if let Some(first) = more.first() {
+        let names: BTreeSet<&str> = more.iter().filter_map(|l| l.instance_id.as_deref()).take(200).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        left_out.push(LeftOut::finding(first.status, format!("{} more were left out: {names}", more.len())));
+    }
+    left_out
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Trigger;
+    use crate::tests::{execution, settings};
+    use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
+    use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
+    use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
+    use aws_sdk_sfn::operation::describe_execution::{DescribeExecutionError, DescribeExecutionOutput};
+    use aws_sdk_sfn::types::error::ExecutionDoesNotExist;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+    use aws_smithy_types::error::ErrorMetadata;
+
+    const OTHER: &str = "arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain:other";
+
+    fn wanted() -> Wanted {
+        Wanted { target: Target::example(), findings: ["f-1".to_owned()].into(), ask: Vec::new() }
+    }
+
+    fn case() -> Case {
+        Case { id: "c-0".into(), execution: OTHER.into(), held_since: 7, ..Case::default() }
+    }
+
+    fn reason(standing: Standing) -> LeftOut {
+        match standing {
+            Standing::Leave(left_out) => left_out,
+            other => panic!("nothing is left out: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_instance_that_nobody_holds_is_responded_to() {
+        assert_eq!(standing(&wanted(), &Seen::default(), Source::GuardDuty, &execution()), Standing::Respond);
+    }
+
+    #[test]
+    fn an_instance_that_another_execution_contains_is_left_to_it_whoever_asks() {
+        let seen = Seen { case: Some(case()), held: true, ..Seen::default() };
+        for source in [Source::Hand, Source::GuardDuty, Source::SecurityHubCustomAction] {
+            let left = reason(standing(&wanted(), &seen, source, &execution()));
+            assert!(left.reason.contains(OTHER) && left.status == Status::NotApplicable, "{left:?}");
+        }
+    }
+
+    #[test]
+    fn a_person_who_starts_by_hand_does_not_wait_for_the_answer_to_a_question() {
+        let asked = Case { approval: Some("Pending".into()), ..case() };
+        let seen = Seen { case: Some(asked), held: true, ..Seen::default() };
+        assert_eq!(standing(&wanted(), &seen, Source::Hand, &execution()), Standing::Respond);
+        assert!(
+            reason(standing(&wanted(), &seen, Source::GuardDuty, &execution())).reason.contains("has asked a person")
+        );
+    }
+
+    #[test]
+    fn a_repeated_finding_about_a_contained_instance_is_quiet_and_a_new_one_is_told() {
+        let contained = Case { verdict: Some("Contained".into()), findings: wanted().findings, ..case() };
+        let seen = |case: Case| Seen { case: Some(case), ..Seen::default() };
+        assert!(reason(standing(&wanted(), &seen(contained.clone()), Source::GuardDuty, &execution())).quiet);
+        let new = Case { findings: ["f-0".to_owned()].into(), ..contained.clone() };
+        let left = reason(standing(&wanted(), &seen(new), Source::GuardDuty, &execution()));
+        assert!(!left.quiet && left.reason.ends_with("the finding is added to its case"));
+        assert_eq!(standing(&wanted(), &seen(contained), Source::Hand, &execution()), Standing::Respond);
+    }
+
+    #[test]
+    fn what_failed_before_is_tried_again_when_the_finding_comes_again() {
+        let failed = Case { verdict: Some("NotContained".into()), findings: wanted().findings, ..case() };
+        for case in [failed, case()] {
+            let seen = Seen { case: Some(case), ..Seen::default() };
+            assert_eq!(standing(&wanted(), &seen, Source::GuardDuty, &execution()), Standing::Respond);
+        }
+    }
+
+    #[test]
+    fn a_refusal_stands_for_the_findings_it_was_about_and_for_no_others() {
+        let refused = Case { approval: Some("Refused".into()), findings: wanted().findings, ..case() };
+        let seen = Seen { case: Some(refused.clone()), ..Seen::default() };
+        assert!(reason(standing(&wanted(), &seen, Source::GuardDuty, &execution())).reason.contains("refused"));
+        let new = Seen { case: Some(Case { findings: BTreeSet::new(), ..refused }), ..Seen::default() };
+        assert_eq!(standing(&wanted(), &new, Source::GuardDuty, &execution()), Standing::Respond);
+        assert_eq!(standing(&wanted(), &seen, Source::SecurityHubCustomAction, &execution()), Standing::Respond);
+    }
+
+    #[test]
+    fn cordons_own_instances_are_never_contained_not_even_by_hand() {
+        let guardrail = Guardrail { rule: "Cordon".into(), reason: "the forensic host".into() };
+        let seen = Seen { guardrail: Some(guardrail), ..Seen::default() };
+        let left = reason(standing(&wanted(), &seen, Source::Hand, &execution()));
+        assert!(left.status == Status::Failed && left.reason.contains("the forensic host"));
+    }
+
+    #[test]
+    fn a_protected_instance_and_the_response_mode_are_reasons_to_ask_but_not_a_person_who_names_it() {
+        let guardrail = Guardrail { rule: "Protected".into(), reason: "payments".into() };
+        let seen = Seen { guardrail: Some(guardrail), ..Seen::default() };
+        let asking = Settings { response_mode: ResponseMode::RequestApproval, ..settings() };
+        assert_eq!(reasons_to_ask(&seen, Source::GuardDuty, &asking).len(), 2);
+        assert_eq!(reasons_to_ask(&seen, Source::SecurityHubCustomAction, &asking).len(), 1);
+        assert!(reasons_to_ask(&seen, Source::Hand, &asking).is_empty());
+    }
+
+    /// A desk whose table is empty, or refuses conditional writes.
+    fn desk(refuse_put: bool, refuse_count: bool) -> Desk {
+        let refused = || {
+            let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
+            ConditionalCheckFailedException::builder().meta(meta).build()
+        };
+        let get = mock!(aws_sdk_dynamodb::Client::get_item).then_output(|| GetItemOutput::builder().build());
+        let put = match refuse_put {
+            true => mock!(aws_sdk_dynamodb::Client::put_item)
+                .then_error(move || PutItemError::ConditionalCheckFailedException(refused())),
+            false => mock!(aws_sdk_dynamodb::Client::put_item).then_output(|| PutItemOutput::builder().build()),
+        };
+        let automatic = AttributeValue::S("automatic".into());
+        let counted = mock!(aws_sdk_dynamodb::Client::update_item)
+            .match_requests(move |r| r.key().expect("key")["Instance"] == automatic);
+        let counted = match refuse_count {
+            true => counted.then_error(move || UpdateItemError::ConditionalCheckFailedException(refused())),
+            false => counted.then_output(|| UpdateItemOutput::builder().build()),
+        };
+        let findings = mock!(aws_sdk_dynamodb::Client::update_item)
+            .match_requests(|r| r.update_expression() == Some("ADD Findings :findings"))
+            .then_output(|| UpdateItemOutput::builder().build());
+        let table = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [&get, &put, &counted, &findings]);
+        // Nothing is held, so nobody is asked.
+        Desk { cases: CaseTable::new(table, "cases"), sfn: mock_client!(aws_sdk_sfn, []) }
+    }
+
+    fn request(instances: usize) -> Request {
+        let target = |n: usize| Target { instance_id: format!("i-{n:017x}"), ..Target::example() };
+        let wanted = (0..instances).map(|n| Wanted { target: target(n), ..wanted() });
+        let trigger = Trigger { source: Source::GuardDuty, findings: Vec::new() };
+        Request { trigger, wanted: wanted.collect(), left_out: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn as_many_as_the_limits_allow_are_contained_without_a_question() {
+        let plan = desk(false, false).respond(request(5), &execution(), &settings()).await.expect("a plan");
+        assert!(plan.targets.len() == 5 && plan.targets.iter().all(|t| t.approval.is_none()));
+    }
+
+    #[tokio::test]
+    async fn more_at_once_or_in_an_hour_than_the_limits_allow_are_questions_every_one() {
+        let plan = desk(false, false).respond(request(6), &execution(), &settings()).await.expect("a plan");
+        let asked = |plan: &Plan, text: &str| {
+            plan.targets.iter().all(|t| t.approval.as_ref().is_some_and(|a| a.contains(text)))
+        };
+        assert!(asked(&plan, "6 instances at once"), "{:?}", plan.targets);
+        let plan = desk(false, true).respond(request(2), &execution(), &settings()).await.expect("a plan");
+        assert!(asked(&plan, "this hour's 10 containments"), "{:?}", plan.targets);
+    }
+
+    #[tokio::test]
+    async fn of_two_executions_that_start_at_once_the_one_that_comes_second_says_so() {
+        let plan = desk(true, false).respond(request(1), &execution(), &settings()).await.expect("a plan");
+        assert!(plan.targets.is_empty() && plan.quiet);
+        assert!(plan.left_out[0].reason.contains("another execution took its case"));
+    }
+
+    async fn running(answer: std::result::Result<ExecutionStatus, &'static str>, held_since: i64) -> bool {
+        let rule = match answer {
+            Ok(status) => mock!(aws_sdk_sfn::Client::describe_execution).then_output(move || {
+                let reply = DescribeExecutionOutput::builder().execution_arn(OTHER).state_machine_arn("m");
+                let started = aws_sdk_sfn::primitives::DateTime::from_secs(7);
+                reply.status(status.clone()).start_date(started).build().expect("complete")
+            }),
+            Err(code) => mock!(aws_sdk_sfn::Client::describe_execution).then_error(move || {
+                let meta = ErrorMetadata::builder().code(code).build();
+                DescribeExecutionError::ExecutionDoesNotExist(ExecutionDoesNotExist::builder().meta(meta).build())
+            }),
+        };
+        let sfn = mock_client!(aws_sdk_sfn, [&rule]);
+        let desk = Desk { sfn, ..desk(false, false) };
+        desk.is_running(&Case { held_since, ..case() }).await.expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn a_case_is_held_for_as_long_as_its_execution_runs_and_one_that_may_not_show_yet_counts() {
+        assert!(running(Ok(ExecutionStatus::Running), 7).await);
+        for over in [ExecutionStatus::Succeeded, ExecutionStatus::Failed, ExecutionStatus::Aborted] {
+            assert!(!running(Ok(over), 7).await);
+        }
+        assert!(running(Err("ExecutionDoesNotExist"), now()).await);
+        assert!(!running(Err("ExecutionDoesNotExist"), now() - 600).await);
+        assert!(!running(Err("InvalidArn"), now()).await, "whoever ran a function by hand holds nothing");
+    }
+
+    #[test]
+    fn whatever_is_left_out_stays_small_and_what_failed_comes_first() {
+        let one = |status| LeftOut::instance(&Target::example(), status, "x".repeat(300));
+        let all = (0..5000).map(|n| one(if n == 4999 { Status::Failed } else { Status::NotApplicable })).collect();
+        let kept = at_most(all);
+        assert_eq!((kept.len(), kept[0].status), (LEFT_OUT_AT_MOST + 1, Status::Failed));
+        assert!(serde_json::to_string(&kept).expect("JSON").len() < 40_000);
+    }
+}

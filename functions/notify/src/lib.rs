@@ -1,0 +1,117 @@
+//! Tells people what Cordon does, what it asks and how it ended. Changes nothing of the instance.
+//!
+//! One message to one topic, in a form for each protocol: `email` for a tired person, `https` for Amazon Q Developer in
+//! chat applications (so any other HTTPS subscriber gets that form too), `sms` in one line, and JSON
+//! (`docs/notification.schema.json`) for everything else. The workflow
+//! tells of its beginnings, its questions and its good ends; a rule outside it tells of every execution that ends
+//! FAILED, TIMED_OUT or ABORTED, so that one voice announces bad ends, which even a broken workflow cannot silence.
+
+mod broken;
+mod chat;
+mod email;
+mod ended;
+mod event;
+mod execution;
+mod message;
+mod quoted;
+mod record;
+mod started;
+#[cfg(test)]
+mod tests;
+mod told;
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_sfn::primitives::DateTime;
+use aws_sdk_sns::types::MessageAttributeValue;
+use containment::{Aws, Error, Result};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use event::{BadEnd, Event, Told};
+pub use message::Kind;
+use message::Message;
+
+/// What became of an event.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Answer {
+    /// Whether a message was published.
+    pub sent: bool,
+    /// Which kind of message.
+    pub kind: Option<Kind>,
+    /// Its id in SNS.
+    pub message_id: Option<String>,
+}
+
+/// The function: an event in, at most one message out.
+pub async fn handle(aws: &Aws, event: &Value) -> Result<Answer> {
+    let desk = Desk {
+        sns: aws_sdk_sns::Client::new(aws.home()),
+        sfn: aws_sdk_sfn::Client::new(aws.home()),
+        topic: aws.required("TOPIC_ARN")?,
+    };
+    desk.tell(event, DateTime::from(SystemTime::now())).await
+}
+
+/// Where messages go, and where to ask why an execution ended.
+struct Desk {
+    sns: aws_sdk_sns::Client,
+    sfn: aws_sdk_sfn::Client,
+    topic: String,
+}
+
+impl Desk {
+    async fn tell(&self, event: &Value, now: DateTime) -> Result<Answer> {
+        let message = match event::read(event)? {
+            Event::Told(told) => match *told {
+                Told::ContainmentStarted(story) => started::started(&story),
+                Told::ApprovalRequested(question) => Some(started::asked(&question, &now)),
+                Told::ContainmentEnded(ending) => ended::ended(&ending),
+            },
+            Event::BadEnd(end) => Some(broken::broken(&self.explained(end).await)),
+            Event::NothingBad => None,
+        };
+        match message {
+            Some(message) => self.publish(&message, &now).await,
+            None => Ok(Answer { sent: false, kind: None, message_id: None }),
+        }
+    }
+
+    /// With the error and the cause, which events need not carry. What can't be read keeps no message from going out.
+    async fn explained(&self, mut end: BadEnd) -> BadEnd {
+        if end.error.is_some() && end.cause.is_some() {
+            return end;
+        }
+        let soon = TimeoutConfig::builder().operation_timeout(Duration::from_secs(10)).build();
+        let call = self.sfn.describe_execution().execution_arn(&end.execution).customize();
+        let call = call.config_override(aws_sdk_sfn::config::Builder::new().timeout_config(soon));
+        match call.send().await.map_err(Error::aws("states:DescribeExecution", &end.execution)) {
+            Ok(reply) => {
+                end.error = end.error.or(reply.error);
+                end.cause = end.cause.or(reply.cause);
+                if end.input.is_null() {
+                    end.input = reply.input.and_then(|input| serde_json::from_str(&input).ok()).unwrap_or_default();
+                }
+            }
+            Err(error) => end.unread = Some(error.to_string()),
+        }
+        end
+    }
+
+    async fn publish(&self, message: &Message, now: &DateTime) -> Result<Answer> {
+        let forms = json!({
+            "default": record::record(message, now).to_string(),
+            "email": email::email(message),
+            "https": chat::chat(message).to_string(),
+            "sms": email::sms(message),
+        });
+        let kind = MessageAttributeValue::builder().data_type("String").string_value(message.kind.name());
+        let kind = kind.build().expect("a data type is given");
+        let call = self.sns.publish().topic_arn(&self.topic).subject(email::subject(message));
+        let call = call.message_structure("json").message(forms.to_string()).message_attributes("Kind", kind);
+        let reply = call.send().await.map_err(Error::aws("sns:Publish", &self.topic))?;
+        Ok(Answer { sent: true, kind: Some(message.kind), message_id: reply.message_id })
+    }
+}

@@ -1,0 +1,178 @@
+//! What a message says, before any medium has its form.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::execution::{Execution, Instance};
+use crate::quoted::Text;
+
+/// What a message is about; `docs/notification.schema.json` documents each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Kind {
+    /// Instances are about to be contained, or planned to be.
+    ContainmentStarted,
+    /// A person has to say whether an instance may be isolated.
+    ApprovalRequested,
+    /// Every instance reads back as contained.
+    Contained,
+    /// Nothing was to be done, or nothing was allowed.
+    NothingDone,
+    /// An instance was not isolated, because that was not approved.
+    NotApproved,
+    /// A dry run.
+    Planned,
+    /// The network is cut; something else is open.
+    PartiallyContained,
+    /// The network of an instance is not cut, or that could not be read.
+    NotContained,
+    /// The execution failed for another reason.
+    ExecutionFailed,
+    /// The execution took too long.
+    ExecutionTimedOut,
+    /// Somebody stopped the execution.
+    ExecutionAborted,
+}
+
+impl Kind {
+    /// All kinds.
+    #[cfg(test)]
+    pub(crate) const ALL: [Kind; 11] = [
+        Kind::ContainmentStarted,
+        Kind::ApprovalRequested,
+        Kind::Contained,
+        Kind::NothingDone,
+        Kind::NotApproved,
+        Kind::Planned,
+        Kind::PartiallyContained,
+        Kind::NotContained,
+        Kind::ExecutionFailed,
+        Kind::ExecutionTimedOut,
+        Kind::ExecutionAborted,
+    ];
+
+    /// The kind as subscribers filter on it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::ContainmentStarted => "ContainmentStarted",
+            Kind::ApprovalRequested => "ApprovalRequested",
+            Kind::Contained => "Contained",
+            Kind::NothingDone => "NothingDone",
+            Kind::NotApproved => "NotApproved",
+            Kind::Planned => "Planned",
+            Kind::PartiallyContained => "PartiallyContained",
+            Kind::NotContained => "NotContained",
+            Kind::ExecutionFailed => "ExecutionFailed",
+            Kind::ExecutionTimedOut => "ExecutionTimedOut",
+            Kind::ExecutionAborted => "ExecutionAborted",
+        }
+    }
+}
+
+/// A message. The headline and the subject consist of Cordon's own words and of checked values only.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Message {
+    pub(crate) kind: Kind,
+    pub(crate) headline: String,
+    pub(crate) subject: String,
+    pub(crate) execution: Execution,
+    pub(crate) instances: Vec<Instance>,
+    /// A checked task token.
+    pub(crate) token: Option<String>,
+    /// What to know before acting.
+    pub(crate) first: Vec<Section>,
+    /// What to do.
+    pub(crate) next: Vec<Next>,
+    /// What else there is to know.
+    pub(crate) rest: Vec<Section>,
+    /// Cleaned lines of a table that others wrote; the first thing to go where there is no room.
+    pub(crate) table: Vec<String>,
+    /// What machines read.
+    pub(crate) data: Map<String, Value>,
+}
+
+/// Lines under a title.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
+    pub(crate) lines: Vec<Text>,
+}
+
+/// Something to do, with a command to paste where one could be built.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Next {
+    pub(crate) label: String,
+    pub(crate) text: Text,
+    pub(crate) command: Option<String>,
+}
+
+impl Message {
+    pub(crate) fn new(kind: Kind, execution: Execution, headline: String, subject: String) -> Message {
+        Message {
+            kind,
+            headline,
+            subject: format!("Cordon: {subject}"),
+            execution,
+            instances: Vec::new(),
+            token: None,
+            first: Vec::new(),
+            next: Vec::new(),
+            rest: Vec::new(),
+            table: Vec::new(),
+            data: Map::new(),
+        }
+    }
+
+    /// A field for machines, unless it is null or empty.
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<Value>) {
+        let value = value.into();
+        let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        if !empty {
+            self.data.insert(name.to_owned(), value);
+        }
+    }
+
+    pub(crate) fn say_first(&mut self, title: &'static str, lines: Vec<Text>) {
+        self.first.extend(section(title, lines));
+    }
+
+    pub(crate) fn say_later(&mut self, title: &'static str, lines: Vec<Text>) {
+        self.rest.extend(section(title, lines));
+    }
+
+    /// Says how to contain an instance by hand; without a command where one can't be built.
+    pub(crate) fn contain_by_hand(&mut self, instance: &Instance, text: Text) {
+        let command = self.execution.contain(instance);
+        let text = match command {
+            Some(_) => text,
+            None => text.and(NO_COMMAND),
+        };
+        self.next.push(Next { label: format!("Contain by hand, {}", instance.name()), text, command });
+    }
+}
+
+/// Why a command is left out.
+pub(crate) const NO_COMMAND: &str = " The command is left out here, because a value that it needs is missing or is \
+                                     not one that can safely be pasted.";
+
+fn section(title: &'static str, lines: Vec<Text>) -> Option<Section> {
+    (!lines.is_empty()).then_some(Section { title, lines })
+}
+
+/// Instances in words, for a headline: `i-0abc… in eu-west-1 (account …)`, or the first few ids.
+pub(crate) fn these(instances: &[Instance]) -> String {
+    match instances {
+        [one] => format!("{}{}", one.name(), one.surroundings()),
+        several => these_ids(several),
+    }
+}
+
+/// The first ids and how many more, for a subject.
+pub(crate) fn these_ids(instances: &[Instance]) -> String {
+    let names: Vec<&str> = instances.iter().map(Instance::name).collect();
+    match names.as_slice() {
+        [] => "no instance".to_owned(),
+        [one] => (*one).to_owned(),
+        [one, other] => format!("{one} and {other}"),
+        [one, other, ..] => format!("{one}, {other} and {} more", names.len() - 2),
+    }
+}

@@ -1,0 +1,63 @@
+//! The message for machines: queues, functions, streams. `docs/notification.schema.json` documents it.
+
+use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
+use serde_json::{Value, json};
+
+use crate::message::Message;
+
+/// All media share the 262,144 bytes of a message; a reader of JSON gets most of them.
+const RECORD_AT_MOST: usize = 120_000;
+
+/// The record, in so many bytes at most: steps go first, then what only repeats the execution's output.
+pub(crate) fn record(message: &Message, time: &DateTime) -> Value {
+    let mut record = json!({
+        "Version": "1",
+        "Kind": message.kind,
+        "Time": time.fmt(DateTimeFormat::DateTime).unwrap_or_default(),
+        "Headline": message.headline,
+        "Execution": execution(message),
+    });
+    for (name, value) in &message.data {
+        record[name] = value.clone();
+    }
+    if let Some(console) = message.execution.console() {
+        record["Console"] = json!(console);
+    }
+    for fields in [&["Steps"][..], &["ResidualRisk"], &["Open"]] {
+        if fits(&record) {
+            return record;
+        }
+        shorten(&mut record, fields);
+    }
+    for name in ["Cause", "LeftOut", "Instances", "Trigger"] {
+        if fits(&record) {
+            break;
+        }
+        record.as_object_mut().map(|record| record.remove(name));
+        record["Shortened"] = json!(true);
+    }
+    record
+}
+
+fn execution(message: &Message) -> Value {
+    let mut execution = json!({ "Id": message.execution.id });
+    if let Some(arn) = message.execution.state_machine_arn() {
+        execution["StateMachineArn"] = json!(arn);
+    }
+    if let Some(start) = &message.execution.start_time {
+        execution["StartTime"] = json!(start);
+    }
+    execution
+}
+
+/// Measured as it will travel: as JSON inside JSON.
+fn fits(record: &Value) -> bool {
+    Value::String(record.to_string()).to_string().len() <= RECORD_AT_MOST
+}
+
+fn shorten(record: &mut Value, fields: &[&str]) {
+    for instance in record["Instances"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        instance.retain(|name, _| !fields.contains(&name.as_str()));
+    }
+    record["Shortened"] = json!(true);
+}

@@ -1,0 +1,165 @@
+//! What several kinds of message have in common: the trigger, what was left out, and how machines get them.
+
+use serde_json::{Value, json};
+
+use crate::execution::Instance;
+use crate::quoted::{Text, clean, cut};
+
+/// How many findings, instances or reasons a person is shown before "and so many more".
+pub(crate) const SHOWN_AT_MOST: usize = 10;
+
+/// How many entries of a list machines get.
+const LISTED_AT_MOST: usize = 60;
+
+/// A list that may be missing.
+pub(crate) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The first lines, and how many more there are.
+pub(crate) fn first_of(lines: Vec<Text>, what: &str) -> Vec<Text> {
+    let more = lines.len().saturating_sub(SHOWN_AT_MOST);
+    let mut shown: Vec<Text> = lines.into_iter().take(SHOWN_AT_MOST).collect();
+    if more > 0 {
+        shown.push(Text::ours(format!("… and {more} more {what}, in the execution's output")));
+    }
+    shown
+}
+
+/// Why Cordon is at it, in words.
+pub(crate) fn why(trigger: &Value) -> Vec<Text> {
+    let findings = list(&trigger["Findings"]);
+    let who = match trigger["Source"].as_str() {
+        Some("Hand") if findings.is_empty() => return vec![Text::ours("Somebody started it by hand.")],
+        Some("Hand") => "Somebody started it by hand, about: ",
+        Some("GuardDuty") => "GuardDuty says: ",
+        Some("SecurityHubCustomAction") => "Somebody chose this finding in Security Hub: ",
+        Some("SecurityHub") => "Security Hub says: ",
+        _ if findings.is_empty() => return vec![Text::ours("What triggered it is not known here.")],
+        _ => "A finding says: ",
+    };
+    first_of(findings.iter().map(|finding| Text::ours(who).then(said(finding))).collect(), "findings")
+}
+
+fn said(finding: &Value) -> Text {
+    let mut text = match finding["Title"].as_str().filter(|title| !title.is_empty()) {
+        Some(title) => Text::default().quoting(title),
+        None => Text::ours("a finding without a title"),
+    };
+    if let Some(of) = finding["FindingType"].as_str().filter(|of| !of.is_empty()) {
+        text = text.and(", type ").quoting(of);
+    }
+    text = match &finding["Severity"] {
+        Value::Number(severity) => text.and(format!(", severity {}", severity.as_f64().unwrap_or_default())),
+        Value::String(severity) => text.and(", severity ").quoting(severity),
+        _ => text.and(", without a severity"),
+    };
+    if let Some(id) = finding["Id"].as_str().filter(|id| !id.is_empty()) {
+        text = text.and(", finding ").arn(id);
+    }
+    if finding["Sample"] == true {
+        text = text.and(". It is a sample that the service made up for a test");
+    }
+    text
+}
+
+/// The trigger for machines.
+pub(crate) fn trigger(trigger: &Value) -> Value {
+    if trigger.is_null() {
+        return Value::Null;
+    }
+    let findings = list(&trigger["Findings"]).iter().take(20);
+    let fields = |finding: &Value| {
+        let texts = ["Id", "FindingType", "Title"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), json!(clean(finding[name].as_str()?, 512)))));
+        let severity = Some(&finding["Severity"]).filter(|severity| severity.is_number());
+        let severity = severity.map(|severity| ("Severity".to_owned(), severity.clone()));
+        let sample = finding["Sample"].as_bool().map(|sample| ("Sample".to_owned(), json!(sample)));
+        Value::Object(texts.chain(severity).chain(sample).collect())
+    };
+    json!({
+        "Source": clean(trigger["Source"].as_str().unwrap_or("Unknown"), 40),
+        "Findings": findings.map(fields).collect::<Vec<_>>(),
+    })
+}
+
+/// What was left out, in words.
+pub(crate) fn left_out(entries: &[Value]) -> Vec<Text> {
+    let lines = entries.iter().map(|entry| {
+        let instance = Instance::read(entry);
+        let text = if instance.is_named() { instance.place().and(": ") } else { Text::default() };
+        let text = if has_failed(entry) { text.and("could not be responded to: ") } else { text };
+        match entry["Reason"].as_str() {
+            Some(reason) => text.quoting(reason),
+            None => text.and("the event does not say why"),
+        }
+    });
+    first_of(lines.collect(), "that were left out")
+}
+
+/// Whether it was left out although it should not have been.
+pub(crate) fn has_failed(left_out: &Value) -> bool {
+    left_out["Status"] == "Failed"
+}
+
+/// What was left out, for machines.
+pub(crate) fn left_out_data(entries: &[Value]) -> Vec<Value> {
+    let entry = |entry: &Value| {
+        let mut data = Instance::read(entry).to_json();
+        for name in ["Status", "Reason"] {
+            if let Some(text) = entry[name].as_str() {
+                data[name] = json!(clean(text, 512));
+            }
+        }
+        data
+    };
+    entries.iter().take(LISTED_AT_MOST).map(entry).collect()
+}
+
+/// Texts that are no longer than a machine needs to show them.
+pub(crate) fn texts(values: &Value) -> Vec<String> {
+    list(values).iter().filter_map(Value::as_str).take(20).map(|text| clean(text, 300)).collect()
+}
+
+/// Facts about the instance, as far as somebody who decides needs them.
+pub(crate) fn facts(facts: &Value) -> Vec<Text> {
+    const SHOWN: [(&str, &str); 9] = [
+        ("InstanceType", "Type"),
+        ("State", "State"),
+        ("Platform", "Platform"),
+        ("LaunchTime", "Launched"),
+        ("PrivateIpAddresses", "Private addresses"),
+        ("PublicIpAddress", "Public address"),
+        ("AutoScalingGroups", "Auto Scaling groups"),
+        ("InstanceProfileArn", "Instance profile"),
+        ("Tags", "Tags"),
+    ];
+    let line = |(name, label): (&str, &str)| {
+        let (label, value) = (Text::ours(format!("{label}: ")), shown(&facts[name]));
+        match name {
+            _ if value.is_empty() => None,
+            "InstanceType" if is_instance_type(&value) => Some(label.and(value)),
+            _ => Some(label.quoting(&value)),
+        }
+    };
+    SHOWN.into_iter().filter_map(line).collect()
+}
+
+/// `m7g.large`, which is no address although it looks like one.
+fn is_instance_type(text: &str) -> bool {
+    text.len() <= 30 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-')
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            let pairs = fields.iter().map(|(name, value)| format!("{name} = {}", cut(&shown(value), 80)));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
