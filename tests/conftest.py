@@ -6,6 +6,7 @@ from typing import Iterator
 
 import pytest
 
+from local_stack import member
 from local_stack.stack import LocalStack
 
 
@@ -25,6 +26,6 @@ def stack() -> Iterator[LocalStack]:
     """
     slow = {"MOTO_SNAPSHOT_PENDING_SECONDS": "2", "MOTO_DRAIN_SECONDS": "2", "MOTO_DETACH_SECONDS": "2", "SFN_WAIT_SCALE": "0.1"}
     with LocalStack(settings=slow) as whole:
-        whole.deploy({"StateMachineName": "cordon-drill", "MaxConcurrency": "2", "LogLevel": "ERROR"})
+        whole.deploy({"StateMachineName": "cordon-drill", "MaxConcurrency": "2", "LogLevel": "ERROR", **member.PARAMETERS})
         yield whole
         whole.inject()

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from local_stack.stack import ACCOUNT, OURSELVES, PROJECT, Execution, LocalStack, state_times
-from local_stack.victim import Victim, bare_instance, build_victims, differences, scaling_sizes, snapshot_of_world
+from local_stack.victim import Place, Victim, bare_instance, build_victims, differences, scaling_sizes, snapshot_of_world
 from test_template import allowed, functions
 
 CONCURRENCY = 2
@@ -43,31 +43,31 @@ def schema(name: str) -> dict[str, Any]:
     return json.loads((PROJECT / "events" / f"{name}.schema.json").read_text(encoding="utf-8"))
 
 
-def groups_named(stack: LocalStack, name: str, victim: Victim) -> dict[str, dict[str, Any]]:
+def groups_named(stack: Place, name: str, victim: Victim) -> dict[str, dict[str, Any]]:
     """Cordon's groups of this name in the victim's VPCs, by VPC."""
     filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": list(victim.vpcs)}]
     found = stack.client("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
     return {group["VpcId"]: group for group in found}
 
 
-def journal(stack: LocalStack, victim: Victim) -> dict[str, dict[str, str]]:
+def journal(stack: LocalStack, victim: Victim, account: str = ACCOUNT) -> dict[str, dict[str, str]]:
     """What the case table has of the instance, record by record."""
     items = stack.client("dynamodb").query(
         TableName=stack.outputs["CaseTableName"], KeyConditionExpression="#i = :i", ExpressionAttributeNames={"#i": "Instance"},
-        ExpressionAttributeValues={":i": {"S": f"{ACCOUNT}/{stack.region}/{victim.instance}"}},
+        ExpressionAttributeValues={":i": {"S": f"{account}/{stack.region}/{victim.instance}"}},
     )["Items"]  # fmt: skip
     return {item["Record"]["S"]: {name: value["S"] for name, value in item.items()} for item in items}
 
 
-def evidence(stack: LocalStack, victim: Victim) -> dict[str, Any]:
+def evidence(stack: LocalStack, victim: Victim, account: str = ACCOUNT) -> dict[str, Any]:
     """The objects that the instance's cases have put into the bucket, by the name before their time."""
     s3, bucket = stack.client("s3"), stack.outputs["EvidenceBucketName"]
-    prefix = f"cases/{ACCOUNT}/{stack.region}/{victim.instance}"
+    prefix = f"cases/{account}/{stack.region}/{victim.instance}"
     keys = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
     return {key.rsplit("/", 1)[1].rsplit("-", 1)[0]: json.load(s3.get_object(Bucket=bucket, Key=key)["Body"]) for key in keys}
 
 
-def isolated(stack: LocalStack, victim: Victim) -> bool:
+def isolated(stack: Place, victim: Victim) -> bool:
     """As AWS shows it: every interface has one group, Cordon's of its VPC, and that has no rule."""
     world = snapshot_of_world(stack, victim)
     ours = {group["GroupId"] for group in groups_named(stack, "cordon-isolation", victim).values()}

@@ -31,6 +31,15 @@ def test_the_schemas_are_schemas() -> None:
         jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))
 
 
+def test_a_finding_is_an_input_of_the_state_machine_too_as_its_event_comes(stack: LocalStack) -> None:
+    finding = json.dumps(event("contain-finding"))
+    payload = {"Input": json.loads(finding.replace(EXAMPLE, "i-0aaaaaaaaaaaaaaaa")), "Execution": event("intake")["Execution"]}
+    machine = stack.outputs["StateMachineArn"].rsplit(":", 1)[1]
+    said = json.loads(stack.client("lambda").invoke(FunctionName=f"{machine}-intake", Payload=json.dumps(payload))["Payload"].read())
+    assert [target["InstanceId"] for target in said["Targets"]] == ["i-0aaaaaaaaaaaaaaaa"]
+    assert said["Trigger"]["Source"] == "GuardDuty" and "RequestApproval" in said["Targets"][0]["Approval"]
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_functions_event_is_one_that_the_function_takes(stack: LocalStack, name: str) -> None:
     (victim,) = build_victims(stack)
@@ -41,7 +50,7 @@ def test_a_functions_event_is_one_that_the_function_takes(stack: LocalStack, nam
     said = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, said
     assert said.get("Step", name) == name
-    assert {"Status", "Targets", "Facts", "Verdict"} & set(said)
+    assert {"Status", "Targets", "Facts", "Verdict", "Sent"} & set(said)
 
 
 def test_an_event_that_is_none_is_refused_by_the_name_that_the_workflow_matches(stack: LocalStack) -> None:

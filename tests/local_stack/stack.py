@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -301,6 +302,22 @@ class LocalStack:
             ended = subprocess.run([str(TOOLS / "sam"), *arguments], cwd=project, env=environment, stdout=output, stderr=output, check=False)
         if ended.returncode:
             raise StackError(f"sam {arguments[0]} failed, see {log}; its last words:\n{tail(log)}")
+
+    @contextmanager
+    def reconfigured(self, function: str, **settings: str) -> Iterator[None]:
+        """The function, named without the state machine's name, with other environment variables than the template gives it."""
+        name = f"{self.outputs['StateMachineArn'].rsplit(':', 1)[1]}-{function}"
+        before = self.client("lambda").get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        try:
+            self._configure(name, {**before, **settings})
+            yield
+        finally:
+            self._configure(name, before)
+
+    def _configure(self, function: str, variables: dict[str, str]) -> None:
+        client = self.client("lambda")
+        client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+        client.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})
 
     def begin(self, document: dict[str, Any], machine: str | None = None) -> str:
         """Starts an execution and returns its ARN."""

@@ -1,0 +1,200 @@
+"""Whole containments in other accounts than Cordon's own, through the role of member-account.yaml."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+import jsonschema
+import pytest
+
+from local_stack.findings import attack_sequence, guardduty_finding
+from local_stack.member import EXTERNAL_ID, MEMBER, NO_ROLE, OTHER_ID, ROLE, STRANGER, deploy_member_role
+from local_stack.stack import ACCOUNT, ON_MOTO, Call, Execution, LocalStack
+from local_stack.victim import Victim, bare_instance, build_victims, differences, snapshot_of_world
+from test_containment import evidence, isolated, journal, schema
+from test_member_account import listed, statements, steps_of
+
+ELSEWHERE = "eu-west-1"
+NO_INSTANCE = "i-0123456789abcdef0"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def roles(stack: LocalStack) -> None:
+    deploy_member_role(stack, MEMBER, SnapshotKeyArn=stack.outputs["KeyArn"])
+    deploy_member_role(stack, OTHER_ID, ExternalId="somebody-else")
+
+
+@pytest.fixture
+def automatic(stack: LocalStack) -> Iterator[None]:
+    """A finding leads to containment, however many there were in this hour."""
+    with stack.reconfigured("intake", RESPONSE_MODE="Contain", INSTANCES_PER_HOUR="1000"):
+        yield
+
+
+@dataclass(frozen=True)
+class Contained:
+    """A containment in the member account, from both sides of it."""
+
+    victim: Victim
+    before: dict[str, Any]
+    execution: Execution
+    after: dict[str, Any]
+    calls: list[Call]
+
+    def on_the_ec2_side(self) -> list[Call]:
+        return [call for call in self.calls if call["Service"] in ON_MOTO and call["Service"] != "sts"]
+
+    def sessions(self) -> list[Call]:
+        return [call for call in self.calls if call["Action"] == "AssumeRole"]
+
+
+@pytest.fixture(scope="module")
+def contained(stack: LocalStack, roles: None) -> Contained:
+    member = stack.elsewhere(MEMBER)
+    (victim,) = build_victims(member)
+    before, since = snapshot_of_world(member, victim), time.time()
+    execution = stack.run({"InstanceIds": [victim.instance], "Region": stack.region, "AccountId": MEMBER, "IncidentTicket": "INC-7"})
+    return Contained(victim, before, execution, snapshot_of_world(member, victim), stack.calls(since))
+
+
+def respond(stack: LocalStack, event: dict[str, Any]) -> Execution:
+    """The execution that the event starts, at its end."""
+    known = stack.executions()
+    stack.put_event(event)
+    return stack.wait(stack.new_execution(known))
+
+
+def step_name(call: Call) -> str:
+    """The function that made the call, without the state machine's name."""
+    return (call["Caller"] or "").removeprefix("cordon-drill-")
+
+
+def session_tags(call: Call) -> dict[str, str]:
+    given = call["Parameters"]
+    return {given[f"Tags.member.{n}.Key"]: given[f"Tags.member.{n}.Value"] for n in range(1, 9) if f"Tags.member.{n}.Key" in given}
+
+
+def test_an_instance_of_a_member_account_is_contained_and_that_account_shows_it(stack: LocalStack, contained: Contained) -> None:
+    victim, before, after = contained.victim, contained.before, contained.after
+    assert contained.execution.status == "SUCCEEDED", contained.execution.cause
+    outcome = contained.execution.instance(victim.instance)
+    assert (outcome["Verdict"], outcome["AccountId"]) == ("Contained", MEMBER)
+    assert isolated(stack.elsewhere(MEMBER), victim)
+    assert before["AutoScaling"]["LifecycleState"] == "InService" and after["AutoScaling"] is None
+    assert before["Targets"] and after["Targets"] == []
+    assert before["ClassicLoadBalancers"] and after["ClassicLoadBalancers"] == []
+    assert after["Protection"] == {"disableApiTermination": True, "disableApiStop": True, "instanceInitiatedShutdownBehavior": "stop"}
+    assert not any(after["VolumesDeletedWithInstance"].values()) and not any(after["InterfacesDeletedWithInstance"].values())
+    assert before["Profile"] and after["Profile"] is None
+    assert f"cordon-deny-{victim.instance}" in after["RolePolicies"]
+    encrypted = [one for one in after["Snapshots"].values() if one["Encrypted"] and one["State"] == "completed"]
+    assert {one["Tags"]["VolumeId"] for one in encrypted} == set(victim.volumes.values())
+    for resource in (victim.instance, *victim.volumes.values()):
+        assert after["Tags"][resource] | {"SecurityIncidentStatus": "Investigation", "IncidentTicket": "INC-7"} == after["Tags"][resource]
+    jsonschema.validate(contained.execution.output, schema("output"))
+
+
+def test_the_encrypted_copies_in_the_member_account_are_under_the_key_at_home(stack: LocalStack, contained: Contained) -> None:
+    copies = [one for one in contained.after["Snapshots"].values() if "SourceSnapshotId" in one["Tags"]]
+    assert [one["KmsKeyId"] for one in copies] == [stack.outputs["KeyArn"]]
+
+
+def test_the_instance_is_touched_in_its_own_account_only_and_its_case_is_kept_at_home(stack: LocalStack, contained: Contained) -> None:
+    touching = contained.on_the_ec2_side()
+    assert {call["Account"] for call in touching} == {MEMBER} and {call["Region"] for call in touching if call["Service"] != "iam"} == {stack.region}
+    at_home = [call for call in contained.calls if call["Service"] not in ON_MOTO]
+    assert {call["Account"] for call in at_home} == {ACCOUNT} and {"dynamodb", "s3"} <= {call["Service"] for call in at_home}
+    case = contained.execution.instance(contained.victim.instance)["CaseId"]
+    kept = journal(stack, contained.victim, MEMBER)
+    assert kept["case"]["InstanceProfileArn"] == contained.before["Profile"]
+    assert f"journal#{case}#isolate-network" in kept and journal(stack, contained.victim) == {}
+    assert set(evidence(stack, contained.victim, MEMBER)) == {"describe-instance", "describe-network", "verify-containment"}
+    assert {pointer["Bucket"] for pointer in contained.execution.instance(contained.victim.instance)["Evidence"]} == {stack.outputs["EvidenceBucketName"]}
+
+
+def test_every_session_in_the_member_account_is_for_one_step_and_one_instance(contained: Contained) -> None:
+    assert {call["Caller"] for call in contained.sessions()} == {call["Caller"] for call in contained.on_the_ec2_side()}
+    for call in contained.sessions():
+        assert call["Account"] == ACCOUNT and call["Error"] is None
+        assert session_tags(call) == {"CordonStep": step_name(call), "CordonInstance": contained.victim.instance}
+        given = call["Parameters"]
+        assert (given["RoleArn"], given["ExternalId"]) == (f"arn:aws:iam::{MEMBER}:role/{ROLE}", EXTERNAL_ID)
+        assert given["RoleSessionName"] == f"{step_name(call)}@{contained.victim.instance}"
+
+
+def test_no_step_made_a_call_in_the_member_account_that_the_role_there_does_not_allow_it(contained: Contained) -> None:
+    """The local stack enforces only who may assume the role, so this does the rest."""
+    names = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing"}
+    made: dict[str, set[str]] = {}
+    for call in contained.on_the_ec2_side():
+        made.setdefault(step_name(call), set()).add(f"{names.get(call['Service'], call['Service'])}:{call['Action']}")
+    allowed = {step: {action for s in statements() if s["Effect"] == "Allow" and step in steps_of(s) for action in listed(s["Action"])} for step in made}
+    assert len(made) == 14 and {step: actions - allowed[step] for step, actions in made.items() if actions - allowed[step]} == {}
+
+
+def test_a_second_region_of_the_member_account_is_acted_in_where_the_instance_is(stack: LocalStack) -> None:
+    there = stack.elsewhere(MEMBER, ELSEWHERE)
+    (victim,) = build_victims(there)
+    since = time.time()
+    execution = stack.run({"InstanceIds": [victim.instance], "Region": ELSEWHERE, "AccountId": MEMBER})
+    assert isolated(there, victim), execution.cause
+    touching = [call for call in stack.calls(since) if victim.instance in str(call["Parameters"]) and call["Service"] not in ("sts", "iam")]
+    assert {(call["Account"], call["Region"]) for call in touching} == {(MEMBER, ELSEWHERE)}
+    assert execution.status == "SUCCEEDED", execution.cause
+
+
+def test_a_finding_that_the_delegated_administrator_delivers_is_responded_to_where_the_instance_is(stack: LocalStack, automatic: None) -> None:
+    """The envelope is that of the account whose bus it is on; the finding is the member's."""
+    member = stack.elsewhere(MEMBER)
+    victim = bare_instance(member)
+    execution = respond(stack, guardduty_finding(victim.instance, account=MEMBER))
+    assert execution.status == "SUCCEEDED", execution.cause
+    assert execution.history[0]["executionStartedEventDetails"]["input"].count(f'"account": "{ACCOUNT}"') == 1
+    assert execution.instance(victim.instance)["AccountId"] == MEMBER
+    assert isolated(member, victim)
+
+
+def test_of_one_attack_sequence_home_and_member_are_contained_and_a_stranger_is_left_out_by_name(stack: LocalStack, automatic: None) -> None:
+    member, stranger = stack.elsewhere(MEMBER), stack.elsewhere(STRANGER)
+    home, of_member, of_stranger = (bare_instance(place) for place in (stack, member, stranger))
+    places = ((ACCOUNT, home), (MEMBER, of_member), (STRANGER, of_stranger))
+    untouched, since = snapshot_of_world(stranger, of_stranger), time.time()
+    execution = respond(stack, attack_sequence(*((account, stack.region, victim.instance) for account, victim in places)))
+    assert (execution.status, execution.error) == ("FAILED", "NotContained")
+    assert [execution.instance(victim.instance).get("Verdict") for _, victim in places] == ["Contained", "Contained", None]
+    assert isolated(stack, home) and isolated(member, of_member)
+    (left_out,) = execution.outcome["LeftOut"]
+    assert (left_out["InstanceId"], left_out["Status"]) == (of_stranger.instance, "Failed")
+    assert f'the account of {of_stranger.instance}: "{STRANGER}" is not accepted' in left_out["Reason"] and left_out["Reason"] in execution.cause
+    assert differences(untouched, snapshot_of_world(stranger, of_stranger)) == []
+    assert not any(STRANGER in str(call) for call in stack.calls(since))
+    jsonschema.validate(execution.outcome, schema("output"))
+
+
+def test_an_account_that_is_not_named_is_refused_by_hand_before_anything_is_touched(stack: LocalStack) -> None:
+    now = time.time()
+    execution = stack.run({"InstanceIds": [NO_INSTANCE], "Region": stack.region, "AccountId": STRANGER})
+    assert (execution.status, execution.error) == ("FAILED", "InvalidInput")
+    assert execution.cause.startswith(f'AccountId: "{STRANGER}" is not accepted; accepted: {ACCOUNT}') and MEMBER in execution.cause
+    assert [call for call in stack.calls(now) if call["Service"] in ON_MOTO] == []
+
+
+def test_an_account_without_cordons_role_is_an_error_that_says_what_to_deploy_and_nothing_else_suffers(stack: LocalStack, automatic: None) -> None:
+    """Of one of the accounts nobody has deployed the role; that of the other trusts whoever has another external id."""
+    of_other_id = bare_instance(stack.elsewhere(OTHER_ID))
+    home, without = bare_instance(stack), "i-0fedcba9876543210"
+    untouched = snapshot_of_world(stack.elsewhere(OTHER_ID), of_other_id)
+    places = ((NO_ROLE, without), (OTHER_ID, of_other_id.instance), (ACCOUNT, home.instance))
+    execution = respond(stack, attack_sequence(*((account, stack.region, instance) for account, instance in places)))
+    assert (execution.status, execution.error) == ("FAILED", "NotContained")
+    assert isolated(stack, home) and execution.instance(home.instance)["Verdict"] == "Contained"
+    for account, instance in places[:2]:
+        assert execution.instance(instance)["Verdict"] == "NotContained"
+        (said,) = execution.instance(instance)["Open"]
+        wanted = ("AccessDenied", "sts:AssumeRole", f"arn:aws:iam::{account}:role/{ROLE}", f"account {account}", "member-account.yaml", EXTERNAL_ID)
+        assert [part for part in wanted if part not in said] == [], said
+        assert said.split("Failed: ", 1)[1] in execution.cause
+    assert differences(untouched, snapshot_of_world(stack.elsewhere(OTHER_ID), of_other_id)) == []
+    jsonschema.validate(execution.outcome, schema("output"))
