@@ -1,0 +1,27 @@
+"""What the functions have called in all tests before, beside what their roles allow: the local stack enforces no permissions."""
+
+from __future__ import annotations
+
+from local_stack.stack import LocalStack
+from local_stack.victim import build_victims
+from test_template import allowed, functions
+
+# A service's name in the call record, and in IAM.
+NAMES = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing", "stepfunctions": "states"}
+
+
+def function_of(caller: str) -> str | None:
+    """A function's name is the state machine's with its own behind it, whichever deployment it belongs to."""
+    named = [name for name in functions() if caller.endswith(f"-{name}")]
+    return max(named, key=len, default=None)
+
+
+def test_no_function_has_made_a_call_that_its_role_does_not_allow(stack: LocalStack) -> None:
+    (victim,) = build_victims(stack)
+    stack.run({"InstanceIds": [victim.instance], "Region": stack.region})
+    made: dict[str, set[str]] = {}
+    for call in stack.calls():
+        if name := function_of(call["Caller"] or ""):
+            made.setdefault(name, set()).add(f"{NAMES.get(call['Service'], call['Service'])}:{call['Action']}")
+    assert set(made) >= set(functions()) - {"report"}
+    assert {name: actions - allowed(name) for name, actions in made.items() if actions - allowed(name)} == {}
