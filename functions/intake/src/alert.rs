@@ -9,7 +9,11 @@ use containment::{Error, Result, Status, Target, check_account, check_instance_i
 use finding::{Alert, Finding, Named};
 
 use crate::request::{LeftOut, Request, Source, Trigger, TriggerFinding, Wanted};
-use crate::{Execution, INSTANCES_AT_MOST, ResponseMode, Settings};
+use crate::{Execution, ResponseMode, Settings};
+
+/// The largest number of instances of one event: every one of them may become a question, and the workflow's second Map
+/// takes 40 at a time, so that a 41st question would have to wait for the answer to another (trap H4).
+const INSTANCES_AT_MOST: usize = 40;
 
 /// Findings that travel through the execution.
 const FINDINGS_AT_MOST: usize = 20;
@@ -38,7 +42,7 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
     let too_many = wanted.split_off(wanted.len().min(INSTANCES_AT_MOST));
     left_out.extend(too_many.iter().map(|w| {
         let reason =
-            format!("an execution takes {INSTANCES_AT_MOST} instances; start another one with this one by hand");
+            format!("an event may name {INSTANCES_AT_MOST} instances; start an execution with this one by hand");
         LeftOut::instance(&w.target, Status::Failed, reason)
     }));
     if trigger.source.is_automatic() && settings.response_mode == ResponseMode::NotifyOnly {
@@ -251,11 +255,11 @@ mod tests {
 
     #[test]
     fn more_instances_than_an_execution_takes_are_named_and_not_forgotten() {
-        let ids: Vec<String> = (0..52).map(|n| format!("i-{n:017x}")).collect();
+        let ids: Vec<String> = (0..42).map(|n| format!("i-{n:017x}")).collect();
         let resources: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), OWN)).collect();
         let request = asked(&asff(&resources));
-        assert_eq!((request.wanted.len(), request.left_out.len()), (50, 2));
-        assert_eq!(request.left_out[1].instance_id.as_deref(), Some("i-00000000000000033"));
+        assert_eq!((request.wanted.len(), request.left_out.len()), (40, 2));
+        assert_eq!(request.left_out[1].instance_id.as_deref(), Some("i-00000000000000029"));
     }
 
     #[test]
