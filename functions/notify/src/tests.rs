@@ -205,7 +205,7 @@ async fn a_question_can_be_answered_from_the_e_mail_alone() {
     );
     assert!(asked.email.contains(&approve) && asked.email.contains(&refuse), "{}", asked.email);
     for said in [
-        "Cordon does not decide this alone: “the tag CordonApproval asks for it”",
+        "Cordon does not decide this alone: “the response mode is RequestApproval”",
         "If nobody answers within 60 minutes of this message, Cordon does not isolate the instance",
         "GuardDuty says: “The EC2 instance i-0123456789abcdef0 is querying a domain name associated with a known \
          Command and Control server.”, type “Backdoor:EC2/C&CActivity.B!DNS”, severity 8",
