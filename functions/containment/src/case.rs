@@ -22,6 +22,8 @@ pub struct Case {
     pub verdict: Option<String>,
     /// The findings that named the instance.
     pub findings: BTreeSet<String>,
+    /// Those that a person has been asked about: a refusal is about them and about no others.
+    pub asked_about: BTreeSet<String>,
 }
 
 /// What the responders have laid down about an instance, in their own account: whoever owns the instance's account can
@@ -44,14 +46,15 @@ impl CaseTable {
         let text = |name: &str| item.get(name).and_then(|v| v.as_s().ok()).cloned();
         let Some(id) = text("CaseId") else { return Ok(None) };
         let held_since = item.get("HeldSince").and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok());
-        let findings = item.get("Findings").and_then(|v| v.as_ss().ok());
+        let set = |name: &str| item.get(name).and_then(|v| v.as_ss().ok()).into_iter().flatten().cloned().collect();
         Ok(Some(Case {
             id,
             execution: text("Execution").unwrap_or_default(),
             held_since: held_since.unwrap_or_default(),
             approval: text("Approval"),
             verdict: text("Verdict"),
-            findings: findings.into_iter().flatten().cloned().collect(),
+            findings: set("Findings"),
+            asked_about: set("AskedAbout"),
         }))
     }
 
@@ -63,7 +66,7 @@ impl CaseTable {
         Ok(text("Rule").map(|rule| Guardrail { rule, reason }))
     }
 
-    /// Opens a case; false when another execution has opened one since we looked.
+    /// Opens a case; false when there is one by now: another execution's, or this one's, whose answer was lost.
     pub async fn open(&self, target: &Target, case: &Case) -> Result<bool> {
         let mut put = self
             .client
@@ -78,15 +81,17 @@ impl CaseTable {
         if let Some(approval) = &case.approval {
             put = put.item("Approval", text(approval));
         }
-        if !case.findings.is_empty() {
-            put = put.item("Findings", AttributeValue::Ss(case.findings.iter().cloned().collect()));
+        for (name, findings) in [("Findings", &case.findings), ("AskedAbout", &case.asked_about)] {
+            if !findings.is_empty() {
+                put = put.item(name, set(findings));
+            }
         }
         let sent = put.condition_expression("attribute_not_exists(CaseId)").send().await;
         held(sent.map_err(Error::aws("dynamodb:PutItem", &self.table)))
     }
 
-    /// Takes over a case from the execution, and in the state of its question, that `seen` has; false when another
-    /// execution was faster, or the question has been answered since. Adds the new holder's findings.
+    /// Takes over a case from the execution, and in the state of its question, that `seen` has; false when it is
+    /// another's by now, or this one's, whose answer was lost, or when the question has been answered since. Adds the new holder's findings.
     pub async fn take_over(&self, target: &Target, seen: &Case, new: &Case) -> Result<bool> {
         let mut values = HashMap::from([
             (":seen".to_owned(), text(&seen.execution)),
@@ -108,9 +113,17 @@ impl CaseTable {
             }
             None => update += " REMOVE Verdict, Approval",
         }
-        if !new.findings.is_empty() {
-            values.insert(":findings".to_owned(), AttributeValue::Ss(new.findings.iter().cloned().collect()));
-            update += " ADD Findings :findings";
+        let mut additions = Vec::new();
+        for (name, value, findings) in
+            [("Findings", ":findings", &new.findings), ("AskedAbout", ":about", &new.asked_about)]
+        {
+            if !findings.is_empty() {
+                values.insert(value.to_owned(), set(findings));
+                additions.push(format!("{name} {value}"));
+            }
+        }
+        if !additions.is_empty() {
+            update += &format!(" ADD {}", additions.join(", "));
         }
         self.update(target, &update, &format!("Execution = :seen AND {unanswered}"), values).await
     }
@@ -120,8 +133,7 @@ impl CaseTable {
         if findings.is_empty() {
             return Ok(());
         }
-        let findings = AttributeValue::Ss(findings.iter().cloned().collect());
-        let values = HashMap::from([(":findings".to_owned(), findings)]);
+        let values = HashMap::from([(":findings".to_owned(), set(findings))]);
         self.update(target, "ADD Findings :findings", "attribute_exists(CaseId)", values).await.map(|_| ())
     }
 
@@ -176,6 +188,10 @@ impl CaseTable {
 
 fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
+}
+
+fn set(values: &BTreeSet<String>) -> AttributeValue {
+    AttributeValue::Ss(values.iter().cloned().collect())
 }
 
 /// Whether a conditional write's condition held.

@@ -144,6 +144,9 @@ const SETTLING: &[&str] = &[
     "ConcurrentModificationException",
 ];
 
+/// How services that do not say `AccessDenied` say it: EC2, SNS, and SNS about the topic's key.
+const DENIED: &[&str] = &["UnauthorizedOperation", "AuthFailure", "AuthorizationError", "KMSAccessDenied"];
+
 fn describe<E>(action: &'static str, resource: String, error: SdkError<E, HttpResponse>) -> AwsError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -159,9 +162,7 @@ where
     let kind = match code.as_deref() {
         Some(code) if THROTTLING_ERRORS.contains(&code) || SETTLING.contains(&code) => Kind::Throttled,
         Some(code) if TRANSIENT_ERRORS.contains(&code) => Kind::Unavailable,
-        Some(code) if code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "AuthFailure" => {
-            Kind::AccessDenied
-        }
+        Some(code) if code.starts_with("AccessDenied") || DENIED.contains(&code) => Kind::AccessDenied,
         Some(_) if status.is_some_and(|s| s < 500) => Kind::Refused,
         _ if matches!(error, SdkError::ConstructionFailure(_)) => Kind::Refused,
         _ => Kind::Unavailable,
@@ -214,7 +215,9 @@ mod tests {
     #[tokio::test]
     async fn denied_access_is_told_from_throttling_and_from_a_refusal() {
         assert_eq!(error_of("AccessDeniedException").await.name(), "AccessDenied");
-        assert_eq!(error_of("UnauthorizedOperation").await.name(), "AccessDenied");
+        for code in DENIED {
+            assert_eq!(error_of(code).await.name(), "AccessDenied");
+        }
         assert_eq!(error_of("ScalingActivityInProgress").await.name(), "Throttled");
     }
 

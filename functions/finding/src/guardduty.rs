@@ -16,6 +16,7 @@ pub(crate) fn finding(detail: &Node) -> Finding {
     let info = detail.at("service.additionalInfo");
     Finding {
         id: detail.get("arn").text().unwrap_or_else(|| detail.get("id").text_or_empty()),
+        account_id: place.account_id,
         finding_type: detail.get("type").text_or_empty(),
         product: "GuardDuty".to_owned(),
         severity: detail.get("severity").number().filter(|severity| (0.0..=10.0).contains(severity)),

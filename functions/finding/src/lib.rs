@@ -48,6 +48,9 @@ pub struct Alert {
 pub struct Finding {
     /// The finding's ARN if it has one, else its id. Updates of a finding keep it.
     pub id: String,
+    /// The account that the finding was made in, as the service vouches for it. From Security Hub it may name resources of
+    /// others, since whoever imports a finding there writes their ARNs. Empty if the event does not say.
+    pub account_id: String,
     /// GuardDuty's type such as `Backdoor:EC2/C&CActivity.B!DNS`; from Security Hub the first of the finding's types,
     /// such as `TTPs/Command and Control/Backdoor:EC2-C&CActivity.B!DNS`.
     pub finding_type: String,

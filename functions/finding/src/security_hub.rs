@@ -14,6 +14,7 @@ pub(crate) fn finding(finding: &Node) -> Finding {
     let title = finding.get("Title").text_or_empty();
     Finding {
         id: finding.get("Id").text_or_empty(),
+        account_id: finding.get("AwsAccountId").account().unwrap_or_default(),
         finding_type: finding_type(finding),
         product: product(finding),
         severity: severity(finding),

@@ -117,6 +117,7 @@ fn target(named: &Named, execution: &Execution, settings: &Settings) -> Result<T
 
 /// One response per instance, whatever the number of findings that name it.
 fn add(wanted: &mut Vec<Wanted>, target: Target, finding: &Finding, source: Source) {
+    let of_another = source != Source::GuardDuty && target.account_id != finding.account_id;
     let known = match wanted.iter().position(|w| w.target.key() == target.key()) {
         Some(known) => known,
         None => {
@@ -126,6 +127,11 @@ fn add(wanted: &mut Vec<Wanted>, target: Target, finding: &Finding, source: Sour
     };
     let known = &mut wanted[known];
     known.findings.insert(finding.id.clone());
+    if of_another {
+        known
+            .ask
+            .push(format!("the finding is of account {:?} and names another account's instance", finding.account_id));
+    }
     if source.is_automatic() && finding.severity.is_none() {
         known.ask.push("the finding has no severity".to_owned());
     }
@@ -237,6 +243,16 @@ mod tests {
         assert_eq!(request.wanted[0].target.account_id, MEMBER);
         assert_eq!((request.left_out[0].status, request.left_out[0].instance_id.as_deref()), (Status::Failed, Some(A)));
         assert!(reasons(&request).contains("MemberAccounts: 210987654321"));
+    }
+
+    #[test]
+    fn an_imported_finding_that_names_another_accounts_instance_is_a_question_at_the_button_too() {
+        let mut event = asff(&[(A, MEMBER)]);
+        assert!(asked(&event).wanted[0].ask.is_empty());
+        event["detail"]["findings"][0]["AwsAccountId"] = json!(OWN);
+        let request = asked(&event);
+        assert_eq!(request.wanted[0].target.account_id, MEMBER);
+        assert!(request.wanted[0].ask[0].contains("names another account's instance"));
     }
 
     #[test]

@@ -104,6 +104,14 @@ pub(crate) struct Wanted {
     pub(crate) ask: Vec<String>,
 }
 
+impl Wanted {
+    /// The target, which says why a person is asked first, if one is. A dry run asks nobody.
+    pub(crate) fn into_target(self) -> Target {
+        let approval = (!self.target.dry_run && !self.ask.is_empty()).then(|| self.ask.join("; "));
+        Target { approval, ..self.target }
+    }
+}
+
 /// What an input asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Request {

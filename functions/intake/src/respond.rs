@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_sfn::types::ExecutionStatus;
 use containment::{Case, CaseTable, Error, Guardrail, Result, Status, Target};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 
 use crate::request::{LeftOut, Request, Source, Wanted};
 use crate::{Execution, Plan, ResponseMode, Settings};
@@ -47,9 +47,18 @@ impl Desk {
     pub(crate) async fn respond(&self, request: Request, execution: &Execution, settings: &Settings) -> Result<Plan> {
         let Request { trigger, wanted, mut left_out } = request;
         let source = trigger.source;
-        let seen = try_join_all(wanted.iter().map(|w| self.look(w, execution))).await?;
+        let seen = join_all(wanted.iter().map(|w| self.look(w, execution))).await;
         let mut responses = Vec::new();
         for (mut wanted, seen) in wanted.into_iter().zip(seen) {
+            let seen = match seen {
+                Ok(seen) => seen,
+                Err(error) if error.is_transient() => return Err(error),
+                // What cannot be known about one instance keeps no other from being responded to.
+                Err(error) => {
+                    left_out.push(LeftOut::instance(&wanted.target, Status::Failed, error.to_string()));
+                    continue;
+                }
+            };
             match standing(&wanted, &seen, source, execution) {
                 Standing::Leave(reason) => {
                     if seen.case.is_some() && !wanted.target.dry_run {
@@ -70,19 +79,8 @@ impl Desk {
             }
         }
         self.limit(&mut responses, source, execution, settings).await?;
-        let taken = try_join_all(responses.iter().map(|(w, seen, mine)| self.take(w, seen, *mine, execution))).await?;
-        let mut targets = Vec::new();
-        for ((wanted, _, _), taken) in responses.into_iter().zip(taken) {
-            let approval = (!wanted.target.dry_run && !wanted.ask.is_empty()).then(|| wanted.ask.join("; "));
-            match taken {
-                true => targets.push(Target { approval, ..wanted.target }),
-                false => {
-                    self.cases.add_findings(&wanted.target, &wanted.findings).await?;
-                    let reason = "another execution took its case at the same moment, and contains it";
-                    left_out.push(LeftOut::instance(&wanted.target, Status::NotApplicable, reason).quiet(true));
-                }
-            }
-        }
+        try_join_all(responses.iter().map(|(w, seen, mine)| self.take(w, seen, *mine, execution))).await?;
+        let targets: Vec<Target> = responses.into_iter().map(|(wanted, _, _)| wanted.into_target()).collect();
         let dry_run = !targets.is_empty() && targets.iter().all(|t| t.dry_run);
         let nothing_to_tell = targets.is_empty() && left_out.iter().all(|l| l.quiet);
         Ok(Plan {
@@ -146,22 +144,31 @@ impl Desk {
         Ok(())
     }
 
-    /// Takes the case, on condition that nobody else has since; false when somebody has.
-    async fn take(&self, wanted: &Wanted, seen: &Seen, mine: bool, execution: &Execution) -> Result<bool> {
+    /// Takes the case, on condition that nobody else has since. [`Error::Conflict`] when it is taken: the workflow then
+    /// tries again, and finds who holds it, be it this execution, whose first answer was lost.
+    async fn take(&self, wanted: &Wanted, seen: &Seen, mine: bool, execution: &Execution) -> Result<()> {
         if wanted.target.dry_run || mine {
-            return Ok(true);
+            return Ok(());
         }
+        let asking = !wanted.ask.is_empty();
         let new = Case {
             id: wanted.target.case_id.clone(),
             execution: execution.id.clone(),
             held_since: now(),
-            approval: (!wanted.ask.is_empty()).then(|| "Pending".to_owned()),
+            approval: asking.then(|| "Pending".to_owned()),
             verdict: None,
             findings: wanted.findings.clone(),
+            asked_about: if asking { wanted.findings.clone() } else { BTreeSet::new() },
         };
-        match &seen.case {
-            Some(case) => self.cases.take_over(&wanted.target, case, &new).await,
-            None => self.cases.open(&wanted.target, &new).await,
+        let taken = match &seen.case {
+            Some(case) => self.cases.take_over(&wanted.target, case, &new).await?,
+            None => self.cases.open(&wanted.target, &new).await?,
+        };
+        match taken {
+            true => Ok(()),
+            false => {
+                Err(Error::Conflict(format!("the case of {} was taken at this moment", wanted.target.instance_id)))
+            }
         }
     }
 }
@@ -178,25 +185,39 @@ fn standing(wanted: &Wanted, seen: &Seen, source: Source, execution: &Execution)
     if case.execution == execution.id {
         return Standing::Mine;
     }
-    let by_name = source == Source::Hand;
+    let by_a_person = !source.is_automatic();
     let repeated = wanted.findings.iter().all(|finding| case.findings.contains(finding));
     let added = if repeated { "" } else { "; the finding is added to its case" };
-    let asked = asked(seen);
-    if seen.held && !(by_name && asked) {
-        let doing = if asked { "has asked a person about it and waits for the answer" } else { "is containing it" };
-        let reason = format!("execution {} {doing}{added}", case.execution);
-        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(repeated || by_name));
-    }
-    if by_name {
-        return Standing::Respond;
-    }
-    if let Some(verdict @ ("Contained" | "PartiallyContained")) = case.verdict.as_deref() {
-        let reason = format!("its case {} is open, with the verdict {verdict}{added}", case.id);
-        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(repeated));
-    }
-    if source.is_automatic() && repeated && case.approval.as_deref() == Some("Refused") {
+    let quiet = repeated && !by_a_person;
+    let refused = case.approval.as_deref() == Some("Refused");
+    let unanswered = case.approval.as_deref() == Some("Unanswered");
+    if !by_a_person && refused && wanted.findings.is_subset(&case.asked_about) {
         let reason = format!("a person refused to contain it for this finding, in case {}", case.id);
         return Standing::Leave(leave(Status::NotApplicable, reason).quiet(true));
+    }
+    // Whoever was told no, or nothing, holds the case only to bring its snapshots to an end.
+    let free = (asked(seen) && by_a_person) || ((refused || unanswered) && (by_a_person || !repeated));
+    if seen.held && !free {
+        let doing = match asked(seen) {
+            true => "has asked a person about it and waits for the answer",
+            false => "is at it",
+        };
+        let reason = format!("execution {} {doing}{added}", case.execution);
+        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(quiet));
+    }
+    if source == Source::Hand {
+        return Standing::Respond;
+    }
+    let isolated = match case.verdict.as_deref() {
+        Some("Contained") => true,
+        // What is open may be what the new finding is about.
+        Some("PartiallyContained") => repeated,
+        _ => false,
+    };
+    if isolated {
+        let verdict = case.verdict.as_deref().unwrap_or_default();
+        let reason = format!("its case {} is open, with the verdict {verdict}{added}", case.id);
+        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(quiet));
     }
     Standing::Respond
 }
@@ -284,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_who_starts_by_hand_does_not_wait_for_the_answer_to_a_question() {
+    fn a_person_who_starts_it_does_not_wait_for_the_answer_to_a_question() {
         let asked = Case { approval: Some("Pending".into()), ..case() };
         let seen = Seen { case: Some(asked), held: true, ..Seen::default() };
         assert_eq!(standing(&wanted(), &seen, Source::Hand, &execution()), Standing::Respond);
@@ -299,8 +320,10 @@ mod tests {
         let seen = |case: Case| Seen { case: Some(case), ..Seen::default() };
         assert!(reason(standing(&wanted(), &seen(contained.clone()), Source::GuardDuty, &execution())).quiet);
         let new = Case { findings: ["f-0".to_owned()].into(), ..contained.clone() };
-        let left = reason(standing(&wanted(), &seen(new), Source::GuardDuty, &execution()));
+        let left = reason(standing(&wanted(), &seen(new.clone()), Source::GuardDuty, &execution()));
         assert!(!left.quiet && left.reason.ends_with("the finding is added to its case"));
+        let partly = Case { verdict: Some("PartiallyContained".into()), ..new };
+        assert_eq!(standing(&wanted(), &seen(partly), Source::GuardDuty, &execution()), Standing::Respond);
         assert_eq!(standing(&wanted(), &seen(contained), Source::Hand, &execution()), Standing::Respond);
     }
 
@@ -315,12 +338,34 @@ mod tests {
 
     #[test]
     fn a_refusal_stands_for_the_findings_it_was_about_and_for_no_others() {
-        let refused = Case { approval: Some("Refused".into()), findings: wanted().findings, ..case() };
-        let seen = Seen { case: Some(refused.clone()), ..Seen::default() };
-        assert!(reason(standing(&wanted(), &seen, Source::GuardDuty, &execution())).reason.contains("refused"));
-        let new = Seen { case: Some(Case { findings: BTreeSet::new(), ..refused }), ..Seen::default() };
-        assert_eq!(standing(&wanted(), &new, Source::GuardDuty, &execution()), Standing::Respond);
-        assert_eq!(standing(&wanted(), &seen, Source::SecurityHubCustomAction, &execution()), Standing::Respond);
+        let known: BTreeSet<String> = wanted().findings;
+        for held in [false, true] {
+            let refused = Case { approval: Some("Refused".into()), findings: known.clone(), ..case() };
+            let seen = |asked_about: &BTreeSet<String>, findings: &BTreeSet<String>| {
+                let case = Case { asked_about: asked_about.clone(), findings: findings.clone(), ..refused.clone() };
+                Seen { case: Some(case), held, ..Seen::default() }
+            };
+            let left = reason(standing(&wanted(), &seen(&known, &known), Source::GuardDuty, &execution()));
+            assert!(left.quiet && left.reason.contains("refused"), "{left:?}");
+            let new = seen(&BTreeSet::new(), &BTreeSet::new());
+            assert_eq!(standing(&wanted(), &new, Source::GuardDuty, &execution()), Standing::Respond);
+            for person in [Source::SecurityHubCustomAction, Source::Hand] {
+                assert_eq!(standing(&wanted(), &seen(&known, &known), person, &execution()), Standing::Respond);
+            }
+        }
+        // It came while the question was open, and nobody was asked about it.
+        let late = Case { approval: Some("Refused".into()), findings: known, ..case() };
+        let seen = Seen { case: Some(late), ..Seen::default() };
+        assert_eq!(standing(&wanted(), &seen, Source::GuardDuty, &execution()), Standing::Respond);
+    }
+
+    #[test]
+    fn what_a_person_asks_for_is_never_left_out_without_a_word() {
+        let contained = Case { verdict: Some("Contained".into()), findings: wanted().findings, ..case() };
+        let seen = Seen { case: Some(contained), held: true, ..Seen::default() };
+        for person in [Source::SecurityHubCustomAction, Source::Hand] {
+            assert!(!reason(standing(&wanted(), &seen, person, &execution())).quiet);
+        }
     }
 
     #[test]
@@ -393,10 +438,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_two_executions_that_start_at_once_the_one_that_comes_second_says_so() {
-        let plan = desk(true, false).respond(request(1), &execution(), &settings()).await.expect("a plan");
-        assert!(plan.targets.is_empty() && plan.quiet);
-        assert!(plan.left_out[0].reason.contains("another execution took its case"));
+    async fn a_case_that_is_taken_at_this_moment_is_looked_at_again_and_not_taken_for_another_s() {
+        let error = desk(true, false).respond(request(1), &execution(), &settings()).await.expect_err("taken");
+        assert_eq!((error.name(), error.is_transient()), ("Conflict", true));
     }
 
     async fn running(answer: std::result::Result<ExecutionStatus, &'static str>, held_since: i64) -> bool {

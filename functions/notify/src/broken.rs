@@ -180,6 +180,8 @@ fn rows(end: &BadEnd) -> Vec<Row> {
 fn row(line: &str) -> Option<Row> {
     let (id, rest) = line.split_once(" in ")?;
     let (region, verdict) = rest.split_once(": ")?;
+    // What was left out has its reason behind the verdict.
+    let verdict = verdict.split_once(": ").map_or(verdict, |(verdict, _)| verdict);
     let checked = Instance::new(id, "", region);
     let verdict = VERDICTS.into_iter().find(|known| *known == verdict)?;
     Some(Row { id: checked.id?, region: checked.region?, verdict })

@@ -198,12 +198,6 @@ fn data(report: &Value) -> Value {
     for name in ["Open", "ResidualRisk"] {
         data[name] = json!(texts(&report[name]));
     }
-    let steps = list(&report["Steps"]).iter().take(20).map(|step| {
-        let texts = ["Step", "Status", "Reason"].into_iter();
-        let texts = texts.filter_map(|name| Some((name.to_owned(), json!(clean(step[name].as_str()?, 300)))));
-        Value::Object(texts.collect())
-    });
-    data["Steps"] = steps.collect();
     data
 }
 

@@ -85,7 +85,7 @@ impl Execution {
     pub(crate) fn refuse(&self, token: &str) -> Option<String> {
         let (region, token) = (&self.home.as_ref()?.region, checked_token(token)?);
         Some(format!(
-            "aws stepfunctions send-task-failure --region {region} --task-token '{token}' --error Refused --cause 'why'"
+            "aws stepfunctions send-task-failure --region {region} --task-token '{token}' --error NotApproved --cause 'why'"
         ))
     }
 
@@ -203,7 +203,7 @@ mod tests {
         );
         assert_eq!(
             execution.refuse("AAAA").expect("a command"),
-            "aws stepfunctions send-task-failure --region ap-northeast-1 --task-token 'AAAA' --error Refused --cause 'why'"
+            "aws stepfunctions send-task-failure --region ap-northeast-1 --task-token 'AAAA' --error NotApproved --cause 'why'"
         );
         assert_eq!(
             execution.contain(&instance()).expect("a command"),

@@ -23,11 +23,11 @@ pub(crate) fn record(message: &Message, time: &DateTime) -> Value {
     if let Some(console) = message.execution.console() {
         record["Console"] = json!(console);
     }
-    for fields in [&["Steps"][..], &["ResidualRisk"], &["Open"]] {
+    for field in ["ResidualRisk", "Open"] {
         if fits(&record) {
             return record;
         }
-        shorten(&mut record, fields);
+        shorten(&mut record, field);
     }
     for name in ["Cause", "LeftOut", "Instances", "Trigger"] {
         if fits(&record) {
@@ -55,9 +55,9 @@ fn fits(record: &Value) -> bool {
     Value::String(record.to_string()).to_string().len() <= RECORD_AT_MOST
 }
 
-fn shorten(record: &mut Value, fields: &[&str]) {
+fn shorten(record: &mut Value, field: &str) {
     for instance in record["Instances"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-        instance.retain(|name, _| !fields.contains(&name.as_str()));
+        instance.remove(field);
     }
     record["Shortened"] = json!(true);
 }

@@ -101,7 +101,13 @@ impl Report {
         let checked: Vec<&str> = checks.iter().map(|(step, _)| *step).collect();
         for (step, shown) in checks {
             if let Some(answer) = declined.filter(|_| DISTURBING.contains(&step) && !said.contains_key(step)) {
-                self.steps.push(Outcome::new(step, Status::NotApplicable, answer.reason.clone()));
+                // Whoever has taken the case over may have done it by now.
+                let outcome = match shown {
+                    Ok(shown) if shown.status == Status::Done => shown,
+                    _ => Outcome::new(step, Status::NotApplicable, answer.reason.clone()),
+                };
+                isolated |= step == ISOLATION && outcome.status == Status::Done;
+                self.steps.push(outcome);
                 continue;
             }
             let row = row(step, said.get(step).copied(), shown);
@@ -306,6 +312,9 @@ mod tests {
         let refused = report().verified(&ran, checks, Vec::new());
         assert_eq!((refused.verdict, refused.open.len()), (Verdict::NotApproved, 0));
         assert_eq!(refused.steps[0].reason.as_deref(), Some("request-approval said so"));
+        let checks = vec![shown(ISOLATION, Status::Done), shown("tag-resources", Status::Done)];
+        let taken_over = report().verified(&ran, checks, Vec::new());
+        assert_eq!(taken_over.verdict, Verdict::Contained, "by whoever took the case over");
         let checks = vec![shown(ISOLATION, Status::Failed), shown("tag-resources", Status::Failed)];
         assert_eq!(report().verified(&ran, checks, Vec::new()).verdict, Verdict::NotContained);
     }
