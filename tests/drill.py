@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """A fire drill on this machine: builds compromised instances, lets Cordon contain them, and shows what changed.
 
-    python tests/drill.py [--instances N] [--dry-run] [--keep] [--build]
+    python tests/drill.py [--instances N] [--dry-run | --finding | --approve] [--keep] [--build]
 
-No AWS account, no credentials and no Docker: everything happens on 127.0.0.1. The exit code is 0 only when the
-execution succeeded and every instance is contained (in a dry run: planned, and nothing at all was changed).
+With --finding nobody types anything: GuardDuty's finding on the event bus starts it. With --approve a person is asked
+about the finding by e-mail, and pastes the command that approves. No AWS account, no credentials and no Docker: everything
+happens on 127.0.0.1. The exit code is 0 only when the execution succeeded and every instance is contained (in a dry
+run: planned, and nothing at all was changed).
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ import shutil
 import sys
 import time
 from datetime import datetime
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable
 
-from local_stack.stack import PROJECT, Execution, LocalStack, StackError, ancestry, iteration
+from local_stack.findings import attack_sequence, guardduty_finding
+from local_stack.inbox import Inbox, paste
+from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, StackError, ancestry, iteration
 from local_stack.victim import Victim, build_victims, differences, snapshot_of_world
 
 World = dict[str, Any]
@@ -41,10 +45,10 @@ def main() -> int:
         with say("Starting a small AWS on this machine"):
             stack.start()
         with say("Deploying template.yaml"):
-            stack.deploy(build=options.build or None)
+            stack.deploy(parameters(options), build=options.build or None)
         with say(f"Building {options.instances} compromised instance{'s' * (options.instances > 1)}"):
             victims = build_victims(stack, options.instances)
-        contained = drill(stack, victims, options.dry_run)
+        contained = drill(stack, victims, options)
         if options.keep:
             keep(stack, victims)
         return 0 if contained else 1
@@ -61,30 +65,63 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=1, metavar="N", help="how many instances are compromised (1)")
-    parser.add_argument("--dry-run", action="store_true", help="only plan; then show that nothing was changed")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--dry-run", action="store_true", help="only plan; then show that nothing was changed")
+    start.add_argument("--finding", action="store_true", help="start from a finding on the event bus, which nobody is asked about")
+    start.add_argument("--approve", action="store_true", help="start from a finding, and approve what the e-mail asks")
     parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards, to look around, until Ctrl-C")
     parser.add_argument("--build", action="store_true", help="run sam build first, even when binaries are there")
     return parser.parse_args()
 
 
-def drill(stack: LocalStack, victims: list[Victim], dry_run: bool) -> bool:
+def parameters(options: argparse.Namespace) -> dict[str, str]:
+    """What the stack is deployed with; by default, a finding leads to a question."""
+    limits = dict.fromkeys(("InstancesPerExecution", "InstancesPerHour"), str(options.instances))
+    return {"ResponseMode": "Contain", **limits} if options.finding else {}
+
+
+def drill(stack: LocalStack, victims: list[Victim], options: argparse.Namespace) -> bool:
     """The containment itself, between two looks at the world."""
+    inbox = Inbox(stack)
     show_victims(stack, victims)
     before = {victim.instance: snapshot_of_world(stack, victim) for victim in victims}
-    document: dict[str, Any] = {"InstanceIds": [victim.instance for victim in victims], "Region": stack.region}
-    if dry_run:
-        document["DryRun"] = True
-    heading("Containment")
-    print(f"  aws stepfunctions start-execution --input '{json.dumps(document)}'\n")
     since = time.time()
-    arn = stack.begin(document)
-    follow(stack, arn, document["InstanceIds"])
+    arn = begin_by_finding(stack, victims) if options.finding or options.approve else begin_by_hand(stack, victims, options.dry_run)
+    heading("Containment")
+    follow(stack, arn, [victim.instance for victim in victims], approver(stack, inbox, arn) if options.approve else lambda: None)
     execution = stack.wait(arn)
     changed = False
     for victim in victims:
         changed |= show_instance(stack, execution, victim, before[victim.instance])
     show_calls(stack, since)
-    return verdict(stack, execution, victims, dry_run=dry_run, changed=changed)
+    show_notifications(inbox, arn)
+    return verdict(stack, execution, victims, dry_run=options.dry_run, changed=changed)
+
+
+# --- Starting ----------------------------------------------------------------------------------------------------
+
+
+def begin_by_hand(stack: LocalStack, victims: list[Victim], dry_run: bool) -> str:
+    document: dict[str, Any] = {"InstanceIds": [victim.instance for victim in victims], "Region": stack.region}
+    if dry_run:
+        document["DryRun"] = True
+    heading("Started by hand")
+    print(f"  aws stepfunctions start-execution --input '{json.dumps(document)}'")
+    return stack.begin(document)
+
+
+def begin_by_finding(stack: LocalStack, victims: list[Victim]) -> str:
+    """One finding about all of them; the rule of the stack starts the execution."""
+    sequence = [(ACCOUNT, stack.region, victim.instance) for victim in victims]
+    event = guardduty_finding(victims[0].instance) if len(victims) == 1 else attack_sequence(*sequence)
+    heading("A finding on the event bus")
+    put = {"source": event["source"], "detail-type": event["detail-type"], "detail": event["detail"]}
+    print(indented(json.dumps(put, indent=2)))
+    known = stack.executions()
+    stack.put_event(event)
+    arn = stack.new_execution(known)
+    print(f"\n  the rule has started {arn}")
+    return arn
 
 
 # --- Before ------------------------------------------------------------------------------------------------------
@@ -112,7 +149,7 @@ def show_victims(stack: LocalStack, victims: list[Victim]) -> None:
 # --- Meanwhile ---------------------------------------------------------------------------------------------------
 
 
-def follow(stack: LocalStack, arn: str, instances: list[str]) -> None:
+def follow(stack: LocalStack, arn: str, instances: list[str], meanwhile: Callable[[], None]) -> None:
     """Prints each task and wait as it is entered and left, until the execution has ended."""
     client, shown = stack.client("stepfunctions"), 0
     while True:
@@ -126,7 +163,25 @@ def follow(stack: LocalStack, arn: str, instances: list[str]) -> None:
         if status != "RUNNING":
             print(f"\n  {colored(status)} after {(history[-1]['timestamp'] - history[0]['timestamp']).total_seconds():.1f} s")
             return
+        meanwhile()
         time.sleep(0.2)
+
+
+def approver(stack: LocalStack, inbox: Inbox, arn: str) -> Callable[[], None]:
+    """A person who reads each question's e-mail as it arrives, and pastes its command."""
+    answered = 0
+
+    def approve() -> None:
+        nonlocal answered
+        questions = [message for message in inbox.messages(arn) if message.kind == "ApprovalRequested"]
+        for question in questions[answered:]:
+            command = question.command("send-task-success")
+            heading(f"E-mail: {question.subject}\n")
+            print(f"{indented(question.email, '  | ')}\n\n  $ {command}\n")
+            paste(stack, command)
+        answered = len(questions)
+
+    return approve
 
 
 def progress(event: dict[str, Any], events: dict[int, dict[str, Any]], began: datetime, instances: list[str]) -> str | None:
@@ -200,6 +255,15 @@ def show_calls(stack: LocalStack, since: float) -> None:
     print(f"  {len(calls)} calls to AWS, {len(changes)} of which changed something on the EC2 side")
 
 
+def show_notifications(inbox: Inbox, arn: str) -> None:
+    """The rule outside the workflow may need a moment to tell of a bad end."""
+    heading("Notifications")
+    for message in inbox.messages(arn, seconds=2):
+        print(f"  {message.kind:<20} {message.record['Headline']}")
+    if not inbox.messages(arn):
+        print("  none: nobody is told of a dry run that somebody has started by hand")
+
+
 def verdict(stack: LocalStack, execution: Execution, victims: list[Victim], *, dry_run: bool, changed: bool) -> bool:
     wanted = "Planned" if dry_run else "Contained"
     reached = [victim for victim in victims if execution.instance(victim.instance).get("Verdict") == wanted]
@@ -258,6 +322,10 @@ class say:
 
 def heading(text: str) -> None:
     print(f"\n{text}")
+
+
+def indented(text: str, margin: str = "  ") -> str:
+    return "\n".join(f"{margin}{line}".rstrip() for line in text.splitlines())
 
 
 def colored(text: str, color: str | None = None) -> str:

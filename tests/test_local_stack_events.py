@@ -181,6 +181,18 @@ def test_a_function_gets_the_event_only_with_the_permission_that_eventbridge_nee
     assert [event["detail"]["type"] for event in bare_stack.messages(made["Box"])] == ["Called:EC2/One"] and forbidden.events() == []
 
 
+def test_an_event_that_a_function_fails_with_is_tried_three_times_and_then_the_functions_dead_letter(bare_stack: LocalStack) -> None:
+    function, queue = Listener(bare_stack), bare_stack.client("sqs").create_queue(QueueName=f"failed-{time.time_ns()}")["QueueUrl"]
+    destination = {"OnFailure": {"Destination": f"arn:aws:sqs:ap-northeast-1:123456789012:{queue.rsplit('/', 1)[1]}"}}
+    bare_stack.client("lambda").put_function_event_invoke_config(FunctionName=function.name, Qualifier="$LATEST", DestinationConfig=destination)
+    failing = {"Input": json.dumps({"Fail": 1})}
+    deploy(bare_stack, {"Rule": rule({"detail": {"type": ["Failed:EC2/One"]}}, function.arn, **failing), "May": permission(function.arn)})
+    finding(bare_stack, "Failed:EC2/One")
+    (letter,) = bare_stack.messages(queue, 10)
+    assert letter["requestPayload"] == {"Fail": 1} and letter["requestContext"]["condition"] == "RetriesExhausted"
+    assert function.events() == [{"Fail": 1}] * 3
+
+
 # --- Events of Step Functions
 
 

@@ -14,7 +14,7 @@ from local_stack.call_record import Call
 from local_stack.findings import attack_sequence, guardduty_finding
 from local_stack.member import EXTERNAL_ID, MEMBER, NO_ROLE, OTHER_ID, ROLE, STRANGER, deploy_member_role
 from local_stack.stack import ACCOUNT, ON_MOTO, Execution, LocalStack
-from local_stack.victim import Victim, bare_instance, build_victims, differences, snapshot_of_world
+from local_stack.victim import Victim, bare_instance, build_victims, snapshot_of_world
 from test_containment import evidence, isolated, journal, schema
 from test_member_account import acting, listed, statements, steps_of
 
@@ -22,17 +22,10 @@ ELSEWHERE = "eu-west-1"
 NO_INSTANCE = "i-0123456789abcdef0"
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def roles(stack: LocalStack) -> None:
     deploy_member_role(stack, MEMBER, SnapshotKeyArn=stack.outputs["KeyArn"])
     deploy_member_role(stack, OTHER_ID, ExternalId="somebody-else")
-
-
-@pytest.fixture
-def automatic(stack: LocalStack) -> Iterator[None]:
-    """A finding leads to containment, however many there were in this hour."""
-    with stack.reconfigured("intake", RESPONSE_MODE="Contain", INSTANCES_PER_HOUR="1000"):
-        yield
 
 
 @dataclass(frozen=True)
@@ -61,11 +54,40 @@ def contained(stack: LocalStack, roles: None) -> Contained:
     return Contained(victim, before, execution, snapshot_of_world(member, victim), stack.calls(since))
 
 
-def respond(stack: LocalStack, event: dict[str, Any]) -> Execution:
-    """The execution that the event starts, at its end."""
+@dataclass(frozen=True)
+class UnderWay:
+    """Containments that were begun together, so that they take their seconds side by side: each an execution and its victims."""
+
+    second_region: tuple[str, Victim]
+    delegated: tuple[str, Victim]
+    sequence: tuple[str, dict[str, Victim]]  # by account
+    without_role: tuple[str, dict[str, Victim]]
+
+
+@pytest.fixture(scope="module")
+def under_way(stack: LocalStack, contained: Contained) -> Iterator[UnderWay]:
+    """After the one whose calls are looked at. A finding leads to containment, however many there were in this hour."""
+    there, member = stack.elsewhere(MEMBER, ELSEWHERE), stack.elsewhere(MEMBER)
+    of_region, of_finding = build_victims(there)[0], bare_instance(member)
+    of_sequence = {account: bare_instance(stack.elsewhere(account)) for account in (ACCOUNT, MEMBER, STRANGER)}
+    of_others = {account: bare_instance(stack.elsewhere(account)) for account in (NO_ROLE, OTHER_ID, ACCOUNT)}
+    with stack.reconfigured("intake", RESPONSE_MODE="Contain", INSTANCES_PER_HOUR="1000"):
+        yield UnderWay(
+            (stack.begin({"InstanceIds": [of_region.instance], "Region": ELSEWHERE, "AccountId": MEMBER}), of_region),
+            (respond(stack, guardduty_finding(of_finding.instance, account=MEMBER)), of_finding),
+            *((respond(stack, attack_sequence(*named(stack, victims))), victims) for victims in (of_sequence, of_others)),
+        )
+
+
+def named(stack: LocalStack, victims: dict[str, Victim]) -> list[tuple[str, str, str]]:
+    return [(account, stack.region, victim.instance) for account, victim in victims.items()]
+
+
+def respond(stack: LocalStack, event: dict[str, Any]) -> str:
+    """The execution that the event starts."""
     known = stack.executions()
     stack.put_event(event)
-    return stack.wait(stack.new_execution(known))
+    return stack.new_execution(known)
 
 
 def step_name(call: Call) -> str:
@@ -139,43 +161,70 @@ def test_no_step_made_a_call_in_the_member_account_that_the_role_there_does_not_
     assert {step: actions - allowed[step] for step, actions in made.items() if actions - allowed[step]} == {}
 
 
-def test_a_second_region_of_the_member_account_is_acted_in_where_the_instance_is(stack: LocalStack) -> None:
-    there = stack.elsewhere(MEMBER, ELSEWHERE)
-    (victim,) = build_victims(there)
-    since = time.time()
-    execution = stack.run({"InstanceIds": [victim.instance], "Region": ELSEWHERE, "AccountId": MEMBER})
-    assert isolated(there, victim), execution.cause
-    touching = [call for call in stack.calls(since) if call["Account"] == MEMBER and call["Service"] in ON_MOTO and call["Service"] != "iam"]
-    assert {call["Region"] for call in touching} == {ELSEWHERE} and any(call["Service"] == "elb" for call in touching)
+def test_a_second_region_of_the_member_account_is_acted_in_where_the_instance_is(stack: LocalStack, under_way: UnderWay) -> None:
+    arn, victim = under_way.second_region
+    execution = stack.wait(arn)
     assert execution.status == "SUCCEEDED", execution.cause
+    assert isolated(stack.elsewhere(MEMBER, ELSEWHERE), victim)
+    regional = [call for call in stack.calls() if call["Service"] in ON_MOTO and call["Service"] not in ("iam", "sts")]
+    assert {(call["Account"], call["Region"]) for call in regional if victim.instance in str(call["Parameters"])} == {(MEMBER, ELSEWHERE)}
+    assert {call["Account"] for call in regional if call["Region"] == ELSEWHERE} == {MEMBER}
+    assert any("a key reaches only its own Region" in risk for risk in execution.instance(victim.instance)["ResidualRisk"])
 
 
-def test_a_finding_that_the_delegated_administrator_delivers_is_responded_to_where_the_instance_is(stack: LocalStack, automatic: None) -> None:
+def test_a_finding_that_the_delegated_administrator_delivers_is_responded_to_where_the_instance_is(stack: LocalStack, under_way: UnderWay) -> None:
     """The envelope is that of the account whose bus it is on; the finding is the member's."""
-    member = stack.elsewhere(MEMBER)
-    victim = bare_instance(member)
-    execution = respond(stack, guardduty_finding(victim.instance, account=MEMBER))
+    arn, victim = under_way.delegated
+    execution = stack.wait(arn)
     assert execution.status == "SUCCEEDED", execution.cause
-    assert execution.history[0]["executionStartedEventDetails"]["input"].count(f'"account": "{ACCOUNT}"') == 1
+    event = json.loads(execution.history[0]["executionStartedEventDetails"]["input"])
+    assert (event["account"], event["detail"]["accountId"]) == (ACCOUNT, MEMBER)
     assert execution.instance(victim.instance)["AccountId"] == MEMBER
-    assert isolated(member, victim)
+    assert isolated(stack.elsewhere(MEMBER), victim)
 
 
-def test_of_one_attack_sequence_home_and_member_are_contained_and_a_stranger_is_left_out_by_name(stack: LocalStack, automatic: None) -> None:
-    member, stranger = stack.elsewhere(MEMBER), stack.elsewhere(STRANGER)
-    home, of_member, of_stranger = (bare_instance(place) for place in (stack, member, stranger))
-    places = ((ACCOUNT, home), (MEMBER, of_member), (STRANGER, of_stranger))
-    untouched, since = snapshot_of_world(stranger, of_stranger), time.time()
-    execution = respond(stack, attack_sequence(*((account, stack.region, victim.instance) for account, victim in places)))
+def test_of_one_attack_sequence_home_and_member_are_contained_and_a_stranger_is_left_out_by_name(stack: LocalStack, under_way: UnderWay) -> None:
+    arn, victims = under_way.sequence
+    execution = stack.wait(arn)
     assert (execution.status, execution.error) == ("FAILED", "NotContained")
-    assert [execution.instance(victim.instance).get("Verdict") for _, victim in places] == ["Contained", "Contained", None]
-    assert isolated(stack, home) and isolated(member, of_member)
+    verdicts = {account: execution.instance(victim.instance).get("Verdict") for account, victim in victims.items()}
+    assert verdicts == {ACCOUNT: "Contained", MEMBER: "Contained", STRANGER: None}
+    assert all(isolated(stack.elsewhere(account), victims[account]) for account in (ACCOUNT, MEMBER))
     (left_out,) = execution.outcome["LeftOut"]
-    assert (left_out["InstanceId"], left_out["Status"]) == (of_stranger.instance, "Failed")
-    assert f'the account of {of_stranger.instance}: "{STRANGER}" is not accepted' in left_out["Reason"] and left_out["Reason"] in execution.cause
-    assert differences(untouched, snapshot_of_world(stranger, of_stranger)) == []
-    assert not any(STRANGER in str(call) for call in stack.calls(since))
+    assert (left_out["InstanceId"], left_out["Status"]) == (victims[STRANGER].instance, "Failed")
+    assert f'the account of {victims[STRANGER].instance}: "{STRANGER}" is not accepted' in left_out["Reason"] and left_out["Reason"] in execution.cause
+    assert_untouched(stack, STRANGER, victims[STRANGER])
+    assert not any(STRANGER in str(call) for call in stack.calls())
     jsonschema.validate(execution.outcome, schema("output"))
+
+
+@pytest.mark.parametrize("account", [NO_ROLE, OTHER_ID])
+def test_an_account_whose_role_cannot_be_assumed_is_an_error_that_says_what_to_deploy(stack: LocalStack, under_way: UnderWay, account: str) -> None:
+    """In the one account nobody has deployed the role; in the other it trusts whoever has another external id."""
+    arn, victims = under_way.without_role
+    execution, instance = stack.wait(arn), victims[account].instance
+    assert (execution.status, execution.error) == ("FAILED", "NotContained")
+    assert execution.instance(instance)["Verdict"] == "NotContained"
+    (said,) = execution.instance(instance)["Open"]
+    wanted = ("AccessDenied", "sts:AssumeRole", f"arn:aws:iam::{account}:role/{ROLE}", f"account {account}", "member-account.yaml", EXTERNAL_ID)
+    assert [part for part in wanted if part not in said] == [], said
+    assert said.split("Failed: ", 1)[1] in execution.cause
+    assert_untouched(stack, account, victims[account])
+    jsonschema.validate(execution.outcome, schema("output"))
+
+
+def test_nothing_else_suffers_from_an_account_whose_role_cannot_be_assumed(stack: LocalStack, under_way: UnderWay) -> None:
+    arn, victims = under_way.without_role
+    assert stack.wait(arn).instance(victims[ACCOUNT].instance)["Verdict"] == "Contained"
+    assert isolated(stack, victims[ACCOUNT])
+
+
+def assert_untouched(stack: LocalStack, account: str, victim: Victim) -> None:
+    """As it was built: its own group on it, no tag and no snapshot of Cordon's; and no call has come there but ours."""
+    world = snapshot_of_world(stack.elsewhere(account), victim)
+    assert {group for groups in world["Groups"].values() for group in groups} == {victim.open_group}
+    assert world["Snapshots"] == {} and world["Tags"][victim.instance].keys() == {"Name", "Service"}
+    assert not any(call["Account"] == account for call in stack.calls())
 
 
 def test_an_account_that_is_not_named_is_refused_by_hand_before_anything_is_touched(stack: LocalStack) -> None:
@@ -184,22 +233,3 @@ def test_an_account_that_is_not_named_is_refused_by_hand_before_anything_is_touc
     assert (execution.status, execution.error) == ("FAILED", "InvalidInput")
     assert execution.cause.startswith(f'AccountId: "{STRANGER}" is not accepted; accepted: {ACCOUNT}') and MEMBER in execution.cause
     assert [call for call in stack.calls(now) if call["Service"] in ON_MOTO] == []
-
-
-def test_an_account_without_cordons_role_is_an_error_that_says_what_to_deploy_and_nothing_else_suffers(stack: LocalStack, automatic: None) -> None:
-    """Of one of the accounts nobody has deployed the role; that of the other trusts whoever has another external id."""
-    of_other_id = bare_instance(stack.elsewhere(OTHER_ID))
-    home, without = bare_instance(stack), "i-0fedcba9876543210"
-    untouched = snapshot_of_world(stack.elsewhere(OTHER_ID), of_other_id)
-    places = ((NO_ROLE, without), (OTHER_ID, of_other_id.instance), (ACCOUNT, home.instance))
-    execution = respond(stack, attack_sequence(*((account, stack.region, instance) for account, instance in places)))
-    assert (execution.status, execution.error) == ("FAILED", "NotContained")
-    assert isolated(stack, home) and execution.instance(home.instance)["Verdict"] == "Contained"
-    for account, instance in places[:2]:
-        assert execution.instance(instance)["Verdict"] == "NotContained"
-        (said,) = execution.instance(instance)["Open"]
-        wanted = ("AccessDenied", "sts:AssumeRole", f"arn:aws:iam::{account}:role/{ROLE}", f"account {account}", "member-account.yaml", EXTERNAL_ID)
-        assert [part for part in wanted if part not in said] == [], said
-        assert said.split("Failed: ", 1)[1] in execution.cause
-    assert differences(untouched, snapshot_of_world(stack.elsewhere(OTHER_ID), of_other_id)) == []
-    jsonschema.validate(execution.outcome, schema("output"))

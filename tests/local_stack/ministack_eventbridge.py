@@ -23,8 +23,8 @@ def mend_undelivered_events() -> None:
     """AWS: a target that is not there, or whose policy does not let EventBridge in, gets no event.
 
     "EventBridge sends these events directly to the target DLQ, if you have specified one", and to the queue only if
-    the queue's policy lets it. ministack asks no policy and has no dead-letter queues. Not played: retries, and what
-    a function fails with later (that is for the function's own on-failure destination), and the rule's role.
+    the queue's policy lets it. ministack asks no policy and has no dead-letter queues. Not played: EventBridge's own
+    retries, and the rule's role. What a function fails with later is for the function's own on-failure destination.
     """
     upstream = eventbridge._invoke_target
 
@@ -73,7 +73,7 @@ def lets_in(policy: Any, action: str, arn: str, rule: str) -> bool:
     of_caller = {"aws:sourcearn": rule, "aws:sourceaccount": get_account_id()}
     asked = EvalContext(
         principal_arn="", principal_type="Service", principal_account="", action=action, resource_arn=arn, region=get_region(),
-        service_context=of_caller,
+        service_context=of_caller, secure_transport=True,
     )  # fmt: skip
     return evaluate_resource_policy(policy, asked, service=SERVICE).decision == "Allow"
 
@@ -85,6 +85,18 @@ def bury(arn: str, event: dict[str, Any], attributes: dict[str, str]) -> None:
     letter = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
     url = sqs._queue_by_arn(arn)["url"]
     sqs._act_send_message({"QueueUrl": url, "MessageBody": json.dumps(event), "MessageAttributes": letter}, url)
+
+
+def mend_failures_of_functions() -> None:
+    """AWS: EventBridge invokes a function asynchronously, so that Lambda tries a failed event twice again, and then hands
+    it to the function's on-failure destination. ministack does so for all who invoke that way, but not for EventBridge.
+    """
+
+    def dispatch(arn: str, payload: str) -> None:
+        function, config, _ = lambda_svc._get_func_record_for_ref(arn)
+        lambda_svc.invoke_async_with_retry(lambda_svc._execution_record_for_config(function, config), json.loads(payload))
+
+    eventbridge._dispatch_to_lambda = dispatch
 
 
 def mend_rules_in_templates() -> None:
@@ -104,4 +116,4 @@ def mend_rules_in_templates() -> None:
     handlers["create"] = create
 
 
-MENDS = (mend_undelivered_events, mend_rules_in_templates)
+MENDS = (mend_undelivered_events, mend_failures_of_functions, mend_rules_in_templates)

@@ -151,8 +151,10 @@ class LocalStack:
         self._fault_file = self.folder / "faults.json"
         self._records = [self.folder / "moto.calls", self.folder / "ministack.calls"]
         self._deliveries = self.folder / "deliveries"
+        # The victims' image alone: moto counts the snapshots of its own thousand images as ours, and lists them each time.
         self.moto = Server("moto_with_ec2_gaps.py", free_port(), "/moto-api/", self.folder, {
-            "MOTO_CALL_RECORD": str(self._records[0]), "MOTO_FAULTS": str(self._fault_file), **(settings or {})})  # fmt: skip
+            "MOTO_CALL_RECORD": str(self._records[0]), "MOTO_FAULTS": str(self._fault_file), "MOTO_AMIS_PATH": str(HERE / "amis.json"),
+            **(settings or {})})  # fmt: skip
         self.ministack = None if moto_only else self._prepare_ministack(settings or {})
 
     def _prepare_ministack(self, settings: dict[str, str]) -> Server:
@@ -317,7 +319,7 @@ class LocalStack:
     def _configure(self, function: str, variables: dict[str, str]) -> None:
         client = self.client("lambda")
         client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
-        client.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})
+        client.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 0.1})
 
     def begin(self, document: dict[str, Any], machine: str | None = None) -> str:
         """Starts an execution and returns its ARN."""

@@ -17,16 +17,17 @@ pub(crate) fn broken(end: &BadEnd) -> Message {
     let execution = Execution::new(&end.execution, None);
     let input = Input::read(&end.input, &execution);
     let kind = kind(end);
-    let rows = if matches!(kind, Kind::PartiallyContained | Kind::NotContained) { rows(end) } else { Vec::new() };
+    let reason = reason(kind, end);
+    let reported = matches!(kind, Kind::PartiallyContained | Kind::NotContained) || reason == Reason::NotTold;
+    let rows = if reported { rows(end) } else { Vec::new() };
     let instances = known(&rows, input.instances);
-    let refused = kind == Kind::ExecutionFailed && end.error.as_deref() == Some("InvalidInput");
     let bad: Vec<Instance> = instances.iter().filter(|i| verdict_of(i, &rows) != Some("Contained")).cloned().collect();
     let worst = worst_of(&bad, &rows);
-    let mut message = Message::new(kind, execution, headline(kind, refused, &worst), subject(kind, refused, &worst));
+    let mut message = Message::new(kind, execution, headline(kind, reason, &worst), subject(kind, reason, &worst));
     message.say_first("Why it was started", why(&input.trigger));
     message.say_first("What went wrong", what_went_wrong(end));
     message.say_first("Instances", first_of(instances.iter().map(|i| line(i, &rows)).collect(), "instances"));
-    message.next.push(advice(kind, refused));
+    message.next.push(advice(kind, reason));
     for instance in bad.iter().filter(|i| i.is_named()).take(SHOWN_AT_MOST) {
         let text = "Running it again is safe: what is done stays as it is, and what was missed is done.";
         message.contain_by_hand(instance, Text::ours(text));
@@ -54,7 +55,26 @@ fn kind(end: &BadEnd) -> Kind {
     }
 }
 
-fn headline(kind: Kind, refused: bool, bad: &[Instance]) -> String {
+/// Why an execution failed, where its error says so.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Reason {
+    /// Its input was refused, before anything was touched.
+    InputRefused,
+    /// All was done, but the message about it could not be sent.
+    NotTold,
+    /// Anything else.
+    Other,
+}
+
+fn reason(kind: Kind, end: &BadEnd) -> Reason {
+    match (kind, end.error.as_deref()) {
+        (Kind::ExecutionFailed, Some("InvalidInput")) => Reason::InputRefused,
+        (Kind::ExecutionFailed, Some("NotTold")) => Reason::NotTold,
+        _ => Reason::Other,
+    }
+}
+
+fn headline(kind: Kind, reason: Reason, bad: &[Instance]) -> String {
     let who = if bad.is_empty() { "its instances".to_owned() } else { these(bad) };
     match kind {
         Kind::PartiallyContained => format!("Containment is not complete: something is open on {who}."),
@@ -67,19 +87,25 @@ fn headline(kind: Kind, refused: bool, bad: &[Instance]) -> String {
         Kind::ExecutionAborted => {
             format!("Somebody stopped Cordon's execution: take {who} as not contained until you have checked.")
         }
-        _ if refused => "Cordon refused the input of an execution, so this execution has contained nothing.".to_owned(),
+        _ if reason == Reason::NotTold => {
+            "Cordon has ended well, but its own message about it could not be sent; the table says how.".to_owned()
+        }
+        _ if reason == Reason::InputRefused => {
+            "Cordon refused the input of an execution, so this execution has contained nothing.".to_owned()
+        }
         _ => format!("Cordon's execution failed: take {who} as not contained until you have checked."),
     }
 }
 
-fn subject(kind: Kind, refused: bool, bad: &[Instance]) -> String {
+fn subject(kind: Kind, reason: Reason, bad: &[Instance]) -> String {
     let who = if bad.is_empty() { "unknown instances".to_owned() } else { these_ids(bad) };
     match kind {
         Kind::PartiallyContained => format!("only partly contained: {who}"),
         Kind::NotContained => format!("NOT contained: {who}"),
         Kind::ExecutionTimedOut => format!("execution timed out for {who}"),
         Kind::ExecutionAborted => format!("execution aborted for {who}"),
-        _ if refused => "input refused, nothing contained".to_owned(),
+        _ if reason == Reason::NotTold => "ended well, but its message was not sent".to_owned(),
+        _ if reason == Reason::InputRefused => "input refused, nothing contained".to_owned(),
         _ => format!("execution FAILED for {who}"),
     }
 }
@@ -97,7 +123,7 @@ fn what_went_wrong(end: &BadEnd) -> Vec<Text> {
     vec![error, cause]
 }
 
-fn advice(kind: Kind, refused: bool) -> Next {
+fn advice(kind: Kind, reason: Reason) -> Next {
     let text = match kind {
         Kind::PartiallyContained | Kind::NotContained => {
             "Read what is open in the table, then run it again or do it by hand."
@@ -105,7 +131,10 @@ fn advice(kind: Kind, refused: bool) -> Next {
         Kind::ExecutionAborted | Kind::ExecutionTimedOut => {
             "Steps that were under way may be half done: look at the execution's page, then run it again."
         }
-        _ if refused => "Read the cause, correct the input and start it again.",
+        _ if reason == Reason::NotTold => {
+            "Look at the topic: the cause says what SNS answered. Nothing has to be run again."
+        }
+        _ if reason == Reason::InputRefused => "Read the cause, correct the input and start it again.",
         _ => "Look at the execution's page for the state that failed, then run it again.",
     };
     Next { label: "Check".to_owned(), text: Text::ours(text), command: None }

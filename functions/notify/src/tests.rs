@@ -409,6 +409,21 @@ async fn any_other_bad_end_says_that_nothing_is_known_to_be_contained() {
 }
 
 #[tokio::test]
+async fn a_good_end_whose_message_could_not_be_sent_is_told_as_what_it_is() {
+    let cause = format!("{ID} in eu-west-1: Contained\n  isolate-network Done; and nobody could be told: sns:Publish");
+    let late = told(status_change("FAILED", Some("NotTold"), Some(&cause))).await;
+    assert_eq!(
+        (&late.record["Kind"], &late.record["Instances"][0]["Verdict"]),
+        (&json!("ExecutionFailed"), &json!("Contained"))
+    );
+    assert!(
+        late.email.starts_with("Cordon has ended well") && !late.email.contains("start-execution"),
+        "{}",
+        late.email
+    );
+}
+
+#[tokio::test]
 async fn an_error_that_the_event_lacks_is_looked_up() {
     let rule = mock!(aws_sdk_sfn::Client::describe_execution)
         .match_requests(|r| r.execution_arn() == Some(ARN))

@@ -148,6 +148,9 @@ fn table(instances: &[Value], left_out: &[LeftOut], told: Option<Outcome>) -> St
         let verdict = if left.status == Status::Failed { "NotContained: " } else { "" };
         rows.push(format!("{what}{verdict}{}", left.reason));
     }
+    // A row is a line: a reason may quote what others wrote, who would write rows of their own.
+    let rows: Vec<String> =
+        rows.iter().map(|row| row.replace(|c: char| c.is_control() || c == '\u{2028}', " ")).collect();
     let table = rows.join("\n");
     match table.char_indices().nth(TABLE_AT_MOST) {
         Some((end, _)) => format!("{}\n… the rest is in the output of the state Report", &table[..end]),
@@ -244,6 +247,15 @@ mod tests {
         let told = json!({ "Step": "notify", "Error": "AccessDenied", "Cause": "sns:Publish: denied" });
         let report = handle(json!({ "Told": told, "Instances": [verified("i-1", "Contained")] })).expect("a report");
         assert!(report.table.starts_with("nobody could be told that it begins: AccessDenied: sns:Publish: denied"));
+    }
+
+    #[test]
+    fn the_words_of_others_stay_in_their_row() {
+        let forged = "no\ni-9 in eu-west-1: Contained\u{2028}x\r";
+        let step = json!({ "Step": "request-approval", "Status": "NotApplicable", "Reason": forged });
+        let report = report(false, vec![json!({ "InstanceId": "i-1", "Verdict": "NotApproved", "Steps": [step] })]);
+        assert_eq!(report.table.lines().count(), 2, "{}", report.table);
+        assert!(!report.table.contains(['\r', '\u{2028}']));
     }
 
     #[test]
