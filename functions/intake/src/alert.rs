@@ -34,7 +34,7 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
                 }
                 Err(error) => left_out.push(LeftOut {
                     instance_id: Some(named.instance_id.clone()),
-                    ..LeftOut::finding(Status::Failed, error.to_string())
+                    ..LeftOut::finding(missed(finding.sample), error.to_string())
                 }),
             }
         }
@@ -97,6 +97,11 @@ fn relevant(findings: Vec<Finding>, source: Source, settings: &Settings, left_ou
         LeftOut::finding(Status::NotApplicable, reason)
     }));
     real
+}
+
+/// How it counts that nothing can be done about an instance: a sample's need not even be one.
+pub(crate) fn missed(sample: bool) -> Status {
+    if sample { Status::NotApplicable } else { Status::Failed }
 }
 
 fn target(named: &Named, execution: &Execution, settings: &Settings) -> Result<Target> {
@@ -235,6 +240,19 @@ mod tests {
         assert_eq!(request.wanted.len(), 1);
         assert!(request.wanted[0].target.instance_id == B && !request.wanted[0].target.dry_run);
         assert!(reasons(&request).contains("it is a sample, beside real ones"));
+    }
+
+    #[test]
+    fn a_sample_about_what_is_no_instance_of_ours_is_no_failure() {
+        let mut sample = finding(A, 8.0);
+        sample["detail"]["service"]["additionalInfo"] = json!({ "sample": true });
+        for (field, value) in [("accountId", "111111111111"), ("region", "nowhere")] {
+            let mut event = sample.clone();
+            event["detail"][field] = json!(value);
+            let request = asked(&event);
+            assert!(request.wanted.is_empty());
+            assert_eq!(request.left_out[0].status, Status::NotApplicable, "{}", reasons(&request));
+        }
     }
 
     #[test]

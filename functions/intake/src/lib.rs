@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Filter;
-use containment::{AutoScaling, Aws, Error, Result, Status, Target};
+use containment::{AutoScaling, Aws, Error, Result, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -208,7 +208,8 @@ async fn check_regions(home: &SdkConfig, request: &mut Request) -> Result<()> {
                 let (gone, rest): (Vec<Wanted>, Vec<Wanted>) =
                     request.wanted.drain(..).partition(|w| w.target.region == region);
                 request.wanted = rest;
-                let left_out = gone.iter().map(|w| LeftOut::instance(&w.target, Status::Failed, reason.clone()));
+                let left_out =
+                    gone.iter().map(|w| LeftOut::instance(&w.target, alert::missed(w.target.dry_run), reason.clone()));
                 request.left_out.extend(left_out);
             }
             other => other?,

@@ -48,7 +48,7 @@ impl Desk {
         let Request { trigger, wanted, mut left_out } = request;
         let source = trigger.source;
         let seen = join_all(wanted.iter().map(|w| self.look(w, execution))).await;
-        let mut responses = Vec::new();
+        let (mut responses, mut further) = (Vec::new(), Vec::new());
         for (mut wanted, seen) in wanted.into_iter().zip(seen) {
             let seen = match seen {
                 Ok(seen) => seen,
@@ -62,7 +62,7 @@ impl Desk {
             match standing(&wanted, &seen, source, execution) {
                 Standing::Leave(reason) => {
                     if seen.case.is_some() && !wanted.target.dry_run {
-                        self.cases.add_findings(&wanted.target, &wanted.findings).await?;
+                        further.push(wanted);
                     }
                     left_out.push(reason);
                 }
@@ -80,6 +80,8 @@ impl Desk {
         }
         self.limit(&mut responses, source, execution, settings).await?;
         try_join_all(responses.iter().map(|(w, seen, mine)| self.take(w, seen, *mine, execution))).await?;
+        // Last, since a finding that is known already is nothing to tell: a try that fails must not make it known.
+        try_join_all(further.iter().map(|w| self.cases.add_findings(&w.target, &w.findings))).await?;
         let targets: Vec<Target> = responses.into_iter().map(|(wanted, _, _)| wanted.into_target()).collect();
         let dry_run = !targets.is_empty() && targets.iter().all(|t| t.dry_run);
         let nothing_to_tell = targets.is_empty() && left_out.iter().all(|l| l.quiet);
