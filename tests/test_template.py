@@ -291,6 +291,16 @@ def test_only_one_function_can_delete_and_only_what_it_is_told_to() -> None:
     assert deleting == {"delete-originals"}
 
 
+def test_accesses_to_the_evidence_are_logged_where_the_evidence_is_not() -> None:
+    """ministack delivers no access logs and ignores the setting in a template."""
+    resources = template()["Resources"]
+    logging = resources["EvidenceBucket"]["Properties"]["LoggingConfiguration"]
+    assert logging["DestinationBucketName"] == "!Ref EvidenceAccessLogs"
+    assert resources["EvidenceAccessLogs"]["Type"] == "AWS::S3::Bucket"
+    delivery = resources["EvidenceAccessLogsPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
+    assert (delivery["Action"], delivery["Resource"]) == ("s3:PutObject", f"!Sub ${{EvidenceAccessLogs.Arn}}/{logging['LogFilePrefix']}*")
+
+
 # --- Validators --------------------------------------------------------------------------------------------------
 
 
