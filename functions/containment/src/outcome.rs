@@ -52,6 +52,21 @@ pub struct Outcome {
     /// One or more sentences for the person who reads the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When the workflow entered and left the step's state, in UTC; the step itself does not know.
+    #[serde(flatten)]
+    pub when: When,
+}
+
+/// When a step ran, by Step Functions' clock: ISO 8601 in UTC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct When {
+    /// When the workflow first entered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<String>,
+    /// When the workflow last left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
 }
 
 /// What the state machine has of a step: its outcome, or the error that Catch caught.
@@ -70,31 +85,42 @@ pub enum Reported {
         /// What Lambda made of the error: `{"errorType": …, "errorMessage": …}`, or plain text.
         #[serde(default)]
         cause: String,
+        /// When.
+        #[serde(flatten)]
+        when: When,
     },
 }
 
 impl From<Reported> for Outcome {
     /// A failure's outcome: the one that the step itself put into its error, or else the error in words.
     fn from(reported: Reported) -> Outcome {
-        let (step, error, cause) = match reported {
+        let (step, error, cause, when) = match reported {
             Reported::Outcome(outcome) => return outcome,
-            Reported::Failure { step, error, cause } => (step, error, cause),
+            Reported::Failure { step, error, cause, when } => (step, error, cause, when),
         };
         let message = match serde_json::from_str::<Value>(&cause) {
             Ok(cause) => cause["errorMessage"].as_str().map(ToOwned::to_owned).unwrap_or_else(|| cause.to_string()),
             Err(_) => cause,
         };
-        serde_json::from_str(&message).unwrap_or_else(|_| {
+        let outcome = serde_json::from_str(&message).unwrap_or_else(|_| {
             let reason = if message.is_empty() { error } else { format!("{error}: {message}") };
             Outcome::new(&step, Status::Failed, reason)
-        })
+        });
+        Outcome { when, ..outcome }
     }
 }
 
 impl Outcome {
     /// An outcome without changes.
     pub fn new(step: &str, status: Status, reason: impl Into<Option<String>>) -> Self {
-        Outcome { step: step.to_owned(), status, changes: Vec::new(), residual_risk: Vec::new(), reason: reason.into() }
+        Outcome {
+            step: step.to_owned(),
+            status,
+            changes: Vec::new(),
+            residual_risk: Vec::new(),
+            reason: reason.into(),
+            when: When::default(),
+        }
     }
 
     /// The outcome with so many changes at most. All of them are in the journal, and in the verifier's evidence; between
@@ -143,6 +169,16 @@ mod tests {
         let outcome = Outcome { changes: vec![changed], ..Outcome::new("isolate-network", Status::Failed, None) };
         let cause = json!({ "errorType": "NotContained", "errorMessage": outcome.to_json() }).to_string();
         assert_eq!(failure("NotContained", &cause), outcome);
+    }
+
+    #[test]
+    fn when_the_workflow_entered_and_left_a_step_comes_from_the_workflow_even_if_the_step_failed() {
+        let cause =
+            json!({ "errorType": "NotContained", "errorMessage": Outcome::new("s", Status::Failed, None).to_json() });
+        let reported =
+            json!({ "Step": "s", "Error": "NotContained", "Cause": cause.to_string(), "Began": "a", "Ended": "b" });
+        let outcome: Outcome = serde_json::from_value::<Reported>(reported).expect("a failure").into();
+        assert_eq!(outcome.when, When { began: Some("a".into()), ended: Some("b".into()) });
     }
 
     #[test]

@@ -13,6 +13,7 @@ use futures::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn, tracing};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use crate::member::MemberRole;
 use crate::{CaseTable, Error, Result, Step, Target, converge};
@@ -21,6 +22,35 @@ use crate::{CaseTable, Error, Result, Step, Target, converge};
 #[derive(Debug)]
 pub struct Aws {
     home: SdkConfig,
+    caller: Caller,
+}
+
+/// Who calls: a function, and the identity that it has in AWS.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The function's name; empty where it is run by hand.
+    pub function: String,
+    sts: Option<aws_sdk_sts::Client>,
+    arn: Arc<OnceCell<String>>,
+}
+
+impl Caller {
+    /// The identity's ARN, asked for once in a process; none where STS does not say, which is no reason to stop.
+    pub async fn arn(&self) -> Option<String> {
+        let sts = self.sts.as_ref()?;
+        let ask = || async {
+            let reply =
+                sts.get_caller_identity().send().await.map_err(Error::aws("sts:GetCallerIdentity", "itself"))?;
+            reply.arn.ok_or_else(|| Error::Misconfigured("STS names no identity".to_owned()))
+        };
+        match self.arn.get_or_try_init(ask).await {
+            Ok(arn) => Some(arn.clone()),
+            Err(error) => {
+                tracing::warn!("{error}");
+                None
+            }
+        }
+    }
 }
 
 impl Aws {
@@ -39,12 +69,21 @@ impl Aws {
             .retry_config(retries)
             .timeout_config(timeouts)
             .http_client(http.build_https());
-        Aws { home: home.load().await }
+        let home = home.load().await;
+        let mut aws = Aws { home, caller: Caller::default() };
+        let function = aws.setting("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
+        aws.caller = Caller { function, sts: Some(aws_sdk_sts::Client::new(&aws.home)), arn: Arc::default() };
+        aws
     }
 
     /// The configuration of Cordon's own Region: the case table, the evidence bucket.
     pub fn home(&self) -> &SdkConfig {
         &self.home
+    }
+
+    /// Who the function is.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The configuration for a target's Region and account: Cordon's own credentials at home, and those of the member

@@ -302,7 +302,7 @@ fn conclude<S: Step>(
     };
     let mut residual_risk = goal.residual_risk;
     residual_risk.append(&mut writes.residual_risk);
-    let outcome = Outcome { step: S::NAME.to_owned(), status, changes, residual_risk, reason };
+    let outcome = Outcome { changes, residual_risk, ..Outcome::new(S::NAME, status, reason) };
     match status {
         Status::Failed if wrote => Err(Error::NotContained(Box::new(outcome))),
         _ => Ok(outcome),

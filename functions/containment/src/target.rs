@@ -17,6 +17,28 @@ pub enum AutoScaling {
     Decrement,
 }
 
+/// What is to be captured of the running host, if anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Capture {
+    /// Before or after the network is cut.
+    #[serde(default)]
+    pub mode: CaptureMode,
+    /// An image of the whole memory too.
+    #[serde(default)]
+    pub memory: bool,
+}
+
+/// Which comes first, the capture or the isolation (trap C1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CaptureMode {
+    /// Isolation first; Systems Manager's and S3's endpoints stay open until the capture has ended or its time is over.
+    #[default]
+    IsolateFirst,
+    /// The capture first, for a bounded time; then isolation, whatever came of it.
+    CaptureFirst,
+}
+
 /// One instance of one case. `intake` makes it; every step takes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
@@ -47,6 +69,13 @@ pub struct Target {
     /// Also deny every session of the role that was issued before now: this hits every other holder (trap B2).
     #[serde(default)]
     pub revoke_all_sessions: bool,
+    /// What to capture of the running host; absent where nothing is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
+    /// Whether the isolation leaves tcp/443 to the VPC's endpoints open for a capture. `describe-instance` says so where
+    /// one was asked for and the host can be reached; the workflow takes it back when the capture is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capture_window: bool,
     /// Why a person is asked before anything disturbs the workload; absent where nobody has to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,

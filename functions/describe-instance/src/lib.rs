@@ -12,7 +12,7 @@ use aws_sdk_ec2::types::{IamInstanceProfileAssociation, Instance, InstanceAttrib
 use containment::{Error, First, Journal, Key, Outcome, Recorder, Result, Status, Step, Target, keep_first};
 use deregister_targets::{DeregisterTargets, registered_by_group};
 use detach_autoscaling::DetachAutoscaling;
-use evidence::{Bucket, Pointer};
+use evidence::{Bucket, Entry};
 use futures::FutureExt;
 use futures::future::try_join_all;
 use isolate_network::IsolateNetwork;
@@ -35,9 +35,10 @@ pub struct Described {
     pub unjournaled: BTreeMap<&'static str, BTreeMap<String, Value>>,
     /// The facts for the execution's result; all of them are in the evidence.
     pub facts: Value,
-    /// Where AWS's replies are stored; absent in a dry run.
+    /// Where AWS's replies are stored; absent in a dry run. Not in the case's ledger yet: that would be a round trip more
+    /// before isolation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Pointer>,
+    pub evidence: Option<Entry>,
     /// `Failed` when something could not be read or stored that containment can do without.
     pub outcome: Outcome,
 }
@@ -230,7 +231,7 @@ async fn attributes(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<()> {
 /// The function: a target in, the description out.
 pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Described> {
     let target = Target::parse(event)?;
-    let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
+    let bucket = Bucket::of(aws)?;
     // Boxed, because the whole future's type is too deep for the compiler's default limit.
     let (config, journal) = (aws.of(&target, NAME).await?, aws.case_table()?);
     describe_instance(&config, &journal, &bucket, target).boxed().await

@@ -33,7 +33,9 @@ pub async fn describe_network(
         return Ok(Outcome::new(NAME, Status::Done, "read; a dry run stores nothing".to_owned()));
     }
     let evidence = json!({ "Target": target, "Replies": recorder.replies() });
-    let pointer = bucket.put(target, NAME, &evidence).await?;
+    let entry = bucket.put(target, NAME, &evidence).await?;
+    evidence::enter(journal, target, &entry).await?;
+    let pointer = entry.pointer;
     Ok(Outcome::new(NAME, Status::Done, format!("stored as s3://{}/{}", pointer.bucket, pointer.key)))
 }
 
@@ -98,7 +100,7 @@ async fn read(ec2: &Client, target: &Target, first: &First) -> Result<()> {
 /// The function: a target in, an outcome out.
 pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Outcome> {
     let target = Target::parse(event)?;
-    let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
+    let bucket = Bucket::of(aws)?;
     // Boxed, because the whole future's type is too deep for the compiler's default limit.
     let (config, journal) = (aws.of(&target, NAME).await?, aws.case_table()?);
     describe_network(&config, &journal, &bucket, &target).boxed().await

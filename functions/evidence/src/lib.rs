@@ -2,16 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
-use containment::{Error, Result, Target};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use containment::{Aws, Caller, Error, First, Journal, Key, Result, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// Where a piece of evidence lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Pointer {
     /// The bucket.
@@ -23,32 +26,100 @@ pub struct Pointer {
     pub version_id: Option<String>,
 }
 
+/// A piece of evidence in the case's ledger: where it lies, what it must be, and who put it there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Entry {
+    /// Where it lies.
+    #[serde(flatten)]
+    pub pointer: Pointer,
+    /// SHA-256 of its bytes, 64 hexadecimal digits; absent where nobody could compute it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// How many bytes it has.
+    pub size: u64,
+    /// The id of the request that put it there, as S3 gave it; absent for what a host has uploaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// What it tells about: an instance's id.
+    pub resource: String,
+    /// The function that put it there, or asked for it.
+    pub function: String,
+    /// The function's identity in AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+    /// The execution's ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<String>,
+}
+
 /// Writes evidence. Needs `s3:PutObject` and nothing else: it can neither read nor delete.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     client: Client,
     name: String,
+    caller: Caller,
 }
 
 impl Bucket {
-    /// The bucket by this name, in Cordon's own Region.
-    pub fn new(home: &SdkConfig, name: impl Into<String>) -> Self {
-        Bucket { client: Client::new(home), name: name.into() }
+    /// The bucket that the template names, in Cordon's own Region and account.
+    pub fn of(aws: &Aws) -> Result<Self> {
+        let name = aws.required("EVIDENCE_BUCKET")?;
+        Ok(Bucket { client: Client::new(aws.home()), name, caller: aws.caller().clone() })
     }
 
     /// Puts JSON under `cases/ACCOUNT/REGION/CASE/NAME-TIME.json`.
     ///
-    /// The SDK sends a checksum, which Object Lock demands and S3 verifies before it answers (trap J8).
-    pub async fn put(&self, target: &Target, name: &str, evidence: &Value) -> Result<Pointer> {
+    /// The SHA-256 is sent along: Object Lock demands a checksum, and S3 verifies it before it answers (trap J8).
+    pub async fn put(&self, target: &Target, name: &str, evidence: &Value) -> Result<Entry> {
         let key = format!("{}/{name}-{}.json", target.evidence_prefix(), now());
-        let body = ByteStream::from(evidence.to_string().into_bytes());
-        let call = self.client.put_object().bucket(&self.name).key(&key).content_type("application/json").body(body);
+        self.put_bytes(target, key, "application/json", evidence.to_string().into_bytes()).await
+    }
+
+    /// Puts bytes under a key.
+    pub async fn put_bytes(&self, target: &Target, key: String, content_type: &str, bytes: Vec<u8>) -> Result<Entry> {
+        let (hash, size) = (Sha256::digest(&bytes), bytes.len());
+        let call = self.client.put_object().bucket(&self.name).key(&key).content_type(content_type);
+        let call = call.checksum_sha256(BASE64_STANDARD.encode(hash)).body(ByteStream::from(bytes));
         // Containment waits for this put: a bucket that does not answer must not hold it up for long.
         let soon = TimeoutConfig::builder().operation_timeout(Duration::from_secs(10)).build();
         let call = call.customize().config_override(aws_sdk_s3::config::Builder::new().timeout_config(soon));
-        let reply = call.send().await.map_err(Error::aws("s3:PutObject", format!("{}/{key}", self.name)))?;
-        Ok(Pointer { bucket: self.name.clone(), key, version_id: reply.version_id })
+        let (sent, caller) = futures::join!(call.send(), self.caller.arn());
+        let reply = sent.map_err(Error::aws("s3:PutObject", format!("{}/{key}", self.name)))?;
+        Ok(Entry {
+            request_id: reply.request_id().map(ToOwned::to_owned),
+            pointer: Pointer { bucket: self.name.clone(), key, version_id: reply.version_id },
+            sha256: Some(hash.iter().map(|byte| format!("{byte:02x}")).collect()),
+            size: size as u64,
+            resource: target.instance_id.clone(),
+            function: self.caller.function.clone(),
+            caller,
+            execution: target.execution.clone(),
+        })
     }
+}
+
+/// The journal's record that is the case's ledger: what must be in the bucket, kept where whoever can delete from the
+/// bucket cannot write.
+const LEDGER: &str = "evidence";
+
+/// Enters a piece of evidence into the case's ledger, write-once.
+pub async fn enter(journal: &impl Journal, target: &Target, entry: &Entry) -> Result<()> {
+    let version = entry.pointer.version_id.as_deref().unwrap_or("null");
+    let value = serde_json::to_value(entry)
+        .map_err(|error| Error::Misconfigured(format!("a ledger's entry can't be written as JSON: {error}")))?;
+    let found: First = [(Key::new(&entry.pointer.key, version), value)].into();
+    journal.keep_first(target, LEDGER, &found).await.map(|_| ())
+}
+
+/// What the case's ledger says must be in the bucket.
+pub async fn ledger(journal: &impl Journal, target: &Target) -> Result<Vec<Entry>> {
+    let entries = journal.first(target, LEDGER).await?.into_values();
+    entries
+        .map(|entry| {
+            serde_json::from_value(entry).map_err(|error| Error::Misconfigured(format!("the case's ledger: {error}")))
+        })
+        .collect()
 }
 
 /// The time in UTC, as ISO 8601 has it without separators, which need quoting in a shell.
@@ -64,21 +135,25 @@ mod tests {
     use aws_sdk_s3::operation::put_object::PutObjectOutput;
     use aws_smithy_mocks::{mock, mock_client};
     use serde_json::json;
-
     #[tokio::test]
     async fn evidence_is_put_below_the_case_and_its_version_is_returned() {
         let rule = mock!(Client::put_object)
             .match_requests(|r| {
                 let key = r.key().expect("key");
-                r.bucket() == Some("evidence") && key.starts_with("cases/123456789012/eu-west-1/c-1/facts-20")
+                r.bucket() == Some("evidence")
+                    && key.starts_with("cases/123456789012/eu-west-1/c-1/facts-20")
+                    && r.checksum_sha256() == Some("RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o=")
             })
             .then_output(|| PutObjectOutput::builder().version_id("v1").build());
-        let bucket = Bucket { client: mock_client!(aws_sdk_s3, [&rule]), name: "evidence".into() };
+        let client = mock_client!(aws_sdk_s3, [&rule]);
+        let bucket = Bucket { client, name: "evidence".into(), caller: Caller::default() };
         let event =
             json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c-1" });
         let target = Target::parse(event).expect("a good event");
-        let pointer = bucket.put(&target, "facts", &json!({})).await.expect("put");
-        assert_eq!(pointer.version_id.as_deref(), Some("v1"));
+        let entry = bucket.put(&target, "facts", &json!({})).await.expect("put");
+        assert_eq!((entry.pointer.version_id.as_deref(), entry.size), (Some("v1"), 2));
+        let hash = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        assert_eq!(entry.sha256.as_deref(), Some(hash));
     }
 
     #[test]

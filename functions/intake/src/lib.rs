@@ -169,6 +169,8 @@ impl Execution {
             owner: None,
             auto_scaling: AutoScaling::default(),
             revoke_all_sessions: false,
+            capture: None,
+            capture_window: false,
             approval: None,
             unjournaled: Default::default(),
             instance_profile_arn: None,

@@ -13,7 +13,7 @@ use deregister_targets::DeregisterTargets;
 use detach_autoscaling::DetachAutoscaling;
 use detach_profile::DetachProfile;
 use encrypt_snapshots::{EncryptSnapshots, key_in_region};
-use evidence::Bucket;
+use evidence::{Bucket, Entry};
 use futures::future::BoxFuture;
 use futures::{FutureExt, future::join_all};
 use isolate_network::{IsolateNetwork, automatically_tracked};
@@ -54,7 +54,7 @@ pub struct Described {
     pub facts: Value,
     /// Where it was stored.
     #[serde(default)]
-    pub evidence: Value,
+    pub evidence: Option<Entry>,
     /// Whether all of it was.
     pub outcome: Outcome,
 }
@@ -71,21 +71,27 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
     let target = Target::parse(target)?;
     let ran: Vec<Outcome> =
         [outcome].into_iter().chain(event.outcomes.into_iter().flatten().map(Outcome::from)).collect();
-    let report = Report::new(&target, facts, evidence);
+    let report = Report::new(&target, facts, evidence.map(|entry| entry.pointer));
     if target.dry_run {
         return Ok(report.planned(ran).shortened(event.output_bytes));
     }
     let config = aws.of(&target, NAME).await?;
     let (checks, paths) = futures::join!(checks(aws, &config, &target), tracked_paths(&config, &target));
     let mut report = report.verified(&ran, checks?, paths);
-    let bucket = Bucket::new(aws.home(), aws.required("EVIDENCE_BUCKET")?);
+    let bucket = Bucket::of(aws)?;
     let whole = serde_json::to_value(&report).unwrap_or_default();
+    let journal = aws.case_table()?;
     match bucket.put(&target, NAME, &whole).await {
-        Ok(pointer) => report.evidence.push(serde_json::to_value(pointer).unwrap_or_default()),
+        Ok(entry) => {
+            if let Err(error) = evidence::enter(&journal, &target, &entry).await {
+                report.record_is_missing(&error);
+            }
+            report.evidence.push(entry.pointer);
+        }
         Err(error) => report.record_is_missing(&error),
     }
     // For intake: a finding that is repeated about a contained instance needs no second containment.
-    if let Err(error) = aws.case_table()?.note_verdict(&target, &format!("{:?}", report.verdict)).await {
+    if let Err(error) = journal.note_verdict(&target, &format!("{:?}", report.verdict)).await {
         report.record_is_missing(&error);
     }
     Ok(report.shortened(event.output_bytes))

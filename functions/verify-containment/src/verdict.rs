@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use containment::{Error, Outcome, Result, Status, Target};
+use containment::{Error, Outcome, Result, Status, Target, When};
+use evidence::Pointer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -46,7 +47,7 @@ pub struct Report {
     pub facts: Value,
     /// Where the rest is stored.
     #[serde(default)]
-    pub evidence: Vec<Value>,
+    pub evidence: Vec<Pointer>,
 }
 
 const ISOLATION: &str = "isolate-network";
@@ -60,7 +61,7 @@ const DISTURBING: [&str; 5] =
 
 impl Report {
     /// An empty report.
-    pub fn new(target: &Target, facts: Value, evidence: Value) -> Self {
+    pub fn new(target: &Target, facts: Value, evidence: Option<Pointer>) -> Self {
         Report {
             instance_id: target.instance_id.clone(),
             account_id: target.account_id.clone(),
@@ -71,7 +72,7 @@ impl Report {
             residual_risk: Vec::new(),
             steps: Vec::new(),
             facts,
-            evidence: if evidence.is_null() { Vec::new() } else { vec![evidence] },
+            evidence: evidence.into_iter().collect(),
         }
     }
 
@@ -121,6 +122,9 @@ impl Report {
         }
         add(&mut self.residual_risk, &paths);
         let good = |o: &&Outcome| matches!(o.status, Status::Done | Status::NotApplicable);
+        for step in &mut self.steps {
+            step.when = when(ran, &step.step);
+        }
         self.open = self.steps.iter().filter(|o| !good(o)).map(line).collect();
         self.verdict = match (isolated, self.open.is_empty()) {
             (true, true) => Verdict::Contained,
@@ -163,6 +167,12 @@ impl Report {
         }
         self
     }
+}
+
+/// From when the step was first entered to when it was last left: it may have been asked again.
+fn when(ran: &[Outcome], step: &str) -> When {
+    let times = || ran.iter().filter(|o| o.step == step).map(|o| &o.when);
+    When { began: times().filter_map(|w| w.began.clone()).min(), ended: times().filter_map(|w| w.ended.clone()).max() }
 }
 
 struct Row {
@@ -233,7 +243,7 @@ mod tests {
     fn report() -> Report {
         let event =
             json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c-1" });
-        Report::new(&Target::parse(event).expect("a good event"), Value::Null, Value::Null)
+        Report::new(&Target::parse(event).expect("a good event"), Value::Null, None)
     }
 
     fn outcome(step: &str, status: Status) -> Outcome {
