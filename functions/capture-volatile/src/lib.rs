@@ -1,0 +1,1 @@
+//! Captures what only the running host can tell.

@@ -1,0 +1,3 @@
+//! The Lambda function `capture-volatile`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Collects what an investigator asks about the instance.

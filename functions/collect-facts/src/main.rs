@@ -1,0 +1,3 @@
+//! The Lambda function `collect-facts`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Copies shared snapshots into the forensic account, under its own key.

@@ -1,0 +1,3 @@
+//! The Lambda function `copy-snapshots`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Switches flow logs on for interfaces that have none.

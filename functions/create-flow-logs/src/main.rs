@@ -1,0 +1,3 @@
+//! The Lambda function `create-flow-logs`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Locks the copies in the forensic account.

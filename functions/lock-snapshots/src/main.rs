@@ -1,0 +1,3 @@
+//! The Lambda function `lock-snapshots`.
+
+fn main() {}

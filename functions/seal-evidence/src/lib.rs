@@ -1,0 +1,1 @@
+//! Seals a case: its manifest, signed, and its report.

@@ -1,0 +1,1 @@
+//! Shares encrypted snapshots with the forensic account, and with nobody else.

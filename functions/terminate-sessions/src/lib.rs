@@ -1,0 +1,1 @@
+//! Ends the Session Manager sessions to the host.
