@@ -151,7 +151,7 @@ def test_every_invocation_retries_what_passes_with_jitter_and_in_the_same_way() 
         by_attempts.setdefault(retry["MaxAttempts"], []).append(name)
         alike.add(json.dumps({**retry, "MaxAttempts": 0, "ErrorEquals": [e for e in retry["ErrorEquals"] if e != "States.Timeout"]}))
     assert len(alike) == 1
-    impatient = ["Detach from Auto Scaling", "Detach from Auto Scaling as approved"]
+    impatient = ["Detach from Auto Scaling", "Detach from Auto Scaling after the wait"]
     assert sorted(by_attempts[1]) == impatient, "isolation does not wait long for the group"
 
 
@@ -163,24 +163,44 @@ def test_no_step_can_stop_another() -> None:
 
 def test_a_caught_error_goes_on_to_the_state_that_success_goes_to() -> None:
     branches = [branch for _, state in states(machine()) if state["Type"] == "Parallel" for branch in state["Branches"]]
-    assert len(branches) == 9
+    assert len(branches) == 10
     inside = {name: state for branch in branches for name, state in states(branch)}
     for name, state in inside.items():
         if state["Type"] == "Task" and "Next" in state and name != "Describe the instance":
             assert {catch["Next"] for catch in state["Catch"]} == {state["Next"]}, name
 
 
-def test_whatever_disturbs_the_workload_waits_for_the_answer_where_a_person_is_asked() -> None:
-    disturbing = {"detach-autoscaling", "isolate-network", "deregister-targets", "revoke-credentials", "detach-profile"}
+CREDENTIALS = {"terminate-sessions", "revoke-credentials", "detach-profile"}
+NETWORK = {"detach-autoscaling", "isolate-network", "deregister-targets"}
+
+
+def test_whatever_disturbs_the_workload_waits_for_an_answer_or_a_capture_where_there_is_one() -> None:
+    asked, first = "$exists($described.Target.Approval)", "$described.Target.Capture.Mode = 'CaptureFirst'"
+    gates = {f"{{% {asked} or {first} %}}": NETWORK, f"{{% {asked} or $exists($described.Target.Capture) %}}": CREDENTIALS}
     (contain,) = [state for name, state in states(machine()) if name == "Contain the instance"]
+    found = {}
     for branch in contain["Branches"]:
         called = {invocations()[name] for name, state in states(branch) if state["Type"] == "Task"}
-        first = branch["States"][branch["StartAt"]]
-        gated = first["Type"] == "Choice" and first["Choices"][0]["Condition"] == "{% $exists($described.Target.Approval) %}"
-        assert gated == bool(called & disturbing) and (not gated or called <= disturbing)
+        first_state = branch["States"][branch["StartAt"]]
+        if first_state["Type"] == "Choice":
+            found[first_state["Choices"][0]["Condition"]] = called
+        else:
+            assert not called & (NETWORK | CREDENTIALS)
+    assert found == gates
     (settle,) = [state for name, state in states(machine()) if name == "Let everything settle"]
-    approved = {invocations()[name] for name in settle["Branches"][0]["States"] if name.endswith("as approved")}
-    assert approved == disturbing
+    assert {invocations()[name] for name in settle["Branches"][0]["States"] if name.endswith("after the wait")} == NETWORK | CREDENTIALS
+
+
+def test_a_capture_comes_to_an_end_before_the_credentials_go_and_the_window_is_closed_behind_it() -> None:
+    all_states = dict(states(machine()))
+    over = all_states["Is the capture over?"]
+    assert [choice["Next"] for choice in over["Choices"]] == ["Wait for the capture", "Detach from Auto Scaling after the wait"]
+    assert "InProgress" in over["Choices"][0]["Condition"] and "${CaptureDeadline}" in over["Choices"][0]["Condition"]
+    assert over["Default"] == "Close the capture window"
+    closed = "{% $merge([$described.Target, {'CaptureWindow': false}]) %}"
+    for name in ("Close the capture window", "Confirm the isolation"):
+        assert all_states[name]["Arguments"]["Payload"] == closed
+    assert all_states["Close the capture window"]["Next"] == "Terminate sessions after the wait"
 
 
 def test_every_state_says_in_a_sentence_what_it_is_for() -> None:

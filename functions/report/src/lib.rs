@@ -90,7 +90,7 @@ pub fn handle(event: Value) -> Result<Report> {
 /// A sample's instance is made up: that there is none is no failure.
 fn instance(reported: Value, sample: bool) -> Value {
     if reported["Verdict"].is_string() {
-        return reported;
+        return unsealed(reported);
     }
     let made_up = sample && reported["Failure"]["Error"] == "NotFound";
     let target = &reported["Target"];
@@ -118,6 +118,24 @@ fn instance(reported: Value, sample: bool) -> Value {
         "CaseId": target["CaseId"], "Verdict": if made_up { "NothingDone" } else { "NotContained" }, "Open": open, "ResidualRisk": [],
         "Steps": steps, "Facts": reported["Facts"], "Evidence": [],
     })
+}
+
+/// A report whose evidence could not be sealed says so among its steps, and is no more than partly contained.
+fn unsealed(mut report: Value) -> Value {
+    let failure = report.as_object_mut().and_then(|report| report.remove("Unsealed"));
+    let Some(Ok(failure)) = failure.map(serde_json::from_value::<Reported>) else { return report };
+    let outcome = Outcome::from(failure);
+    if report["Verdict"] == "Contained" {
+        report["Verdict"] = json!("PartiallyContained");
+    }
+    let line = format!("{} {:?}: {}", outcome.step, outcome.status, outcome.reason.as_deref().unwrap_or_default());
+    if let Some(open) = report["Open"].as_array_mut() {
+        open.push(json!(line));
+    }
+    if let Some(steps) = report["Steps"].as_array_mut() {
+        steps.push(json!(outcome));
+    }
+    report
 }
 
 fn table(instances: &[Value], left_out: &[LeftOut], told: Option<Outcome>) -> String {
@@ -190,6 +208,16 @@ mod tests {
         assert!(report.table.contains("i-2 in eu-west-1: NotContained"));
         assert!(report.table.contains("describe-instance    Failed         NotFound: there is no instance i-2"));
         assert_eq!(report.instances[1]["Open"][0], "describe-instance Failed: NotFound: there is no instance i-2");
+    }
+
+    #[test]
+    fn evidence_that_could_not_be_sealed_leaves_an_instance_partly_contained_and_says_why() {
+        let mut contained = verified("i-1", "Contained");
+        contained["Unsealed"] = json!({ "Step": "seal-evidence", "Error": "AccessDenied", "Cause": "kms:Sign: denied" });
+        let report = report(false, vec![contained]);
+        assert_eq!((report.verdict, report.succeeded), ("PartiallyContained", false));
+        assert!(report.table.contains("seal-evidence        Failed         AccessDenied: kms:Sign: denied"));
+        assert!(report.instances[0]["Unsealed"].is_null());
     }
 
     #[test]
