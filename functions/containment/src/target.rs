@@ -72,6 +72,9 @@ pub struct Target {
     /// What to capture of the running host; absent where nothing is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,
+    /// List the hash of every block of the snapshots, which downloads all of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hash_snapshots: bool,
     /// Whether the isolation leaves tcp/443 to the VPC's endpoints open for a capture. `describe-instance` says so where
     /// one was asked for and the host can be reached; the workflow takes it back when the capture is over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

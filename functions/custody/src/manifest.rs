@@ -185,11 +185,11 @@ pub struct Lock {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Blocks {
-    /// The name of the evidence that has the list.
-    pub name: String,
+    /// The names of the pieces of evidence that have the list, in order.
+    pub parts: Vec<String>,
     /// How many blocks of 512 KiB the snapshot has.
     pub count: u64,
-    /// SHA-256 of the list: one number for the whole snapshot, 64 hexadecimal digits.
+    /// SHA-256 of the parts' SHA-256s, each followed by a newline: one number for the whole snapshot, 64 hexadecimal digits.
     pub sha256: String,
 }
 

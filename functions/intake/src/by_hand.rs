@@ -11,7 +11,8 @@ use crate::{Execution, INSTANCES_AT_MOST, Settings, refuse};
 /// A tag's value has at most so many characters.
 const TAG_VALUE_AT_MOST: usize = 256;
 
-const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions";
+const ACCEPTED: &str =
+    "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions, HashSnapshots";
 
 /// Reads the input; the error names the field, the value and what is accepted.
 pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) -> Result<Request> {
@@ -32,6 +33,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     let auto_scaling = auto_scaling(input)?;
     let dry_run = flag(input, "DryRun")?;
     let revoke_all_sessions = flag(input, "RevokeAllSessions")?;
+    let hash_snapshots = flag(input, "HashSnapshots")?;
     let incident_ticket = tag_value(input, "IncidentTicket")?;
     let owner = tag_value(input, "Owner")?;
     let wanted = ids.into_iter().map(|id| {
@@ -41,6 +43,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
             owner: owner.clone(),
             auto_scaling,
             revoke_all_sessions,
+            hash_snapshots,
             ..execution.target(&account_id, &region, &id)
         };
         Wanted { target, findings: BTreeSet::new(), ask: Vec::new() }

@@ -170,6 +170,7 @@ impl Execution {
             auto_scaling: AutoScaling::default(),
             revoke_all_sessions: false,
             capture: None,
+            hash_snapshots: false,
             capture_window: false,
             approval: None,
             unjournaled: Default::default(),

@@ -213,7 +213,8 @@ mod tests {
     #[test]
     fn evidence_that_could_not_be_sealed_leaves_an_instance_partly_contained_and_says_why() {
         let mut contained = verified("i-1", "Contained");
-        contained["Unsealed"] = json!({ "Step": "seal-evidence", "Error": "AccessDenied", "Cause": "kms:Sign: denied" });
+        contained["Unsealed"] =
+            json!({ "Step": "seal-evidence", "Error": "AccessDenied", "Cause": "kms:Sign: denied" });
         let report = report(false, vec![contained]);
         assert_eq!((report.verdict, report.succeeded), ("PartiallyContained", false));
         assert!(report.table.contains("seal-evidence        Failed         AccessDenied: kms:Sign: denied"));
