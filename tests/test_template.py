@@ -26,14 +26,15 @@ UNNAMED = {
     "encrypt-snapshots": {"ec2:CreateTags", "kms:*"},  # CopySnapshot with tags, under a key
     "describe-instance": {"kms:GenerateDataKey"},  # S3 encrypts with the stack's key
     "describe-network": {"kms:GenerateDataKey"},
+    "hash-snapshots": {"kms:GenerateDataKey", "kms:Decrypt"},  # and EBS with the snapshot's key
     "verify-containment": {"kms:GenerateDataKey"},
     "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
 }
 # What the calls of the case table's own functions need.
 TABLE = {
-    "dynamodb:GetItem": r"\bjournal\.first\(|\binspect\(|\bcases\.(case|guardrail)\(",
+    "dynamodb:GetItem": r"\bjournal\.first\(|\bledger\(|\binspect\(|\bcases\.(case|guardrail)\(",
     "dynamodb:PutItem": r"\bcases\.open\(",
-    "dynamodb:UpdateItem": r"\bkeep_first\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
+    "dynamodb:UpdateItem": r"\bkeep_first\(|\benter\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
 }
 # What goes into another account has to get there.
 MEMBER = {"sts:AssumeRole", "sts:TagSession"}
@@ -41,6 +42,7 @@ MEMBER = {"sts:AssumeRole", "sts:TagSession"}
 READS_OF = {
     "describe-instance": ["detach-autoscaling", "isolate-network"],
     "delete-originals": ["encrypt-snapshots"],
+    "hash-snapshots": ["encrypt-snapshots"],
     "verify-containment": [
         "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
         "create-snapshots", "encrypt-snapshots", "delete-originals", "revoke-credentials", "detach-profile",
@@ -50,6 +52,7 @@ READS_OF = {
 NOT_READ = {
     "describe-instance": {"ec2:DescribeSecurityGroupRules", "ec2:DescribeRouteTables"},
     "delete-originals": {"ec2:DescribeVolumes"},
+    "hash-snapshots": {"ec2:DescribeVolumes"},
     "verify-containment": {"ec2:DescribeSecurityGroupRules"},
 }
 

@@ -47,6 +47,7 @@ from werkzeug.serving import run_simple
 from call_record import CallRecord, caller, error_code, signed_by
 from faults import Fault, FaultFile
 from leash import end_with_starter
+from moto_ebs import MENDS as EBS_MENDS
 from moto_sts import MENDS as STS_MENDS
 
 
@@ -530,7 +531,7 @@ MENDS = (
     mend_malformed_instance_ids, mend_filter_by_profile, mend_modify_instance_attribute, mend_describe_block_device_mapping_attribute,
     mend_volume_attachments, mend_groups_of_interfaces, mend_groups_of_another_vpc, mend_interface_attachment_attribute,
     mend_snapshot_state, mend_snapshot_key, mend_tags_from_source, mend_copy_snapshot, mend_targets_on_several_ports,
-    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS,
+    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS, *EBS_MENDS,
 )  # fmt: skip
 
 

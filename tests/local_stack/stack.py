@@ -49,6 +49,7 @@ ON_MOTO = {
     "sts": "STS",
     "ssm": "SSM",
     "cloudtrail": "CLOUDTRAIL",
+    "ebs": "EBS",
 }
 
 
