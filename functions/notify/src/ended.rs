@@ -30,6 +30,7 @@ pub(crate) fn ended(ending: &Ending) -> Option<Message> {
     let findings = list(&ending.trigger["Findings"]);
     let sample = !findings.is_empty() && findings.iter().all(|finding| finding["Sample"] == true);
     advise(&mut message, left);
+    offer_reports(&mut message, reports);
     // A sample's instance does not exist.
     if !sample {
         offer_by_hand(&mut message, reports, left);
@@ -152,7 +153,6 @@ fn advise(message: &mut Message, left: &[Value]) {
     };
     match message.kind {
         Kind::Contained => {
-            advise("Investigate", "The execution's output names the snapshots and where the evidence is stored.");
             advise(
                 "If it was a false alarm",
                 "The README's section Undo says how to restore what the output shows under Before.",
@@ -162,6 +162,30 @@ fn advise(message: &mut Message, left: &[Value]) {
         Kind::NothingDone if left.is_empty() => advise("Nothing", "Nobody has to act."),
         _ => {}
     }
+}
+
+/// The page that says what was done, what is left open and what there is to investigate, with all of the case's evidence.
+fn offer_reports(message: &mut Message, reports: &[Value]) {
+    let cases = reports.iter().filter_map(|report| {
+        let pointers = list(&report["Evidence"]).iter().filter_map(bucket_and_key);
+        let (bucket, folder) =
+            pointers.filter_map(|(bucket, key)| Some((bucket, key.strip_suffix("/report.html")?))).next()?;
+        let name = folder.rsplit('/').next()?;
+        Some(format!("aws s3 sync s3://{bucket}/{folder} {name}"))
+    });
+    for command in cases.take(SHOWN_AT_MOST) {
+        let text =
+            Text::ours("Download the case and open its report.html; `cordon verify` checks that nothing was altered.");
+        message.next.push(Next { label: "Read the report".to_owned(), text, command: Some(command) });
+    }
+}
+
+/// Where a piece of evidence lies, if it is a name that needs no quoting.
+fn bucket_and_key(pointer: &Value) -> Option<(&str, &str)> {
+    let plain =
+        |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    let (bucket, key) = (pointer["Bucket"].as_str().filter(plain)?, pointer["Key"].as_str().filter(plain)?);
+    (key.len() <= 300).then_some((bucket, key))
 }
 
 fn offer_by_hand(message: &mut Message, reports: &[Value], left: &[Value]) {
@@ -178,14 +202,8 @@ fn offer_by_hand(message: &mut Message, reports: &[Value], left: &[Value]) {
 }
 
 fn evidence(reports: &[Value]) -> Vec<Text> {
-    let plain =
-        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-    let pointers = reports.iter().flat_map(|report| list(&report["Evidence"]));
-    let lines = pointers.filter_map(|pointer| {
-        let (bucket, key) = (pointer["Bucket"].as_str()?, pointer["Key"].as_str()?);
-        (plain(bucket) && plain(key) && key.len() <= 300).then(|| Text::ours(format!("s3://{bucket}/{key}")))
-    });
-    first_of(lines.collect(), "objects")
+    let pointers = reports.iter().flat_map(|report| list(&report["Evidence"])).filter_map(bucket_and_key);
+    first_of(pointers.map(|(bucket, key)| Text::ours(format!("s3://{bucket}/{key}"))).collect(), "objects")
 }
 
 fn data(report: &Value) -> Value {

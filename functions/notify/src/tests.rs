@@ -46,7 +46,10 @@ fn contained(id: &str) -> Value {
     json!({
         "InstanceId": id, "AccountId": "444455556666", "Region": "eu-west-1", "CaseId": "c-1", "Verdict": "Contained",
         "Open": [], "ResidualRisk": ["a security group does not filter DNS"],
-        "Evidence": [{ "Bucket": "evidence", "Key": "cases/444455556666/eu-west-1/c-1/facts-1.json" }],
+        "Evidence": [
+            { "Bucket": "evidence", "Key": "cases/444455556666/eu-west-1/c-1/facts-1.json" },
+            { "Bucket": "evidence", "Key": "cases/444455556666/eu-west-1/c-1/report.html" },
+        ],
     })
 }
 
@@ -361,6 +364,7 @@ async fn a_good_end_has_the_risks_the_evidence_and_the_table() {
     assert_eq!(ended.subject, format!("Cordon: contained {ID}"));
     assert!(ended.email.contains("* “a security group does not filter DNS”"));
     assert!(ended.email.contains("* s3://evidence/cases/444455556666/eu-west-1/c-1/facts-1.json"));
+    assert!(ended.email.contains("aws s3 sync s3://evidence/cases/444455556666/eu-west-1/c-1 c-1"));
     assert!(ended.email.ends_with(&format!("| {ID} in eu-west-1: Contained\n|   isolate-network      Done\n")));
     assert_eq!(ended.record["Execution"]["StartTime"], "2026-11-21T03:00:07.123Z");
 }
