@@ -163,8 +163,8 @@ def test_a_list_without_an_end_is_cut_at_a_thousand_events_and_says_so_within_th
     assert found["Credentials"]["Calls"]["Distinct"] == 40 and len(found["Credentials"]["Calls"]["Most"]) == 20
     assert any("only the 1000 newest were read" in note for note in found["Notes"])
     here = [call for call in stack.calls(since) if call["Action"] == "LookupEvents" and call["Region"] == stack.region]
-    # A request that is late by a moment meets the next one in the same second, and is asked again.
-    assert len([call for call in here if call["Error"]]) <= len(here) / 5, "two requests a second are kept to"
+    # The first may meet those of the test before.
+    assert not any(call["Error"] for call in here[2:]), "two requests a second are not exceeded"
     assert time.time() - since < 30
 
 

@@ -14,8 +14,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::events::Event;
 
-/// Two requests a second, and a little less: other containments may be asking the same account.
-const PACE: Duration = Duration::from_millis(550);
+/// Two requests a second, and a little less, counted from the answer: a request that the SDK has sent again after it was
+/// throttled is counted at its last try. Other containments may be asking the same account.
+const PACE: Duration = Duration::from_millis(510);
+
+/// The launch is asked for last, and is worth some seconds more.
+const FOR_LAUNCH: Duration = Duration::from_secs(5);
 
 /// A page has 50 events, 1,000 events are more than a person reads, and the newest come first.
 const PAGES_OF_CREDENTIALS: usize = 20;
@@ -40,6 +44,17 @@ pub(crate) struct Answer {
     pub cut: Option<String>,
     /// Why there is no answer, or not all of it, if so.
     pub failed: Option<String>,
+}
+
+impl Answer {
+    /// A list that is cut by its time is as good as one that is cut by its length; one that never began is a failure.
+    fn out_of_time(&mut self, what: &str) {
+        let words = Some(format!("cloudtrail:LookupEvents on {what}: no answer in time"));
+        match self.events.is_empty() {
+            true => self.failed = words,
+            false => self.cut = words,
+        }
+    }
 }
 
 /// The span that is looked at, in seconds since 1970.
@@ -75,6 +90,7 @@ impl Trail {
 
     /// Events that name the instance as a resource, around its launch.
     pub(crate) async fn of_launch(&mut self, target: &Target, launched: i64) -> Answer {
+        self.deadline += FOR_LAUNCH;
         let span = Span { from: launched - AROUND_LAUNCH_SECONDS, to: launched + AROUND_LAUNCH_SECONDS };
         self.ask(LookupAttributeKey::ResourceName, &target.instance_id, span, PAGES_OF_LAUNCH).await
     }
@@ -97,10 +113,11 @@ impl Trail {
                 .set_next_token(token.take());
             let sent = timeout_at(self.deadline, async {
                 sleep_until(self.next).await;
-                self.next = Instant::now() + PACE;
                 call.send().await.map_err(Error::aws("cloudtrail:LookupEvents", &what))
             });
-            let reply = match sent.await {
+            let sent = sent.await;
+            self.next = Instant::now() + PACE;
+            let reply = match sent {
                 Ok(Ok(reply)) => reply,
                 Ok(Err(error)) => {
                     self.denied = error.name() == "AccessDenied";
@@ -108,7 +125,7 @@ impl Trail {
                     break;
                 }
                 Err(_) => {
-                    answer.failed = Some(format!("cloudtrail:LookupEvents on {what}: no more time"));
+                    answer.out_of_time(&what);
                     break;
                 }
             };
@@ -119,7 +136,8 @@ impl Trail {
                 break;
             }
         }
-        if token.is_some() || (answer.failed.is_some() && !answer.events.is_empty()) {
+        let unfinished = answer.cut.is_some() || answer.failed.is_some();
+        if token.is_some() || (unfinished && !answer.events.is_empty()) {
             let so_many = answer.events.len();
             answer.cut = Some(format!("{what}: only the {so_many} newest were read, there are more"));
         }
@@ -220,7 +238,18 @@ mod tests {
         let more = mock!(Client::lookup_events).then_output(|| page("DescribeInstances", Some("again")));
         let answer = trail(&[&more], 1).of_credentials(&Target::example(), SPAN).await;
         assert_eq!(answer.events.len(), 2);
-        assert!(answer.failed.expect("failed").contains("no more time") && answer.cut.is_some());
+        assert!(answer.failed.is_none() && answer.cut.expect("cut").contains("only the 2 newest were read"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_nobody_answered_in_time_is_a_failure_and_the_launch_has_some_seconds_more() {
+        let rule = mock!(Client::lookup_events).then_output(|| page("RunInstances", None));
+        let mut trail = trail(&[&rule], 0);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        trail.next = Instant::now() + PACE;
+        let answer = trail.of_instance(&Target::example(), SPAN).await;
+        assert!(answer.failed.expect("failed").contains("no answer in time"));
+        assert_eq!(trail.of_launch(&Target::example(), 5_000).await.events.len(), 1);
     }
 
     #[tokio::test]
