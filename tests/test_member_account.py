@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from local_stack.stack import PROJECT
-from test_template import FUNCTIONS, TOOLS, UNNAMED, Loader, allowed, functions, kebab, needed, run
+from test_template import FUNCTIONS, TOOLS, UNNAMED, WITHOUT_RESOURCE, Loader, allowed, functions, kebab, needed, run
 from test_template import template as responder_template
 
 TEMPLATE = PROJECT / "member-account.yaml"
 # What a step calls with the member role's credentials; the case table, the evidence bucket and its key stay at home.
-SERVICES = {"ebs", "ec2", "autoscaling", "elasticloadbalancing", "iam", "kms"}
+SERVICES = {"ec2", "ebs", "autoscaling", "elasticloadbalancing", "iam", "kms", "cloudtrail", "logs"}
 
 RESPONDER, MEMBER = "111111111111", "222222222222"
 KEY = f"arn:aws:kms:eu-west-1:{RESPONDER}:key/0a1b2c3d-0000-4000-8000-000000000000"
@@ -210,7 +210,8 @@ def test_every_step_with_a_permission_is_a_function_that_acts_on_an_instance() -
 def test_a_wildcard_resource_is_only_for_calls_that_support_nothing_narrower() -> None:
     for statement in statements():
         if "*" in listed(statement["Resource"]):
-            assert all(action.split(":")[1].startswith("Describe") for action in listed(statement["Action"])), statement
+            actions = listed(statement["Action"])
+            assert all(action.split(":")[1].startswith("Describe") or action in WITHOUT_RESOURCE for action in actions), statement
 
 
 def on_instances() -> Iterator[tuple[str, str, str]]:
@@ -247,6 +248,8 @@ CASE_TAGS = ["CordonCase", "Evidence", "SecurityIncidentStatus", "IncidentTicket
         ("detach-profile", "ec2:DisassociateIamInstanceProfile"),
         ("tag-resources", "ec2:CreateTags"),
         ("describe-instance", "ec2:DescribeInstanceAttribute"),
+        ("collect-facts", "ec2:GetConsoleOutput"),
+        ("collect-facts", "ec2:GetConsoleScreenshot"),
     ],
 )
 def test_a_step_may_touch_the_sessions_instance_and_no_other(step: str, action: str) -> None:
@@ -307,6 +310,16 @@ def test_a_snapshot_is_made_only_with_its_case_and_its_instance_in_its_tags() ->
         assert may("create-snapshots", "ec2:CreateTags", ec2("snapshot/snap-1"), aws__TagKeys=keys, **ours)
         assert not may("create-snapshots", "ec2:CreateTags", ec2("snapshot/snap-1"), aws__TagKeys=keys, **other)
     assert not may("create-snapshots", "ec2:CreateTags", ec2("snapshot/snap-1"), aws__TagKeys=[*lineage, "Name"], **ours)
+
+
+def test_a_flow_log_is_made_only_with_its_case_and_its_instance_in_its_tags() -> None:
+    case, ours, other = ({"aws__RequestTag_of_CordonCase": "c-1"}, *({"aws__RequestTag_of_InstanceId": i} for i in (OURS, OTHER)))
+    assert may("create-flow-logs", "ec2:CreateFlowLogs", ec2("network-interface/eni-1"))
+    assert not may("create-flow-logs", "ec2:CreateFlowLogs", ec2("vpc/vpc-1"))
+    for action in ("ec2:CreateFlowLogs", "ec2:CreateTags"):
+        assert may("create-flow-logs", action, ec2("vpc-flow-log/*"), **case, **ours)
+        assert not may("create-flow-logs", action, ec2("vpc-flow-log/*"), **case, **other)
+        assert not may("create-flow-logs", action, ec2("vpc-flow-log/*"), **ours)
 
 
 def test_only_the_originals_of_the_sessions_own_case_may_be_deleted() -> None:

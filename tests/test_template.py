@@ -27,6 +27,8 @@ UNNAMED = {
     "describe-instance": {"kms:GenerateDataKey"},  # S3 encrypts with the stack's key
     "describe-network": {"kms:GenerateDataKey"},
     "hash-snapshots": {"kms:GenerateDataKey", "kms:Decrypt"},  # and EBS with the snapshot's key
+    "collect-facts": {"kms:GenerateDataKey"},
+    "create-flow-logs": {"ec2:CreateTags", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"},  # CreateFlowLogs with tags, to S3
     "verify-containment": {"kms:GenerateDataKey"},
     "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
 }
@@ -34,8 +36,10 @@ UNNAMED = {
 TABLE = {
     "dynamodb:GetItem": r"\bjournal\.first\(|\bledger\(|\binspect\(|\bcases\.(case|guardrail)\(",
     "dynamodb:PutItem": r"\bcases\.open\(",
-    "dynamodb:UpdateItem": r"\bkeep_first\(|\benter\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
+    "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
 }
+# What AWS knows no resource for, beside its Describe calls.
+WITHOUT_RESOURCE = {"cloudtrail:LookupEvents", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"}
 # What goes into another account has to get there.
 MEMBER = {"sts:AssumeRole", "sts:TagSession"}
 # Functions that call other crates of the workspace: what those read, they need as well.
@@ -45,7 +49,7 @@ READS_OF = {
     "hash-snapshots": ["encrypt-snapshots"],
     "verify-containment": [
         "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
-        "create-snapshots", "encrypt-snapshots", "delete-originals", "revoke-credentials", "detach-profile",
+        "create-snapshots", "encrypt-snapshots", "delete-originals", "create-flow-logs", "revoke-credentials", "detach-profile",
     ],
 }  # fmt: skip
 # What those crates read only while they write.
@@ -275,7 +279,7 @@ def test_a_wildcard_resource_is_only_for_calls_that_support_nothing_narrower() -
             for statement in policy["Statement"]:
                 if statement["Resource"] == "*":
                     actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-                    assert all(action.split(":")[1].startswith("Describe") for action in actions), name
+                    assert all(action.split(":")[1].startswith("Describe") or action in WITHOUT_RESOURCE for action in actions), name
 
 
 def test_a_function_can_enter_a_member_account_only_in_its_own_name() -> None:
@@ -310,7 +314,8 @@ def test_nothing_that_a_rule_delivers_can_be_lost_without_an_alarm() -> None:
 
 
 def test_only_one_function_can_delete_and_only_what_it_is_told_to() -> None:
-    deleting = {name for name in functions() if any(":Delete" in action for action in allowed(name))}
+    # A log delivery is what EC2 makes beside a flow log, and takes away if that fails; it holds no logs.
+    deleting = {name for name in functions() if any(":Delete" in action for action in allowed(name) - WITHOUT_RESOURCE)}
     assert deleting == {"delete-originals"}
 
 
@@ -322,6 +327,23 @@ def test_accesses_to_the_evidence_are_logged_where_the_evidence_is_not() -> None
     assert resources["EvidenceAccessLogs"]["Type"] == "AWS::S3::Bucket"
     delivery = resources["EvidenceAccessLogsPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
     assert (delivery["Action"], delivery["Resource"]) == ("s3:PutObject", f"!Sub ${{EvidenceAccessLogs.Arn}}/{logging['LogFilePrefix']}*")
+
+
+def test_flow_logs_reach_the_evidence_by_replication_and_from_our_accounts_only() -> None:
+    """ministack replicates nothing and knows no log delivery."""
+    resources = template()["Resources"]
+    (rule,) = resources["FlowLogDelivery"]["Properties"]["ReplicationConfiguration"]["Rules"]
+    assert rule["Destination"]["Bucket"] == "!GetAtt EvidenceBucket.Arn" and rule["Filter"]["Prefix"] == "flow-logs/"
+    assert "ObjectLockConfiguration" not in resources["FlowLogDelivery"]["Properties"], "log delivery may send no checksum"
+    delivery, check, _ = resources["FlowLogDeliveryPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (key,) = [s for s in resources["Key"]["Properties"]["KeyPolicy"]["Statement"] if isinstance(s, dict) and s["Sid"] == "FlowLogs"]
+    assert (delivery["Action"], delivery["Resource"]) == ("s3:PutObject", "!Sub ${FlowLogDelivery.Arn}/flow-logs/*")
+    for statement in (delivery, check, key):
+        assert statement["Principal"] == {"Service": "delivery.logs.amazonaws.com"}
+        assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] and statement["Condition"]["ArnLike"]["aws:SourceArn"]
+    replicate = resources["FlowLogReplicationPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (written,) = [s["Resource"] for s in replicate if "s3:ReplicateObject" in s["Action"]]
+    assert written == "!Sub ${EvidenceBucket.Arn}/flow-logs/*", "no object of a case can come in by this way"
 
 
 # --- Validators --------------------------------------------------------------------------------------------------

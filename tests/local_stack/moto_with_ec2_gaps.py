@@ -2,12 +2,13 @@
 """moto's server, with the gaps mended that containment would fall into.
 
 Each `mend_…` replaces one behaviour of moto 5.2.5 with the one that AWS documents, and has a test of that
-name in tests/test_local_stack.py; those of STS are in moto_sts.py. In front of moto stands a door that records
+name in tests/test_local_stack.py; those of other services and of single matters are in files of their own. In front of moto stands a door that records
 calls and injects faults.
 
     python moto_with_ec2_gaps.py -H 127.0.0.1 -p 5000
 
 MOTO_CALL_RECORD               file to append one line of JSON per call to
+MOTO_CLOUDTRAIL_EVENTS         file of events that LookupEvents answers from, see moto_cloudtrail.py
 MOTO_FAULTS                    file of faults to inject, see faults.py
 MOTO_SNAPSHOT_PENDING_SECONDS  how long a snapshot stays `pending` (0)
 MOTO_DETACH_SECONDS            how long an instance stays `Detaching` (0)
@@ -47,7 +48,11 @@ from werkzeug.serving import run_simple
 from call_record import CallRecord, caller, error_code, signed_by
 from faults import Fault, FaultFile
 from leash import end_with_starter
+from moto_cloudtrail import MENDS as CLOUDTRAIL_MENDS
+from moto_console import MENDS as CONSOLE_MENDS
 from moto_ebs import MENDS as EBS_MENDS
+from moto_flow_logs import MENDS as FLOW_LOG_MENDS
+from moto_images import MENDS as IMAGE_MENDS
 from moto_sts import MENDS as STS_MENDS
 
 
@@ -531,7 +536,8 @@ MENDS = (
     mend_malformed_instance_ids, mend_filter_by_profile, mend_modify_instance_attribute, mend_describe_block_device_mapping_attribute,
     mend_volume_attachments, mend_groups_of_interfaces, mend_groups_of_another_vpc, mend_interface_attachment_attribute,
     mend_snapshot_state, mend_snapshot_key, mend_tags_from_source, mend_copy_snapshot, mend_targets_on_several_ports,
-    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS, *EBS_MENDS,
+    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS,
+    *CLOUDTRAIL_MENDS, *CONSOLE_MENDS, *EBS_MENDS, *FLOW_LOG_MENDS, *IMAGE_MENDS,
 )  # fmt: skip
 
 

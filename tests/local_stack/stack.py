@@ -152,9 +152,11 @@ class LocalStack:
         self._fault_file = self.folder / "faults.json"
         self._records = [self.folder / "moto.calls", self.folder / "ministack.calls"]
         self._deliveries = self.folder / "deliveries"
+        self.cloudtrail_events = self.folder / "cloudtrail.events"  # see trail.py
         # The victims' image alone: moto counts the snapshots of its own thousand images as ours, and lists them each time.
         self.moto = Server("moto_with_ec2_gaps.py", free_port(), "/moto-api/", self.folder, {
             "MOTO_CALL_RECORD": str(self._records[0]), "MOTO_FAULTS": str(self._fault_file), "MOTO_AMIS_PATH": str(HERE / "amis.json"),
+            "MOTO_CLOUDTRAIL_EVENTS": str(self.cloudtrail_events),
             **(settings or {})})  # fmt: skip
         self.ministack = None if moto_only else self._prepare_ministack(settings or {})
 

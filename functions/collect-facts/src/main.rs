@@ -1,3 +1,6 @@
 //! The Lambda function `collect-facts`.
 
-fn main() {}
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve(|aws, event| async move { collect_facts::handle(&aws, event).await }).await
+}

@@ -1,3 +1,8 @@
 //! The Lambda function `create-flow-logs`.
 
-fn main() {}
+use create_flow_logs::CreateFlowLogs;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|aws, config, _| CreateFlowLogs::new(config, aws.setting("FLOW_LOG_BUCKET"))).await
+}

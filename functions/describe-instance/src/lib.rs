@@ -19,8 +19,8 @@ use isolate_network::IsolateNetwork;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub use facts::facts;
 use facts::{Membership, Network};
+pub use facts::{Read, facts};
 
 /// The step's name.
 pub const NAME: &str = "describe-instance";
@@ -78,11 +78,12 @@ pub async fn describe_instance(
     // The instance shows its profile as well, so that one failed call cannot make the case forget it (trap B1).
     let shown = instance.iam_instance_profile().and_then(|p| p.arn()).map(ToOwned::to_owned);
     let profile_arn = profile_arn(&missed.or_default(associations)).or(shown);
-    missed.or_default(attributes);
+    let user_data = missed.or_none(attributes);
     let membership = missed.or_none(membership);
     let network = missed.or_none(network);
 
-    let facts = facts(&target, &instance, &volumes, network.as_ref(), membership.as_ref(), profile_arn.as_deref());
+    let read = Read { instance: &instance, volumes: &volumes, user_data: user_data.as_deref() };
+    let facts = facts(&target, read, network.as_ref(), membership.as_ref(), profile_arn.as_deref());
     let key = Key::new(&target.instance_id, "InstanceProfileArn");
     let first_profile = first.get(&key).and_then(Value::as_str).map(ToOwned::to_owned);
     let newly_found = profile_arn.filter(|_| first_profile.is_none());
@@ -213,8 +214,9 @@ fn profile_arn(associations: &[IamInstanceProfileAssociation]) -> Option<String>
     associations.iter().find_map(|a| a.iam_instance_profile()?.arn().map(ToOwned::to_owned))
 }
 
-/// For the evidence alone: user data, and the attributes that DescribeInstances does not show.
-async fn attributes(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<()> {
+/// The attributes that DescribeInstances does not show: all of them for the evidence, and of user data, which is answered
+/// in base64, a fingerprint for the facts. Without user data the answer is empty.
+async fn attributes(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<String> {
     let names = [
         InstanceAttributeName::UserData,
         InstanceAttributeName::DisableApiTermination,
@@ -225,7 +227,8 @@ async fn attributes(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<()> {
         let sent = ec2.describe_instance_attribute().instance_id(&target.instance_id).attribute(name).send().await;
         sent.map_err(Error::aws("ec2:DescribeInstanceAttribute", &target.instance_id))
     });
-    try_join_all(calls).await.map(|_| ())
+    let replies = try_join_all(calls).await?;
+    Ok(replies.into_iter().find_map(|reply| reply.user_data?.value).unwrap_or_default())
 }
 
 /// The function: a target in, the description out.

@@ -75,7 +75,7 @@ async fn the_recorded_instance_with_two_interfaces_is_described_whole() {
     let described: Vec<Value> = instances
         .iter()
         .filter_map(|i| i.as_ref().ok())
-        .map(|i| facts(&super::tests::target(), i, &[], None, None, None))
+        .map(|i| facts(&super::tests::target(), Read { instance: i, volumes: &[], user_data: None }, None, None, None))
         .collect();
     let two = described.iter().find(|f| f["PrivateIpAddresses"].as_array().is_some_and(|a| a.len() >= 2));
     let two = two.expect("an instance with two addresses");
@@ -89,7 +89,8 @@ async fn the_recorded_spot_instance_is_known_as_one() {
     let spot = instances.iter().filter_map(|i| i.as_ref().ok());
     let spot: Vec<_> = spot.filter(|i| i.instance_lifecycle() == Some(&InstanceLifecycleType::Spot)).collect();
     assert!(!spot.is_empty());
-    let facts = facts(&super::tests::target(), spot[0], &[], None, None, None);
+    let facts =
+        facts(&super::tests::target(), Read { instance: spot[0], volumes: &[], user_data: None }, None, None, None);
     assert_eq!((&facts["Spot"], facts["PublicIpAddress"].is_string()), (&json!(true), true));
 }
 
@@ -111,7 +112,14 @@ async fn every_recorded_reply_is_either_described_or_refused_with_a_reason() {
         for instance in read(&file).await {
             match instance {
                 Ok(instance) => assert!(
-                    facts(&super::tests::target(), &instance, &[], None, None, None)["InstanceType"].is_string()
+                    facts(
+                        &super::tests::target(),
+                        Read { instance: &instance, volumes: &[], user_data: None },
+                        None,
+                        None,
+                        None
+                    )["InstanceType"]
+                        .is_string()
                 ),
                 Err(error) => assert!(matches!(error.name(), "NotFound" | "Unsupported"), "{error}"),
             }

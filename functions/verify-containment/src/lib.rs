@@ -7,6 +7,7 @@ mod verdict;
 
 use aws_config::SdkConfig;
 use containment::{Aws, CaseTable, Error, Outcome, Reported, Result, Step, Target, inspect};
+use create_flow_logs::CreateFlowLogs;
 use create_snapshots::CreateSnapshots;
 use delete_originals::DeleteOriginals;
 use deregister_targets::DeregisterTargets;
@@ -112,6 +113,8 @@ async fn checks(aws: &Aws, config: &SdkConfig, target: &Target) -> Result<Vec<(&
         check(CreateSnapshots::new(config), target, &journal),
         check(EncryptSnapshots::new(config, key.clone()), target, &journal),
         check(DeleteOriginals::new(config, delete, key), target, &journal),
+        // Without a bucket, because nothing is written here.
+        check(CreateFlowLogs::new(config, None), target, &journal),
         check(RevokeCredentials::new(config), target, &journal),
         check(DetachProfile::new(config), target, &journal),
     ])
