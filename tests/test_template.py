@@ -18,7 +18,7 @@ from local_stack.stack import PROJECT
 TOOLS = PROJECT / ".local"
 FUNCTIONS = PROJECT / "functions"
 MACHINE = PROJECT / "statemachine" / "contain.asl.json"
-LIBRARIES = {"containment", "evidence", "finding", "instance"}
+LIBRARIES = {"case-report", "containment", "cordon", "custody", "evidence", "finding", "instance"}  # and the command line
 
 # What AWS asks for beside, or instead of, the action that has the call's name.
 UNNAMED = {
@@ -27,13 +27,14 @@ UNNAMED = {
     "describe-instance": {"kms:GenerateDataKey"},  # S3 encrypts with the stack's key
     "describe-network": {"kms:GenerateDataKey"},
     "verify-containment": {"kms:GenerateDataKey"},
+    "seal-evidence": {"kms:GenerateDataKey", "kms:Decrypt"},
     "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
 }
 # What the calls of the case table's own functions need.
 TABLE = {
-    "dynamodb:GetItem": r"\bjournal\.first\(|\binspect\(|\bcases\.(case|guardrail)\(",
+    "dynamodb:GetItem": r"\bjournal\.first\(|\binspect\(|\bcases\.(case|guardrail)\(|\bevidence::ledger\(",
     "dynamodb:PutItem": r"\bcases\.open\(",
-    "dynamodb:UpdateItem": r"\bkeep_first\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
+    "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
 }
 # What goes into another account has to get there.
 MEMBER = {"sts:AssumeRole", "sts:TagSession"}
