@@ -70,10 +70,10 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Value> {
         writer: Bucket::of(aws)?,
         kms: aws_sdk_kms::Client::new(aws.home()),
         key,
-        sealed_by: aws.caller().arn().await.unwrap_or_default(),
+        // Boxed, as below, because the whole future's type is too deep for the compiler's default limit.
+        sealed_by: aws.caller().arn().boxed().await.unwrap_or_default(),
     };
     let ec2 = aws.of(&target, NAME).await.map(|config| aws_sdk_ec2::Client::new(&config));
-    // Boxed, because the whole future's type is too deep for the compiler's default limit.
     Ok(sealer.seal(&journal, ec2, &target, event.described.evidence, event.report).boxed().await)
 }
 
