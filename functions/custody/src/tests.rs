@@ -135,9 +135,12 @@ fn a_manifest_of_a_format_that_is_not_known_proves_nothing() {
 
 #[test]
 fn a_key_of_another_kind_is_refused() {
-    for bad in ["", "banana", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
-        assert!(PublicKey::from_pem(bad).is_err(), "{bad}");
+    let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    for bad in ["", "banana", private, "-----BEGIN PUBLIC KEY-----\n****\n-----END PUBLIC KEY-----\n"] {
+        assert!(matches!(PublicKey::from_pem(bad), Err(BadKey::NotPem)), "{bad}");
     }
+    let other = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----";
+    assert!(matches!(PublicKey::from_pem(other), Err(BadKey::NotP256(_))), "a key on another curve");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{DerSignature, VerifyingKey};
 use p256::pkcs8::DecodePublicKey;
@@ -16,13 +18,23 @@ pub struct PublicKey(VerifyingKey);
 
 /// A text that is no public key.
 #[derive(Debug, thiserror::Error)]
-#[error("it is no public key on the curve P-256 in PEM (\"-----BEGIN PUBLIC KEY-----\"): {0}")]
-pub struct BadKey(p256::pkcs8::spki::Error);
+pub enum BadKey {
+    /// It has no begin and end of a public key, or something else than base64 between them.
+    #[error("it is no public key in PEM (\"-----BEGIN PUBLIC KEY-----\")")]
+    NotPem,
+    /// It is a key of another kind, or none.
+    #[error("it is no public key on the curve P-256: {0}")]
+    NotP256(p256::pkcs8::spki::Error),
+}
 
 impl PublicKey {
-    /// A key from PEM, as `openssl pkey -pubin` writes what KMS's `GetPublicKey` gives.
+    /// A key from PEM, as `openssl pkey -pubin` writes what KMS's `GetPublicKey` gives; lines may have any length.
     pub fn from_pem(pem: &str) -> Result<Self, BadKey> {
-        VerifyingKey::from_public_key_pem(pem.trim()).map(PublicKey).map_err(BadKey)
+        let text = pem.trim().strip_prefix("-----BEGIN PUBLIC KEY-----").ok_or(BadKey::NotPem)?;
+        let text = text.strip_suffix("-----END PUBLIC KEY-----").ok_or(BadKey::NotPem)?;
+        let text: String = text.split_ascii_whitespace().collect();
+        let der = BASE64_STANDARD.decode(text).map_err(|_| BadKey::NotPem)?;
+        VerifyingKey::from_public_key_der(&der).map(PublicKey).map_err(BadKey::NotP256)
     }
 
     /// Whether the signature is this key's, and of these bytes.
