@@ -18,7 +18,7 @@ from local_stack.stack import PROJECT
 TOOLS = PROJECT / ".local"
 FUNCTIONS = PROJECT / "functions"
 MACHINE = PROJECT / "statemachine" / "contain.asl.json"
-LIBRARIES = {"containment", "evidence", "finding", "instance"}
+LIBRARIES = {"case-report", "containment", "cordon", "custody", "evidence", "finding", "instance"}  # and the command line
 
 # What AWS asks for beside, or instead of, the action that has the call's name.
 UNNAMED = {
@@ -30,6 +30,7 @@ UNNAMED = {
     "collect-facts": {"kms:GenerateDataKey"},
     "create-flow-logs": {"ec2:CreateTags", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"},  # CreateFlowLogs with tags, to S3
     "verify-containment": {"kms:GenerateDataKey"},
+    "seal-evidence": {"kms:GenerateDataKey", "kms:Decrypt"},
     "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
 }
 # What the calls of the case table's own functions need.

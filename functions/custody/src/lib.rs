@@ -2,6 +2,22 @@
 //!
 //! Pure: it knows neither AWS nor a file system, so that a check needs neither.
 
+mod hash;
 mod manifest;
+mod verify;
 
-pub use manifest::{Blocks, Change, Item, ItemState, Lock, Manifest, Previous, Snapshot, Step};
+pub use hash::{Hash, digest, from_base64, hex, sha256};
+pub use manifest::{Blocks, Change, FORMAT, Item, ItemState, Lock, Manifest, Previous, Snapshot, Step};
+pub use verify::{BadKey, Checked, Found, PublicKey, Signature, Verification, is_safe, verify};
+
+/// The manifest's name below the case's prefix. Every sealing is a new version of it.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The signature's name: ECDSA on P-256 over the SHA-256 of the manifest's bytes, in DER, as `openssl dgst` takes it.
+pub const SIGNATURE: &str = "manifest.json.sig";
+
+/// The report's name.
+pub const REPORT: &str = "report.html";
+
+#[cfg(test)]
+mod tests;

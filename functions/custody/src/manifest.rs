@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The version of the format that this crate writes and reads.
+pub const FORMAT: u32 = 1;
+
 /// A case, as it was sealed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -40,6 +43,16 @@ pub struct Manifest {
     /// The manifest that this one follows, when a case is sealed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
+}
+
+impl Manifest {
+    /// The manifest's bytes, which are what is signed: indented JSON with a line feed at its end, the same for the same
+    /// manifest. Facts are in the order of their names.
+    pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
 }
 
 /// One step of the containment.
@@ -128,6 +141,8 @@ pub enum ItemState {
     Missing,
     /// The bucket has it, and the ledger has not: somebody else put it there, or delivered it later (flow logs).
     Unlisted,
+    /// The ledger has it, and AWS did not say how it stands in the bucket: `Note` says why.
+    Unread,
 }
 
 /// One EBS snapshot.

@@ -65,7 +65,12 @@ impl Bucket {
     /// The bucket that the template names, in Cordon's own Region and account.
     pub fn of(aws: &Aws) -> Result<Self> {
         let name = aws.required("EVIDENCE_BUCKET")?;
-        Ok(Bucket { client: Client::new(aws.home()), name, caller: aws.caller().clone() })
+        Ok(Bucket::new(Client::new(aws.home()), name, aws.caller().clone()))
+    }
+
+    /// A bucket by its name.
+    pub fn new(client: Client, name: impl Into<String>, caller: Caller) -> Self {
+        Bucket { client, name: name.into(), caller }
     }
 
     /// Puts JSON under `cases/ACCOUNT/REGION/CASE/NAME-TIME.json`.

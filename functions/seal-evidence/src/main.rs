@@ -1,3 +1,6 @@
 //! The Lambda function `seal-evidence`.
 
-fn main() {}
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve(|aws, event| async move { seal_evidence::handle(&aws, event).await }).await
+}
