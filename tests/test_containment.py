@@ -59,10 +59,10 @@ def journal(stack: LocalStack, victim: Victim, account: str = ACCOUNT) -> dict[s
 
 
 def evidence(stack: LocalStack, victim: Victim, account: str = ACCOUNT) -> dict[str, Any]:
-    """The objects that the instance's cases have put into the bucket, by the name before their time."""
+    """The JSON that the instance's cases have put into the bucket, by the name before its time."""
     s3, bucket = stack.client("s3"), stack.outputs["EvidenceBucketName"]
     prefix = f"cases/{account}/{stack.region}/{victim.instance}"
-    keys = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
+    keys = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", []) if one["Key"].endswith(".json")]
     return {key.rsplit("/", 1)[1].rsplit("-", 1)[0]: json.load(s3.get_object(Bucket=bucket, Key=key)["Body"]) for key in keys}
 
 

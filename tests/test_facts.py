@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -12,7 +13,7 @@ import pytest
 from local_stack.member import MEMBER, deploy_member_role
 from local_stack.stack import ACCOUNT, LocalStack
 from local_stack.trail import put_event
-from local_stack.victim import Place, Victim, bare_instance, build_victims
+from local_stack.victim import USER_DATA, Place, Victim, bare_instance, build_victims
 from test_containment import journal
 
 OTHER = "999999999999"
@@ -175,6 +176,22 @@ def test_the_facts_of_another_accounts_instance_are_read_there_and_kept_at_home(
     answered, said = invoke(stack, "collect-facts", victim, MEMBER)
     assert answered and said["Status"] == "Done", said
     assert facts(stack, victim, MEMBER)["CloudTrail"]["Launch"]["By"] == f"arn:aws:iam::{MEMBER}:user/eve"
+
+
+# --- describe-instance
+
+
+def test_user_data_is_told_by_its_hash_and_every_public_address_is_there(stack: LocalStack) -> None:
+    (victim,) = build_victims(stack)
+    ec2 = stack.client("ec2")
+    address = ec2.allocate_address(Domain="vpc")
+    ec2.associate_address(AllocationId=address["AllocationId"], NetworkInterfaceId=victim.interfaces[1])
+    answered, said = invoke(stack, "describe-instance", victim)
+    assert answered, said
+    found = said["Facts"]
+    assert found["UserData"] == {"Present": True, "Bytes": len(USER_DATA), "Sha256": hashlib.sha256(USER_DATA.encode()).hexdigest()}
+    assert address["PublicIp"] in found["PublicIpAddresses"] and found["InstanceId"] == victim.instance
+    assert "hunter2" not in json.dumps(found)
 
 
 # --- create-flow-logs

@@ -38,10 +38,7 @@ pub(crate) async fn output(ec2: &Client, target: &Target) -> Result<Seen> {
         other => other?,
     };
     let at = reply.timestamp().and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
-    Ok(match decoded(reply.output())? {
-        bytes if bytes.is_empty() => Seen::Nothing("EC2 has none of this instance".to_owned()),
-        bytes => Seen::Bytes { bytes, at },
-    })
+    Ok(seen(reply.output(), at))
 }
 
 /// A picture of the screen, JPEG. Not every type has one, and none that is stopped: AWS's words are the fact then.
@@ -51,12 +48,11 @@ pub(crate) async fn screenshot(ec2: &Client, target: &Target) -> Result<Seen> {
         Err(error) if is_refused(&error) => return Ok(Seen::Nothing(format!("EC2 gives none: {error}"))),
         other => other?,
     };
-    Ok(match decoded(reply.image_data())? {
-        bytes if bytes.is_empty() => Seen::Nothing("EC2 has none of this instance".to_owned()),
-        bytes if !bytes.starts_with(&[0xff, 0xd8, 0xff]) => {
+    Ok(match seen(reply.image_data(), None) {
+        Seen::Bytes { bytes, .. } if !bytes.starts_with(&[0xff, 0xd8, 0xff]) => {
             Seen::Nothing("what EC2 gave is no JPEG; its reply is in the evidence".to_owned())
         }
-        bytes => Seen::Bytes { bytes, at: None },
+        seen => seen,
     })
 }
 
@@ -65,14 +61,17 @@ fn is_refused(error: &Error) -> bool {
     matches!(error, Error::Aws(error) if matches!(&**error, AwsError { kind: Kind::Refused, .. }))
 }
 
-/// The first bytes, if it is long.
-fn decoded(text: Option<&str>) -> Result<Vec<u8>> {
-    let text: String = text.unwrap_or_default().chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let mut bytes = BASE64_STANDARD
-        .decode(text)
-        .map_err(|error| Error::Unsupported(format!("what EC2 gave of the console is not base64: {error}")))?;
-    bytes.truncate(BYTES_AT_MOST);
-    Ok(bytes)
+/// What EC2 answered in base64; of something long, the first bytes.
+fn seen(base64: Option<&str>, at: Option<String>) -> Seen {
+    let base64: String = base64.unwrap_or_default().chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    match BASE64_STANDARD.decode(base64) {
+        Ok(bytes) if bytes.is_empty() => Seen::Nothing("EC2 has none of this instance".to_owned()),
+        Ok(mut bytes) => {
+            bytes.truncate(BYTES_AT_MOST);
+            Seen::Bytes { bytes, at }
+        }
+        Err(error) => Seen::Nothing(format!("what EC2 gave is not base64 ({error}); its reply is in the evidence")),
+    }
 }
 
 #[cfg(test)]

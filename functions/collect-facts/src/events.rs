@@ -280,6 +280,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn whatever_an_event_holds_the_facts_stay_small_and_show_no_control_character(
             records in prop::collection::vec((".{0,400}", json_of_any_form(), any::<bool>()), 0..60),

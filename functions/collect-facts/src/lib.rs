@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use aws_config::{Region, SdkConfig};
 use aws_sdk_ec2::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_ec2::types::Instance;
-use containment::{Aws, Error, Journal, Outcome, Recorder, Result, Status, Target};
+use containment::{Aws, AwsError, Error, Journal, Kind, Outcome, Recorder, Result, Status, Target};
 use evidence::{Bucket, Entry};
 use futures::FutureExt;
 use futures::future::join_all;
@@ -35,11 +35,30 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 /// How long CloudTrail is asked, two requests a second.
 const ASKED_FOR: Duration = Duration::from_secs(25);
 
+/// Bytes that become a piece of evidence of their own.
+struct Object {
+    /// The fact that points to it.
+    fact: &'static str,
+    kind: ObjectKind,
+    bytes: Vec<u8>,
+}
+
+/// How an object is named, before and behind its time, and what it is.
+#[derive(Debug, Clone, Copy)]
+struct ObjectKind {
+    name: &'static str,
+    ending: &'static str,
+    content_type: &'static str,
+}
+
+const OUTPUT: ObjectKind =
+    ObjectKind { name: "console-output", ending: "txt", content_type: "text/plain; charset=utf-8" };
+const SCREENSHOT: ObjectKind = ObjectKind { name: "console-screenshot", ending: "jpg", content_type: "image/jpeg" };
+
 /// What was collected.
 struct Collected {
     facts: Value,
-    /// Name of the fact, what is put in front of the object's time, its ending and type, its bytes.
-    objects: Vec<(&'static str, &'static str, &'static str, &'static str, Vec<u8>)>,
+    objects: Vec<Object>,
     missed: Vec<String>,
     in_words: Vec<String>,
 }
@@ -87,9 +106,9 @@ pub async fn collect_facts(
         return Ok(outcome(collected.missed, collected.in_words, "read; a dry run stores nothing".to_owned()));
     }
     let Collected { mut facts, objects, mut missed, in_words } = collected;
-    let puts = objects.into_iter().map(|(fact, name, ending, content_type, bytes)| async move {
-        let key = format!("{}/{name}-{}.{ending}", target.evidence_prefix(), evidence::now());
-        (fact, keep(journal, target, bucket.put_bytes(target, key, content_type, bytes).await).await)
+    let puts = objects.into_iter().map(|Object { fact, kind, bytes }| async move {
+        let key = format!("{}/{}-{}.{}", target.evidence_prefix(), kind.name, evidence::now(), kind.ending);
+        (fact, keep(journal, target, bucket.put_bytes(target, key, kind.content_type, bytes).await).await)
     });
     for (fact, kept) in join_all(puts).await {
         match kept {
@@ -124,8 +143,8 @@ async fn collect(clients: &Clients, target: &Target, hours: u32, now: i64) -> Co
     // The console does not need what the instance says of itself, and CloudTrail is asked first about its credentials.
     let (of_instance, output, screenshot, trail) = futures::join!(
         of_instance(clients, target),
-        within("ec2:GetConsoleOutput", console::output(&clients.ec2, target)),
-        within("ec2:GetConsoleScreenshot", console::screenshot(&clients.ec2, target)),
+        within("ec2:GetConsoleOutput", target, console::output(&clients.ec2, target)),
+        within("ec2:GetConsoleScreenshot", target, console::screenshot(&clients.ec2, target)),
         asked(clients, target, hours, now, deadline),
     );
     let (instance, image) = of_instance;
@@ -133,8 +152,8 @@ async fn collect(clients: &Clients, target: &Target, hours: u32, now: i64) -> Co
     let image = collected.or_missed(image).flatten();
     collected.in_words.extend(image.as_ref().and_then(|image| image["InWords"].as_str().map(ToOwned::to_owned)));
     collected.facts["Image"] = json!(image);
-    collected.console("ConsoleOutput", ("console-output", "txt", "text/plain; charset=utf-8"), output);
-    collected.console("ConsoleScreenshot", ("console-screenshot", "jpg", "image/jpeg"), screenshot);
+    collected.console("ConsoleOutput", OUTPUT, output);
+    collected.console("ConsoleScreenshot", SCREENSHOT, screenshot);
     collected.cloudtrail(target, hours, now, trail, launched(instance.as_ref())).await;
     collected
 }
@@ -144,12 +163,11 @@ impl Collected {
         result.map_err(|error| self.missed.push(error.to_string())).ok()
     }
 
-    fn console(&mut self, fact: &'static str, kind: (&'static str, &'static str, &'static str), seen: Result<Seen>) {
-        let (name, ending, content_type) = kind;
+    fn console(&mut self, fact: &'static str, kind: ObjectKind, seen: Result<Seen>) {
         self.facts[fact] = match self.or_missed(seen) {
             Some(Seen::Bytes { bytes, at }) => {
                 let facts = json!({ "Bytes": bytes.len(), "UpdatedAt": at });
-                self.objects.push((fact, name, ending, content_type, bytes));
+                self.objects.push(Object { fact, kind, bytes });
                 facts
             }
             Some(Seen::Nothing(why)) => json!({ "None": why }),
@@ -254,10 +272,10 @@ fn launched(instance: Option<&Instance>) -> Option<i64> {
 
 /// The instance, and its image: the one names the other.
 async fn of_instance(clients: &Clients, target: &Target) -> (Result<Option<Instance>>, Result<Option<Value>>) {
-    let instance = within("ec2:DescribeInstances", described(&clients.ec2, target)).await;
+    let instance = within("ec2:DescribeInstances", target, described(&clients.ec2, target)).await;
     let id = instance.as_ref().ok().and_then(Option::as_ref).and_then(|instance| instance.image_id());
     let image = match id {
-        Some(id) => within("ec2:DescribeImages", image::image(&clients.ec2, target, id)).await.map(Some),
+        Some(id) => within("ec2:DescribeImages", target, image::image(&clients.ec2, target, id)).await.map(Some),
         None => Ok(None),
     };
     (instance, image)
@@ -272,10 +290,17 @@ async fn described(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Option<
 }
 
 /// A call that is not waited for longer than the function can.
-async fn within<T>(action: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+async fn within<T>(action: &'static str, target: &Target, call: impl Future<Output = Result<T>>) -> Result<T> {
     match timeout(ANSWERED_WITHIN, call).await {
         Ok(result) => result,
-        Err(_) => Err(Error::NotFound(format!("{action}: no answer within {} seconds", ANSWERED_WITHIN.as_secs()))),
+        Err(_) => Err(Error::Aws(Box::new(AwsError {
+            action,
+            resource: target.instance_id.clone(),
+            kind: Kind::Unavailable,
+            code: "no answer".to_owned(),
+            message: format!("not within {} seconds", ANSWERED_WITHIN.as_secs()),
+            request_id: None,
+        }))),
     }
 }
 

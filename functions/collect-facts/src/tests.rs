@@ -97,7 +97,7 @@ async fn the_facts_name_image_console_launch_and_what_the_credentials_did_in_bot
     assert_eq!(trail["Credentials"]["Persistence"]["Newest"][0]["Region"], "us-east-1");
     assert_eq!(trail["Instance"]["Changes"]["Newest"][0]["Call"], "ModifyInstanceAttribute");
     assert!(trail["Notes"].to_string().contains("15 minutes") && trail["Notes"].to_string().contains("other Regions"));
-    let kinds: Vec<_> = collected.objects.iter().map(|(_, name, ending, _, _)| format!("{name}.{ending}")).collect();
+    let kinds: Vec<_> = collected.objects.iter().map(|o| format!("{}.{}", o.kind.name, o.kind.ending)).collect();
     assert_eq!(kinds, ["console-output.txt", "console-screenshot.jpg"]);
     let outcome = outcome(collected.missed, collected.in_words, "stored".to_owned());
     assert_eq!(outcome.status, Status::Done);
@@ -168,4 +168,11 @@ fn hours_are_one_to_a_week_and_anything_else_is_a_mistake_that_is_named() {
     for bad in ["0", "169", "-1", "a day"] {
         assert!(hours(Some(bad.into())).expect_err("refused").to_string().contains("CLOUDTRAIL_HOURS"), "{bad}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_answer_is_not_waited_for_and_is_named() {
+    let never = within::<()>("ec2:DescribeImages", &Target::example(), std::future::pending()).await;
+    let text = never.expect_err("no answer").to_string();
+    assert!(text.starts_with("ec2:DescribeImages on i-0123456789abcdef0: no answer: not within 20 seconds"), "{text}");
 }
