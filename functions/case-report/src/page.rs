@@ -50,7 +50,7 @@ pub fn html(manifest: &Manifest) -> String {
                 input.switch #lang-en type="radio" name="language" checked;
                 input.switch #lang-ja type="radio" name="language";
                 header.bar {
-                    p.brand { strong { "Cordon" } " " span { (words("Incident report", "インシデントレポート")) } }
+                    p.brand { strong { "Cordon" } " " span { (words("Incident report", "インシデント報告")) } }
                     p.languages {
                         label for="lang-en" lang="en" { "English" }
                         label for="lang-ja" lang="ja" { "日本語" }
@@ -204,7 +204,7 @@ fn to_do(manifest: &Manifest) -> Vec<Markup> {
             strong { @match &about { Some(about) => (about.title), None => (short(&step.step)) } } " "
             @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(&step.status))) }
             br;
-            @if let Some(about) = &about { (about.by_hand) " " }
+            @if let Some(about) = &about { (about.by_hand) br; }
             (open(&step.status))
         });
     }
