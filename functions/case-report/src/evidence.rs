@@ -19,6 +19,7 @@ fn state(state: ItemState) -> (Kind, Words) {
         ItemState::Intact => (Kind::Good, words("Intact", "改変なし")),
         ItemState::Altered => (Kind::Bad, words("Altered", "改変あり")),
         ItemState::Missing => (Kind::Bad, words("Missing", "欠落")),
+        ItemState::Unread => (Kind::Bad, words("Not readable", "読み取り不可")),
         ItemState::Unlisted => (Kind::Unknown, words("Unlisted", "台帳外")),
     }
 }
@@ -30,10 +31,10 @@ pub(crate) fn count(manifest: &Manifest, wanted: ItemState) -> usize {
 
 /// What is in the bucket.
 pub(crate) fn evidence(manifest: &Manifest) -> Markup {
-    let states = [ItemState::Intact, ItemState::Altered, ItemState::Missing, ItemState::Unlisted];
+    let states = [ItemState::Intact, ItemState::Altered, ItemState::Missing, ItemState::Unread, ItemState::Unlisted];
     let mut items: Vec<&Item> = manifest.evidence.iter().collect();
     items.sort_by_key(|item| match item.state {
-        ItemState::Altered | ItemState::Missing => 0,
+        ItemState::Altered | ItemState::Missing | ItemState::Unread => 0,
         ItemState::Unlisted => 1,
         ItemState::Intact => 2,
     });
@@ -49,9 +50,9 @@ pub(crate) fn evidence(manifest: &Manifest) -> Markup {
             p {
                 (words(
                     "Intact: in the bucket in the version, size and hash that the ledger has. Altered: there, but not what the ledger says. \
-                     Missing: in the ledger and not in the bucket. Unlisted: in the bucket and not in the ledger, such as flow logs that \
+                     Missing: in the ledger and not in the bucket. Not readable: nobody knows. Unlisted: in the bucket and not in the ledger, such as flow logs that \
                      AWS delivered later.",
-                    "改変なし：バージョン、サイズ、ハッシュが台帳と一致。改変あり：存在するが台帳と一致しない。欠落：台帳にあるがバケットにない。\
+                    "改変なし：バージョン、サイズ、ハッシュが台帳と一致。改変あり：存在するが台帳と一致しない。欠落：台帳にあるがバケットにない。読み取り不可：状態不明。\
                      台帳外：バケットにあるが台帳にない（あとから配信されたフローログなど）。",
                 ))
             }
@@ -168,7 +169,8 @@ fn snapshot_row(snapshot: &Snapshot) -> Markup {
                 @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(&snapshot.state))) }
                 @if let Some(blocks) = &snapshot.blocks {
                     p.note {
-                        (both(html! { (blocks.count) " blocks, list " }, html! { "ブロック数 " (blocks.count) "、一覧 " })) (code(&blocks.name))
+                        (both(html! { (blocks.count) " blocks, lists " }, html! { "ブロック数 " (blocks.count) "、一覧 " }))
+                        (code(&format!("snapshot-blocks-{}-*.txt", snapshot.snapshot_id)))
                         ", SHA-256 " (code(&blocks.sha256))
                     }
                 }
