@@ -347,11 +347,12 @@ def test_a_case_that_is_sealed_again_names_the_manifest_before(other: Case, tmp_
     assert cordon(case).returncode == 0
 
 
-def test_whatever_the_bucket_refuses_is_said_and_the_report_goes_on(other: Case) -> None:
-    other.stack.inject({"Service": "kms", "Action": "Sign", "Code": "AccessDeniedException", "Status": 400})
+def test_a_key_that_does_not_sign_is_said_and_the_report_goes_on(case: Case, sealed: Downloaded) -> None:
+    assert step(sealed.answer)["Status"] == "Done"
+    case.stack.inject({"Service": "kms", "Action": "Sign", "Code": "AccessDeniedException", "Status": 400})
     try:
-        answer = other.seal()
+        answer = case.seal()
     finally:
-        other.stack.inject()
+        case.stack.inject()
     assert step(answer)["Status"] == "Failed" and "kms:Sign" in step(answer)["Reason"]
     assert answer["Verdict"] == "PartiallyContained"

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cordon", version, about = "Works with the cases of contained EC2 instances.")]
+#[command(name = "cordon", bin_name = "cordon", version, about = "Works with the cases of contained EC2 instances.")]
 struct Cordon {
     #[command(subcommand)]
     command: Command,

@@ -140,6 +140,7 @@ fn verdict(checked: &Result<Verification, String>) -> String {
     let all = found.items.len();
     match wrong.is_empty() {
         true => format!("INTACT: the signature is valid, and all {all} items are as they were sealed."),
+        false if all == 0 => format!("NOT INTACT: {}.", wrong.join(", ")),
         false => format!("NOT INTACT: {}; {intact} of {all} items are intact.", wrong.join(", ")),
     }
 }
@@ -167,7 +168,9 @@ fn table(checked: &Result<Verification, String>, not_files: &BTreeSet<String>) -
             Signature::Invalid => "Signature  INVALID: nothing below proves anything".to_owned(),
             Signature::Missing => "Signature  MISSING: nothing below proves anything".to_owned(),
         });
-        lines.push(String::new());
+        if !found.items.is_empty() {
+            lines.push(String::new());
+        }
         for item in &found.items {
             lines.push(format!("{:<10} {:>15}  {}", word(item), item.size, harmless(&item.name)));
             lines.extend(item.reason.iter().map(|reason| format!("{:29}{}", "", harmless(reason))));

@@ -193,7 +193,11 @@ impl Objects {
         }
         let of_s3 = checksum.and_then(from_base64);
         // The answers that a function has stored; a host's JSON may say anything.
-        let for_calls = calls && entry.request_id.is_some() && key.ends_with(".json") && size <= JSON_AT_MOST;
+        let recorded = calls && entry.request_id.is_some() && key.ends_with(".json");
+        let for_calls = recorded && size <= JSON_AT_MOST;
+        if recorded && !for_calls {
+            note(item, format!("the ids of its calls are in it alone: it has more than {JSON_AT_MOST} bytes"));
+        }
         let for_hash = of_s3.is_none() && size <= READ_AT_MOST;
         let read = match size == entry.size && (for_calls || for_hash) {
             true => Some(self.read(&entry.pointer, for_calls).await?),
