@@ -27,8 +27,7 @@ fn set(values: &[&str]) -> BTreeSet<String> {
 fn found(interfaces: &[(&str, &str, &[&str])]) -> Found<BTreeSet<String>, Facts> {
     let mut found = Found { state: State::new(), facts: Facts::default() };
     for (id, vpc, groups) in interfaces {
-        let interface =
-            Interface { vpc: (*vpc).into(), subnet: "subnet-1".into(), managed_by: None, kind: "interface".into() };
+        let interface = Interface { vpc: (*vpc).into(), subnet: "subnet-1".into(), ..Interface::default() };
         found.facts.interfaces.insert((*id).into(), interface);
         found.state.insert(Key::new(*id, GROUPS), set(groups));
         let isolation = Group { id: format!("sg-iso-{vpc}"), rules: BTreeSet::new() };
@@ -338,7 +337,7 @@ fn a_trunk_is_not_called_isolated() {
 #[tokio::test]
 async fn a_group_of_our_name_in_another_case_is_found() {
     let theirs = mock!(Client::describe_security_groups)
-        .match_requests(|r| r.filters()[0].values() == ["??????-?????????", "??????-??????????"])
+        .match_requests(|r| r.filters()[0].values() == ["??????-?????????", "??????-??????????", "??????-???????"])
         .then_output(|| {
             let group = |name: &str| SecurityGroup::builder().group_name(name).vpc_id("vpc-a").group_id("sg-1").build();
             let groups = [group("Cordon-ISOLATION"), group("sneaky-isolation")];
