@@ -43,14 +43,14 @@ READS_OF = {
     "delete-originals": ["encrypt-snapshots"],
     "verify-containment": [
         "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
-        "create-snapshots", "encrypt-snapshots", "delete-originals", "revoke-credentials", "detach-profile",
+        "create-snapshots", "encrypt-snapshots", "delete-originals", "terminate-sessions", "revoke-credentials", "detach-profile",
     ],
 }  # fmt: skip
-# What those crates read only while they write.
+# What those crates read only while they write, or for a capture window, which neither looks for.
 NOT_READ = {
-    "describe-instance": {"ec2:DescribeSecurityGroupRules", "ec2:DescribeRouteTables"},
+    "describe-instance": {"ec2:DescribeSecurityGroupRules", "ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"},
     "delete-originals": {"ec2:DescribeVolumes"},
-    "verify-containment": {"ec2:DescribeSecurityGroupRules"},
+    "verify-containment": {"ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcEndpoints"},
 }
 
 
@@ -171,7 +171,9 @@ def test_a_caught_error_goes_on_to_the_state_that_success_goes_to() -> None:
 
 
 def test_whatever_disturbs_the_workload_waits_for_the_answer_where_a_person_is_asked() -> None:
-    disturbing = {"detach-autoscaling", "isolate-network", "deregister-targets", "revoke-credentials", "detach-profile"}
+    disturbing = {
+        "detach-autoscaling", "isolate-network", "deregister-targets", "terminate-sessions", "revoke-credentials", "detach-profile",
+    }  # fmt: skip
     (contain,) = [state for name, state in states(machine()) if name == "Contain the instance"]
     for branch in contain["Branches"]:
         called = {invocations()[name] for name, state in states(branch) if state["Type"] == "Task"}
