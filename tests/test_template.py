@@ -46,11 +46,11 @@ READS_OF = {
         "create-snapshots", "encrypt-snapshots", "delete-originals", "terminate-sessions", "revoke-credentials", "detach-profile",
     ],
 }  # fmt: skip
-# What those crates read only while they write, or for a capture window, which neither looks for.
+# What those crates read only while they write.
 NOT_READ = {
-    "describe-instance": {"ec2:DescribeSecurityGroupRules", "ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"},
+    "describe-instance": {"ec2:DescribeSecurityGroupRules"},
     "delete-originals": {"ec2:DescribeVolumes"},
-    "verify-containment": {"ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcEndpoints"},
+    "verify-containment": {"ec2:DescribeSecurityGroupRules"},
 }
 
 

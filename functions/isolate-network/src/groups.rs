@@ -37,19 +37,9 @@ pub fn everything() -> BTreeSet<String> {
     rules.map(ToOwned::to_owned).into()
 }
 
-/// What every rule of the capture group begins with.
-const TO_ENDPOINT: &str = "egress tcp 443-443 ";
-
 /// The capture group's rule for one address, or for one prefix list (`pl-…`).
 pub fn to_endpoint(peer: &str) -> String {
-    format!("{TO_ENDPOINT}{peer}")
-}
-
-/// Whether a rule lets nothing but tcp/443 out, and that to one address or one prefix list. Through any wider rule
-/// of the capture group, connections may have been opened that have to be cut like any others.
-pub fn is_narrow(rule: &str) -> bool {
-    let to = |peer: &str| peer.starts_with("pl-") || peer.ends_with("/32") || peer.ends_with("/128");
-    rule.strip_prefix(TO_ENDPOINT).is_some_and(to)
+    format!("egress tcp 443-443 {peer}")
 }
 
 /// All of Cordon's groups in the Region: (name, VPC, group). A group that another account shares with this one is not ours.

@@ -58,7 +58,8 @@ pub struct Facts {
     pub conversion: BTreeMap<String, Group>,
     /// Cordon's capture group, by VPC.
     pub capture: BTreeMap<String, Group>,
-    /// What each interface can be left for a capture, by interface id. Empty where no capture window is wanted.
+    /// What each interface can be left for a capture, by interface id. Empty where no capture window is wanted and none
+    /// is open.
     pub windows: BTreeMap<String, Window>,
 }
 
@@ -144,7 +145,7 @@ impl IsolateNetwork {
             }));
         };
         let before = found.state.get(&Key::new(interface, GROUPS)).cloned().unwrap_or_default();
-        if needs_conversion(found, interface) && self.is_still_open(target, found, interface).await? {
+        if needs_conversion(found, interface) && self.is_still_open(target, found, ready, interface).await? {
             self.set_groups(interface, before).await?;
         }
         Err(error)
@@ -169,15 +170,18 @@ impl IsolateNetwork {
         &self,
         target: &Target,
         found: &Found<BTreeSet<String>, Facts>,
+        ready: &Ready,
         interface: &str,
     ) -> Result<bool> {
         let now = instance::interfaces(&self.ec2, target).await?;
         let now = now.iter().find(|i| i.network_interface_id() == Some(interface));
         let vpc = &found.facts.interfaces[interface].vpc;
-        let ends = [found.facts.isolation.get(vpc), found.facts.capture.get(vpc)];
-        let is_end =
-            |id: Option<&str>| id.is_some() && ends.iter().flatten().any(|group| Some(group.id.as_str()) == id);
-        Ok(now.is_some_and(|i| !i.groups().iter().any(|g| is_end(g.group_id()))))
+        let known = [found.facts.isolation.get(vpc), found.facts.capture.get(vpc)].into_iter().flatten().map(|g| &g.id);
+        let made = [ready.isolation.get(vpc), ready.capture.get(vpc)].into_iter().flatten();
+        let ends: BTreeSet<&str> = known.chain(made).map(String::as_str).collect();
+        let is_at_end =
+            |i: &NetworkInterface| i.groups().iter().any(|g| g.group_id().is_some_and(|g| ends.contains(g)));
+        Ok(now.is_some_and(|i| !is_at_end(i)))
     }
 }
 
@@ -190,15 +194,16 @@ impl Step for IsolateNetwork {
     async fn read(&self, target: &Target) -> Result<Found<Self::Value, Facts>> {
         let endpoints = async {
             match target.capture_window {
-                true => Ok(Some(window::endpoints(&self.ec2, target).await)),
-                false => Ok(None),
+                true => Some(window::endpoints(&self.ec2, target).await),
+                false => None,
             }
         };
-        let (interfaces, groups, endpoints) = futures::try_join!(
+        let (interfaces, groups, endpoints) = futures::join!(
             instance::interfaces(&self.ec2, target),
             groups::find(&self.ec2, &target.account_id),
             endpoints
-        )?;
+        );
+        let (interfaces, groups) = (interfaces?, groups?);
         if interfaces.is_empty() {
             return Err(Error::NotFound(format!("interfaces of {} not found", target.instance_id)));
         }
@@ -221,6 +226,13 @@ impl Step for IsolateNetwork {
                 of_vpc.insert(vpc, group);
             }
         }
+        let endpoints = match endpoints {
+            // A window that is to be closed: whether it is no more than one decides how.
+            None if found.facts.interfaces.keys().any(|id| is_on_capture(&found, id)) => {
+                Some(window::endpoints(&self.ec2, target).await)
+            }
+            endpoints => endpoints,
+        };
         if let Some(endpoints) = endpoints {
             found.facts.windows = window::windows(&self.ec2, endpoints, &found.facts).await;
         }
@@ -358,10 +370,16 @@ fn is_converted(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
     is_on(found, id, found.facts.conversion.get(&found.facts.interfaces[id].vpc), &groups::everything())
 }
 
-/// Whether the interface is on a capture group that lets no more out than it may: the group that it goes on from.
-fn window_of<'a>(found: &'a Found<BTreeSet<String>, Facts>, id: &str) -> Option<&'a Group> {
-    let group = found.facts.capture.get(&found.facts.interfaces[id].vpc)?;
-    (is_only_on(found, id, group) && group.rules.iter().all(|rule| groups::is_narrow(rule))).then_some(group)
+fn is_on_capture(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
+    let group = found.facts.capture.get(&found.facts.interfaces[id].vpc);
+    group.is_some_and(|group| is_only_on(found, id, group))
+}
+
+/// The rules of the capture group that the interface is on, if they let it go nowhere but to the VPC's endpoints. Through
+/// any other, connections may have been opened that have to be cut like those of any other group.
+fn window_of<'a>(found: &'a Found<BTreeSet<String>, Facts>, id: &str) -> Option<&'a BTreeSet<String>> {
+    let group = found.facts.capture.get(&found.facts.interfaces[id].vpc).filter(|_| is_on_capture(found, id))?;
+    found.facts.windows.get(id).is_some_and(|window| group.rules.is_subset(&window.rules)).then_some(&group.rules)
 }
 
 /// A window is closed without the conversion group: that would let everybody in for seconds, to cut connections to the
@@ -372,33 +390,37 @@ fn needs_conversion(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
 
 /// What a window that is wanted leaves to an attacker, or why there is none.
 fn about_window(found: &Found<BTreeSet<String>, Facts>, id: &str, window: &Window) -> String {
-    if is_isolated(found, id) {
-        return format!("{id} is isolated already, so no window for a capture is opened on it");
-    }
     if !window.obstacles.is_empty() {
         let why = window.obstacles.join("; ");
         return format!(
-            "{id} is isolated at once, and a capture through it after that is impossible: {why}; it would have to be captured \
-             first (CaptureMode CaptureFirst)"
+            "a capture through {id} is impossible after its isolation: {why}; the host would have to be captured first \
+             (CaptureMode CaptureFirst)"
         );
     }
-    let peers = window.rules.iter().filter_map(|rule| rule.rsplit(' ').next()).collect::<Vec<_>>().join(", ");
+    if is_isolated(found, id) {
+        return format!("{id} is isolated, so no window for a capture is opened on it");
+    }
     format!(
-        "until the capture is over, {id} may reach tcp/443 of the VPC's endpoints for Systems Manager and S3 ({peers}): \
-         whoever is on the host can use them, also with credentials of his own for any account, unless the endpoints' \
-         policies forbid it"
+        "until the capture is over, {id} may reach tcp/443 of the VPC's endpoints for Systems Manager and S3 ({}): whoever \
+         is on the host can use them, also with credentials of his own for any account, unless the endpoints' policies \
+         forbid it",
+        peers(&window.rules)
     )
 }
 
 /// What closing a window may leave.
 fn after_window(target: &Target, found: &Found<BTreeSet<String>, Facts>, id: &str) -> Option<String> {
-    let group = window_of(found, id).filter(|_| destination(target, found, id) == ISOLATION)?;
-    let peers = group.rules.iter().filter_map(|rule| rule.rsplit(' ').next()).collect::<Vec<_>>().join(", ");
+    let rules = window_of(found, id).filter(|_| destination(target, found, id) == ISOLATION)?;
     Some(format!(
-        "connections of {id} that were open through the capture window, to tcp/443 of {peers}, may go on until they end or \
-         idle out, that of the host's agent to Systems Manager among them: those through interface endpoints are tracked \
-         automatically"
+        "connections of {id} that were open through the capture window, to tcp/443 of {}, may go on until they end or idle \
+         out, that of the host's agent to Systems Manager among them: those through interface endpoints are tracked \
+         automatically",
+        peers(rules)
     ))
+}
+
+fn peers(rules: &BTreeSet<String>) -> String {
+    rules.iter().filter_map(|rule| rule.rsplit(' ').next()).collect::<Vec<_>>().join(", ")
 }
 
 /// What Cordon's groups let through that they should not have.

@@ -30,7 +30,7 @@ const NEEDED: [(&str, &[&str]); 3] =
     [("ssm", &["ssm"]), ("ssmmessages or ec2messages", &["ssmmessages", "ec2messages"]), ("s3", &["s3"])];
 
 /// The window is a convenience; isolation does not wait for it for long.
-const READ_WITHIN: Duration = Duration::from_secs(10);
+const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// What EC2 shows of the ways to Systems Manager and S3.
 #[derive(Debug, Default)]

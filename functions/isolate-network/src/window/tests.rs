@@ -263,5 +263,5 @@ async fn endpoints_that_cannot_be_read_are_an_obstacle_and_no_error() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_does_not_answer_is_not_waited_for() {
     let said = soon(std::future::pending::<Result<()>>()).await;
-    assert_eq!(said.expect_err("none"), "EC2 did not answer within 10 seconds");
+    assert_eq!(said.expect_err("none"), "EC2 did not answer within 5 seconds");
 }
