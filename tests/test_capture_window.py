@@ -201,6 +201,33 @@ def test_endpoints_that_cannot_be_read_do_not_keep_the_instance_connected(stack:
     assert "ec2:DescribeVpcEndpoints" in " ".join(said["ResidualRisk"])
 
 
+def test_a_dry_run_shows_the_capture_group_that_would_be_made_and_changes_nothing(stack: LocalStack) -> None:
+    (victim,) = build_victims(stack)
+    peers, now = add_endpoints(stack, victim), time.time()
+    said = invoke(stack, "isolate-network", target(stack, victim, CaptureWindow=True, DryRun=True))
+    planned = {(change["Resource"], change["Attribute"]): change["After"] for change in said["Changes"]}
+    assert said["Status"] == "Planned" and stack.changes(now) == []
+    assert planned[victim.interfaces[0], "Groups"] == ["cordon-capture"]
+    assert planned[f"{victim.vpcs[0]} cordon-capture", "Rules"] == sorted(f"egress tcp 443-443 {peer}" for peer in peers)
+
+
+def test_a_host_that_cannot_be_asked_about_is_contained_without_a_window(stack: LocalStack) -> None:
+    (victim,) = build_victims(stack)
+    asked = target(stack, victim, Capture={"Mode": "IsolateFirst"})
+    stack.inject({"Service": "ssm", "Action": "DescribeInstanceInformation", "Code": "AccessDeniedException", "Status": 400})
+    said = invoke(stack, "describe-instance", asked)
+    assert said["Outcome"]["Status"] == "Failed" and "ssm:DescribeInstanceInformation" in said["Outcome"]["Reason"]
+    assert "CaptureWindow" not in said["Target"] and said["Target"]["Capture"] == {"Mode": "IsolateFirst", "Memory": False}
+    assert said["Facts"]["InstanceType"] and "PingStatus" not in said["Facts"]
+
+
+def test_where_no_capture_is_asked_for_systems_manager_is_not_asked_about_the_host(stack: LocalStack) -> None:
+    (victim,) = build_victims(stack)
+    now = time.time()
+    assert invoke(stack, "describe-instance", target(stack, victim))["Outcome"]["Status"] == "Done"
+    assert "DescribeInstanceInformation" not in {call["Action"] for call in stack.calls(now)}
+
+
 def test_without_a_capture_nobody_looks_for_endpoints(stack: LocalStack) -> None:
     (victim,) = build_victims(stack)
     now = time.time()
