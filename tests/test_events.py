@@ -26,6 +26,21 @@ def test_an_input_of_the_state_machine_is_as_its_schema_says(name: str) -> None:
     jsonschema.validate(event(name), event("input.schema"))
 
 
+@pytest.mark.parametrize("capture", [{}, {"CaptureVolatile": True}, {"CaptureVolatile": True, "CaptureMemory": True, "CaptureMode": "CaptureFirst"}])
+def test_the_schema_takes_a_capture_as_intake_does(capture: dict[str, Any]) -> None:
+    jsonschema.validate({**event("contain"), **capture}, event("input.schema"))
+
+
+@pytest.mark.parametrize(
+    "capture",
+    [{"CaptureMemory": True}, {"CaptureMode": "IsolateFirst"}, {"CaptureVolatile": False, "CaptureMemory": True},
+     {"CaptureVolatile": True, "CaptureMode": "Never"}],
+)  # fmt: skip
+def test_the_schema_refuses_a_memory_image_or_a_mode_without_a_capture(capture: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**event("contain"), **capture}, event("input.schema"))
+
+
 def test_the_schemas_are_schemas() -> None:
     for path in Path(EVENTS).glob("*.schema.json"):
         jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))

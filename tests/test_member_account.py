@@ -19,7 +19,7 @@ from test_template import template as responder_template
 
 TEMPLATE = PROJECT / "member-account.yaml"
 # What a step calls with the member role's credentials; the case table, the evidence bucket and its key stay at home.
-SERVICES = {"ec2", "ebs", "autoscaling", "elasticloadbalancing", "iam", "kms", "cloudtrail", "logs"}
+SERVICES = {"ec2", "ebs", "autoscaling", "elasticloadbalancing", "iam", "kms", "cloudtrail", "logs", "ssm"}
 
 RESPONDER, MEMBER = "111111111111", "222222222222"
 KEY = f"arn:aws:kms:eu-west-1:{RESPONDER}:key/0a1b2c3d-0000-4000-8000-000000000000"
@@ -257,6 +257,15 @@ def test_a_step_may_touch_the_sessions_instance_and_no_other(step: str, action: 
     assert not may(step, action, ec2(f"instance/{OTHER}"))
     assert not may(step, action, ec2(f"instance/{OURS}", account=RESPONDER))
     assert not may("report", action, ec2(f"instance/{OURS}"))
+
+
+def test_only_sessions_to_the_sessions_instance_may_be_ended() -> None:
+    session = f"arn:aws:ssm:eu-west-1:{MEMBER}:session/alice-0123"
+    to = "ssm__resourceTag_of_aws:ssmmessages:target-id"
+    assert may("terminate-sessions", "ssm:TerminateSession", session, **{to: OURS})
+    assert not may("terminate-sessions", "ssm:TerminateSession", session, **{to: OTHER})
+    assert not may("terminate-sessions", "ssm:TerminateSession", session)
+    assert not may("verify-containment", "ssm:TerminateSession", session, **{to: OURS})
 
 
 def test_an_interface_of_another_instance_is_out_of_reach_where_ec2_asks_about_the_instance() -> None:

@@ -14,7 +14,8 @@ from local_stack.call_record import Call
 from local_stack.findings import attack_sequence, guardduty_finding
 from local_stack.member import EXTERNAL_ID, MEMBER, NO_ROLE, OTHER_ID, ROLE, STRANGER, deploy_member_role
 from local_stack.stack import ACCOUNT, ON_MOTO, Execution, LocalStack
-from local_stack.victim import Victim, bare_instance, build_victims, snapshot_of_world
+from local_stack.victim import Victim, bare_instance, build_victims, rules_by_interface, snapshot_of_world
+from test_capture_window import add_endpoints, isolate, window_rules
 from test_containment import evidence, isolated, journal, schema
 from test_member_account import acting, listed, statements, steps_of
 
@@ -233,3 +234,12 @@ def test_an_account_that_is_not_named_is_refused_by_hand_before_anything_is_touc
     assert (execution.status, execution.error) == ("FAILED", "InvalidInput")
     assert execution.cause.startswith(f'AccountId: "{STRANGER}" is not accepted; accepted: {ACCOUNT}') and MEMBER in execution.cause
     assert [call for call in stack.calls(now) if call["Service"] in ON_MOTO] == []
+
+
+def test_a_window_for_a_capture_is_opened_and_closed_there(stack: LocalStack, roles: None) -> None:
+    place = stack.elsewhere(MEMBER)
+    (victim,) = build_victims(place)
+    peers = add_endpoints(place, victim)
+    assert isolate(stack, victim, window=True, account=MEMBER)["Status"] == "Done"
+    assert rules_by_interface(place, victim)[victim.interfaces[0]] == window_rules(peers)
+    assert isolate(stack, victim, window=False, account=MEMBER)["Status"] == "Done" and isolated(place, victim)

@@ -50,12 +50,13 @@ READS_OF = {
     "hash-snapshots": ["encrypt-snapshots"],
     "verify-containment": [
         "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
-        "create-snapshots", "encrypt-snapshots", "delete-originals", "create-flow-logs", "revoke-credentials", "detach-profile",
+        "create-snapshots", "encrypt-snapshots", "delete-originals", "create-flow-logs", "terminate-sessions", "revoke-credentials",
+        "detach-profile",
     ],
 }  # fmt: skip
 # What those crates read only while they write.
 NOT_READ = {
-    "describe-instance": {"ec2:DescribeSecurityGroupRules", "ec2:DescribeRouteTables"},
+    "describe-instance": {"ec2:DescribeSecurityGroupRules"},
     "delete-originals": {"ec2:DescribeVolumes"},
     "hash-snapshots": {"ec2:DescribeVolumes"},
     "verify-containment": {"ec2:DescribeSecurityGroupRules"},

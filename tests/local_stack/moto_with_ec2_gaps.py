@@ -2,8 +2,8 @@
 """moto's server, with the gaps mended that containment would fall into.
 
 Each `mend_…` replaces one behaviour of moto 5.2.5 with the one that AWS documents, and has a test of that
-name in tests/test_local_stack.py; those of other services and of single matters are in files of their own. In front of moto stands a door that records
-calls and injects faults.
+name in tests/test_local_stack.py; those of other services and of single matters are in files of their own. In front of
+moto stands a door that records calls and injects faults.
 
     python moto_with_ec2_gaps.py -H 127.0.0.1 -p 5000
 
@@ -53,7 +53,9 @@ from moto_console import MENDS as CONSOLE_MENDS
 from moto_ebs import MENDS as EBS_MENDS
 from moto_flow_logs import MENDS as FLOW_LOG_MENDS
 from moto_images import MENDS as IMAGE_MENDS
+from moto_ssm_sessions import MENDS as SESSION_MENDS
 from moto_sts import MENDS as STS_MENDS
+from moto_vpc_endpoints import MENDS as ENDPOINT_MENDS
 
 
 def seconds(name: str) -> float:
@@ -536,7 +538,7 @@ MENDS = (
     mend_malformed_instance_ids, mend_filter_by_profile, mend_modify_instance_attribute, mend_describe_block_device_mapping_attribute,
     mend_volume_attachments, mend_groups_of_interfaces, mend_groups_of_another_vpc, mend_interface_attachment_attribute,
     mend_snapshot_state, mend_snapshot_key, mend_tags_from_source, mend_copy_snapshot, mend_targets_on_several_ports,
-    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS,
+    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS, *SESSION_MENDS, *ENDPOINT_MENDS,
     *CLOUDTRAIL_MENDS, *CONSOLE_MENDS, *EBS_MENDS, *FLOW_LOG_MENDS, *IMAGE_MENDS,
 )  # fmt: skip
 

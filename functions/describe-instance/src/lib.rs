@@ -4,6 +4,7 @@
 //! on it), and stores AWS's replies in the evidence bucket. Changes nothing of the instance.
 
 mod facts;
+mod host;
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,8 @@ pub const NAME: &str = "describe-instance";
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Described {
-    /// The target, with the instance profile that the case found first.
+    /// The target, with the instance profile that the case found first, and whether isolation is to leave a window for a
+    /// capture.
     pub target: Target,
     /// First values that `detach-autoscaling` is to journal before it detaches: see [`Target::unjournaled`].
     pub unjournaled: BTreeMap<&'static str, BTreeMap<String, Value>>,
@@ -53,7 +55,10 @@ pub async fn describe_instance(
     journal: &impl Journal,
     bucket: &Bucket,
     target: Target,
+    evidence_region: Option<&str>,
 ) -> Result<Described> {
+    // Whether there is a window is for this function to say, and what is found is the same with and without one.
+    let target = Target { capture_window: false, ..target };
     let recorder = Recorder::default();
     let config = aws_sdk_ec2::config::Builder::from(aws).interceptor(recorder.clone()).build();
     let ec2 = aws_sdk_ec2::Client::from_conf(config);
@@ -61,9 +66,10 @@ pub async fn describe_instance(
     let autoscaling = aws_sdk_autoscaling::Client::from_conf(config);
     let detach = DetachAutoscaling::with_client(autoscaling.clone());
     let isolate = IsolateNetwork::with_client(ec2.clone());
+    let ssm = host::client(aws, &recorder);
     let mut missed = Missed::default();
 
-    let (found, first, volumes, associations, attributes, membership, network) = futures::join!(
+    let (found, first, volumes, associations, attributes, membership, network, host) = futures::join!(
         found(&ec2, &target),
         journal.first(&target, NAME),
         instance::volumes(&ec2, &target),
@@ -71,6 +77,7 @@ pub async fn describe_instance(
         attributes(&ec2, &target),
         detach.read(&target),
         isolate.read(&target),
+        host::host(&ssm, &target),
     );
     let instance = containable(found?)?;
     let first = first?;
@@ -81,14 +88,20 @@ pub async fn describe_instance(
     let user_data = missed.or_none(attributes);
     let membership = missed.or_none(membership);
     let network = missed.or_none(network);
+    let host = missed.or_default(host);
+    let (capture_window, no_window) = host::window(&target, host.as_ref(), evidence_region);
+    missed.risk.extend(no_window);
 
     let read = Read { instance: &instance, volumes: &volumes, user_data: user_data.as_deref() };
-    let facts = facts(&target, read, network.as_ref(), membership.as_ref(), profile_arn.as_deref());
+    let mut facts = facts(&target, read, network.as_ref(), membership.as_ref(), profile_arn.as_deref());
+    if let (Some(facts), Some(host)) = (facts.as_object_mut(), &host) {
+        facts.extend(host.facts());
+    }
     let key = Key::new(&target.instance_id, "InstanceProfileArn");
     let first_profile = first.get(&key).and_then(Value::as_str).map(ToOwned::to_owned);
     let newly_found = profile_arn.filter(|_| first_profile.is_none());
     let to_keep: First = newly_found.iter().map(|arn| (key.clone(), json!(arn))).collect();
-    let target = Target { instance_profile_arn: first_profile.or(newly_found), ..target };
+    let target = Target { instance_profile_arn: first_profile.or(newly_found), capture_window, ..target };
     if target.dry_run {
         let unjournaled = BTreeMap::new();
         return Ok(Described { target, unjournaled, facts, evidence: None, outcome: missed.outcome() });
@@ -111,11 +124,15 @@ pub async fn describe_instance(
 
 /// What could not be read or stored; said at the end, and no reason to leave an instance connected.
 #[derive(Default)]
-struct Missed(Vec<String>);
+struct Missed {
+    reasons: Vec<String>,
+    /// What was read, and the reader must know.
+    risk: Vec<String>,
+}
 
 impl Missed {
     fn or_none<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.0.push(error.to_string())).ok()
+        result.map_err(|error| self.reasons.push(error.to_string())).ok()
     }
 
     fn or_default<T: Default>(&mut self, result: Result<T>) -> T {
@@ -123,10 +140,11 @@ impl Missed {
     }
 
     fn outcome(self) -> Outcome {
-        match self.0.is_empty() {
+        let outcome = match self.reasons.is_empty() {
             true => Outcome::new(NAME, Status::Done, None),
-            false => Outcome::new(NAME, Status::Failed, self.0.join("; ")),
-        }
+            false => Outcome::new(NAME, Status::Failed, self.reasons.join("; ")),
+        };
+        Outcome { residual_risk: self.risk, ..outcome }
     }
 }
 
@@ -237,7 +255,8 @@ pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Described> {
     let bucket = Bucket::of(aws)?;
     // Boxed, because the whole future's type is too deep for the compiler's default limit.
     let (config, journal) = (aws.of(&target, NAME).await?, aws.case_table()?);
-    describe_instance(&config, &journal, &bucket, target).boxed().await
+    let home = aws.home().region().map(ToString::to_string);
+    describe_instance(&config, &journal, &bucket, target, home.as_deref()).boxed().await
 }
 
 #[cfg(test)]

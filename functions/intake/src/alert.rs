@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use containment::{Error, Result, Status, Target, check_account, check_instance_id, check_region};
+use containment::{Capture, Error, Result, Status, Target, check_account, check_instance_id, check_region};
 use finding::{Alert, Finding, Named};
 
 use crate::request::{LeftOut, Request, Source, Trigger, TriggerFinding, Wanted};
@@ -29,7 +29,10 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
         for named in &finding.instances {
             match target(named, execution, settings) {
                 Ok(target) => {
-                    let target = Target { dry_run: finding.sample, ..target };
+                    // A sample's instance need not even be one, and a memory image is for a person to ask for.
+                    let mode = settings.capture_on_finding.filter(|_| !finding.sample);
+                    let capture = mode.map(|mode| Capture { mode, memory: false });
+                    let target = Target { dry_run: finding.sample, capture, ..target };
                     add(&mut wanted, target, finding, trigger.source);
                 }
                 Err(error) => left_out.push(LeftOut {
@@ -151,6 +154,7 @@ fn add(wanted: &mut Vec<Wanted>, target: Target, finding: &Finding, source: Sour
 mod tests {
     use super::*;
     use crate::tests::{MEMBER, OWN, execution, settings};
+    use containment::CaptureMode;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -240,6 +244,24 @@ mod tests {
         assert_eq!(request.wanted.len(), 1);
         assert!(request.wanted[0].target.instance_id == B && !request.wanted[0].target.dry_run);
         assert!(reasons(&request).contains("it is a sample, beside real ones"));
+    }
+
+    #[test]
+    fn a_finding_has_the_host_captured_as_the_parameter_says_and_a_sample_never_has() {
+        let modes = [None, Some(CaptureMode::IsolateFirst), Some(CaptureMode::CaptureFirst)];
+        let mut sample = finding(A, 8.0);
+        sample["detail"]["service"]["additionalInfo"] = json!({ "sample": true });
+        for mode in modes {
+            let settings = Settings { capture_on_finding: mode, ..settings() };
+            let asked = |event: &Value| read(event, &execution(), &settings).expect("read").wanted[0].target.capture;
+            assert_eq!(asked(&finding(A, 8.0)), mode.map(|mode| Capture { mode, memory: false }));
+            assert_eq!(
+                asked(&asff(&[(A, OWN)])),
+                mode.map(|mode| Capture { mode, memory: false }),
+                "at the button too"
+            );
+            assert_eq!(asked(&sample), None);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use containment::{AutoScaling, Error, Result, Target, check_account, check_instance_id, check_region};
+use containment::{AutoScaling, Capture, Error, Result, Target, check_account, check_instance_id, check_region};
 use serde_json::{Map, Value};
 
 use crate::request::{Request, Source, Trigger, Wanted};
@@ -11,8 +11,8 @@ use crate::{Execution, INSTANCES_AT_MOST, Settings, refuse};
 /// A tag's value has at most so many characters.
 const TAG_VALUE_AT_MOST: usize = 256;
 
-const ACCEPTED: &str =
-    "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions, HashSnapshots";
+const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions, \
+     CaptureVolatile, CaptureMemory, CaptureMode, HashSnapshots";
 
 /// Reads the input; the error names the field, the value and what is accepted.
 pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) -> Result<Request> {
@@ -34,6 +34,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     let dry_run = flag(input, "DryRun")?;
     let revoke_all_sessions = flag(input, "RevokeAllSessions")?;
     let hash_snapshots = flag(input, "HashSnapshots")?;
+    let capture = capture(input)?;
     let incident_ticket = tag_value(input, "IncidentTicket")?;
     let owner = tag_value(input, "Owner")?;
     let wanted = ids.into_iter().map(|id| {
@@ -44,6 +45,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
             auto_scaling,
             revoke_all_sessions,
             hash_snapshots,
+            capture,
             ..execution.target(&account_id, &region, &id)
         };
         Wanted { target, findings: BTreeSet::new(), ask: Vec::new() }
@@ -103,6 +105,32 @@ fn auto_scaling(input: &Map<String, Value>) -> Result<AutoScaling> {
             refuse("AutoScaling", value, "\"Replace\" (the default: the group launches another) or \"Decrement\"")
         }),
     }
+}
+
+/// A memory image is a part of the capture, and a mode says when it comes: without a capture, neither means anything.
+fn capture(input: &Map<String, Value>) -> Result<Option<Capture>> {
+    let (volatile, memory) = (flag(input, "CaptureVolatile")?, flag(input, "CaptureMemory")?);
+    if memory && !volatile {
+        return refuse(
+            "CaptureMemory",
+            &true.into(),
+            "true only beside \"CaptureVolatile\": true, which it is a part of",
+        );
+    }
+    let mode = match input.get("CaptureMode") {
+        None => Default::default(),
+        Some(value) if !volatile => {
+            return refuse("CaptureMode", value, "a mode only beside \"CaptureVolatile\": true, of which it says when");
+        }
+        Some(value) => serde_json::from_value(value.clone()).or_else(|_| {
+            refuse(
+                "CaptureMode",
+                value,
+                "\"IsolateFirst\" (the default: the VPC's endpoints stay open until it has ended) or \"CaptureFirst\"",
+            )
+        })?,
+    };
+    Ok(volatile.then_some(Capture { mode, memory }))
 }
 
 fn flag(input: &Map<String, Value>, field: &str) -> Result<bool> {

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Filter;
-use containment::{AutoScaling, Aws, Error, Result, Target};
+use containment::{AutoScaling, Aws, CaptureMode, Error, Result, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -83,6 +83,8 @@ pub struct Settings {
     pub instances_per_hour: usize,
     /// `MEMBER_ACCOUNTS`, separated by commas: the accounts beside Cordon's own.
     pub member_accounts: BTreeSet<String>,
+    /// `CAPTURE_ON_FINDING`: whether the host of a finding is captured, and before or after it is isolated.
+    pub capture_on_finding: Option<CaptureMode>,
 }
 
 /// The largest number of instances in one execution: their outcomes travel through states of 256 KiB (trap H3),
@@ -103,6 +105,10 @@ impl Settings {
                 .map(|account| account.trim().to_owned())
                 .filter(|account| !account.is_empty())
                 .collect(),
+            capture_on_finding: match aws.required("CAPTURE_ON_FINDING")?.as_str() {
+                "None" => None,
+                mode => Some(parsed("CAPTURE_ON_FINDING", &Value::from(mode).to_string())?),
+            },
         })
     }
 

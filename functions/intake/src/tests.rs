@@ -2,6 +2,7 @@ use super::*;
 use aws_sdk_ec2::operation::describe_regions::DescribeRegionsOutput;
 use aws_sdk_ec2::types::Region;
 use aws_smithy_mocks::{mock, mock_client};
+use containment::Capture;
 use serde_json::json;
 
 const ID: &str = "i-0123456789abcdef0";
@@ -23,6 +24,7 @@ pub(crate) fn settings() -> Settings {
         instances_per_execution: 5,
         instances_per_hour: 10,
         member_accounts: [MEMBER.to_owned()].into(),
+        capture_on_finding: None,
     }
 }
 
@@ -52,12 +54,48 @@ fn what_a_responder_types_becomes_one_target_with_a_case_of_its_own() {
 fn every_option_reaches_the_target() {
     let plan = planned(json!({
         "InstanceIds": [ID], "Region": "ap-northeast-1", "IncidentTicket": "INC-7", "Owner": "当番", "DryRun": true,
-        "AutoScaling": "Decrement", "RevokeAllSessions": true,
+        "AutoScaling": "Decrement", "RevokeAllSessions": true, "CaptureVolatile": true, "CaptureMemory": true,
+        "CaptureMode": "CaptureFirst",
     }))
     .expect("planned");
     let target = &plan.wanted[0].target;
     assert!(target.dry_run && target.revoke_all_sessions);
     assert_eq!((target.owner.as_deref(), target.auto_scaling), (Some("当番"), AutoScaling::Decrement));
+    assert_eq!(target.capture, Some(Capture { mode: CaptureMode::CaptureFirst, memory: true }));
+}
+
+#[test]
+fn nothing_is_captured_unless_it_is_asked_for_and_then_isolation_comes_first() {
+    let asked = |fields: Value| {
+        let mut input = json!({ "InstanceIds": [ID], "Region": "eu-west-1" });
+        input.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        planned(input).expect("planned").wanted[0].target.capture
+    };
+    assert_eq!(asked(json!({})), None);
+    assert_eq!(asked(json!({ "CaptureVolatile": false, "CaptureMemory": false })), None);
+    let capture = Capture { mode: CaptureMode::IsolateFirst, memory: false };
+    assert_eq!(asked(json!({ "CaptureVolatile": true })), Some(capture));
+    assert_eq!(asked(json!({ "CaptureVolatile": true, "CaptureMode": "IsolateFirst" })), Some(capture));
+    assert_eq!(
+        asked(json!({ "CaptureVolatile": true, "CaptureMemory": true })),
+        Some(Capture { memory: true, ..capture })
+    );
+}
+
+#[test]
+fn a_memory_image_or_a_mode_without_a_capture_is_refused_and_so_are_other_words() {
+    let refused = |fields: Value, field: &str, accepted: &str| {
+        let mut input = json!({ "InstanceIds": [ID], "Region": "eu-west-1" });
+        input.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        refused(input, field, accepted);
+    };
+    let beside = "only beside \"CaptureVolatile\": true";
+    refused(json!({ "CaptureMemory": true }), "CaptureMemory: true is not accepted", beside);
+    refused(json!({ "CaptureMemory": true, "CaptureVolatile": false }), "CaptureMemory", beside);
+    refused(json!({ "CaptureMode": "IsolateFirst" }), "CaptureMode: \"IsolateFirst\" is not accepted", beside);
+    refused(json!({ "CaptureVolatile": "yes" }), "CaptureVolatile", "true or false");
+    refused(json!({ "CaptureVolatile": true, "CaptureMemory": 1 }), "CaptureMemory", "true or false");
+    refused(json!({ "CaptureVolatile": true, "CaptureMode": "First" }), "CaptureMode", "\"CaptureFirst\"");
 }
 
 #[test]

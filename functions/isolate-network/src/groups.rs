@@ -1,21 +1,26 @@
-//! Cordon's two security groups, one of each in a VPC: found, made, and kept to their rules.
+//! Cordon's three security groups, one of each in a VPC at most: found, made, and kept to their rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
-    Filter, IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup, SecurityGroupRule, Tag, TagSpecification,
+    Filter, IpPermission, IpRange, Ipv6Range, PrefixListId, ResourceType, SecurityGroup, SecurityGroupRule, Tag,
+    TagSpecification,
 };
-use containment::{Error, Key, Result, State, Target, Writes};
+use containment::{Error, Result, State, Target, Writes};
 use futures::future::{join_all, try_join};
 
-use crate::{Facts, RULES};
+use crate::{Facts, rules_key};
 
 /// No rule at all, in or out. A name is unique in its VPC, whatever its case (trap A8).
 pub const ISOLATION: &str = "cordon-isolation";
 /// All traffic, IPv4 and IPv6, both ways (trap A4).
 pub const CONVERSION: &str = "cordon-conversion";
+/// Only tcp/443 out to the VPC's endpoints of Systems Manager and S3, for the time of a capture (trap C5).
+pub const CAPTURE: &str = "cordon-capture";
+
+const NAMES: [&str; 3] = [ISOLATION, CONVERSION, CAPTURE];
 
 /// A security group of Cordon's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +37,15 @@ pub fn everything() -> BTreeSet<String> {
     rules.map(ToOwned::to_owned).into()
 }
 
+/// The capture group's rule for one address, or for one prefix list (`pl-…`).
+pub fn to_endpoint(peer: &str) -> String {
+    format!("egress tcp 443-443 {peer}")
+}
+
 /// All of Cordon's groups in the Region: (name, VPC, group). A group that another account shares with this one is not ours.
 pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, String, Group)>> {
     let named =
-        Filter::builder().name("group-name").values(any_letter(ISOLATION)).values(any_letter(CONVERSION)).build();
+        NAMES.into_iter().fold(Filter::builder().name("group-name"), |f, name| f.values(any_letter(name))).build();
     let pages = ec2.describe_security_groups().filters(named).into_paginator().items().send();
     let found: Vec<SecurityGroup> =
         pages.try_collect().await.map_err(Error::aws("ec2:DescribeSecurityGroups", "Cordon's groups"))?;
@@ -53,9 +63,7 @@ fn any_letter(name: &str) -> String {
 }
 
 fn named_group(group: &SecurityGroup) -> Option<(&'static str, String, Group)> {
-    let name = [ISOLATION, CONVERSION]
-        .into_iter()
-        .find(|name| group.group_name().is_some_and(|n| n.eq_ignore_ascii_case(name)))?;
+    let name = NAMES.into_iter().find(|name| group.group_name().is_some_and(|n| n.eq_ignore_ascii_case(name)))?;
     let ingress = group.ip_permissions().iter().flat_map(|p| in_words("ingress", p));
     let egress = group.ip_permissions_egress().iter().flat_map(|p| in_words("egress", p));
     let id = group.group_id()?.to_owned();
@@ -63,48 +71,94 @@ fn named_group(group: &SecurityGroup) -> Option<(&'static str, String, Group)> {
 }
 
 fn in_words(direction: &str, permission: &IpPermission) -> Vec<String> {
-    let protocol = permission.ip_protocol().unwrap_or("-1");
-    let ports = match (permission.from_port(), permission.to_port()) {
-        (Some(from), Some(to)) if protocol != "-1" => format!(" {from}-{to}"),
-        _ => String::new(),
-    };
     let v4 = permission.ip_ranges().iter().filter_map(|r| r.cidr_ip());
     let v6 = permission.ipv6_ranges().iter().filter_map(|r| r.cidr_ipv6());
     let lists = permission.prefix_list_ids().iter().filter_map(|p| p.prefix_list_id());
     let groups = permission.user_id_group_pairs().iter().filter_map(|g| g.group_id());
-    v4.chain(v6).chain(lists).chain(groups).map(|peer| format!("{direction} {protocol}{ports} {peer}")).collect()
+    let (protocol, from, to) = (permission.ip_protocol(), permission.from_port(), permission.to_port());
+    v4.chain(v6).chain(lists).chain(groups).map(|peer| words(direction, protocol, from, to, peer)).collect()
 }
 
-/// Makes what is missing and takes out (or puts back) what is not as it should be; answers the ids by VPC.
+fn words(direction: &str, protocol: Option<&str>, from: Option<i32>, to: Option<i32>, peer: &str) -> String {
+    let protocol = protocol.unwrap_or("-1");
+    match (from, to) {
+        (Some(from), Some(to)) if protocol != "-1" => format!("{direction} {protocol} {from}-{to} {peer}"),
+        _ => format!("{direction} {protocol} {peer}"),
+    }
+}
+
+/// One of Cordon's own rules from its words: whether it is about egress, and what EC2 is told.
+fn from_words(rule: &str) -> Option<(bool, IpPermission)> {
+    let (direction, rest) = rule.split_once(' ')?;
+    let (what, peer) = rest.rsplit_once(' ')?;
+    let permission = match what.split_once(' ') {
+        Some((protocol, ports)) => {
+            let (from, to) = ports.split_once('-')?;
+            IpPermission::builder().ip_protocol(protocol).from_port(from.parse().ok()?).to_port(to.parse().ok()?)
+        }
+        None => IpPermission::builder().ip_protocol(what),
+    };
+    let permission = match peer {
+        list if list.starts_with("pl-") => {
+            permission.prefix_list_ids(PrefixListId::builder().prefix_list_id(list).build())
+        }
+        v6 if v6.contains(':') => permission.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(v6).build()),
+        v4 => permission.ip_ranges(IpRange::builder().cidr_ip(v4).build()),
+    };
+    Some((direction == "egress", permission.build()))
+}
+
+/// The ids of Cordon's groups that are there and have their rules, by VPC.
+#[derive(Debug, Default)]
+pub struct Ready {
+    /// Of isolation groups.
+    pub isolation: BTreeMap<String, String>,
+    /// Of conversion groups.
+    pub conversion: BTreeMap<String, String>,
+    /// Of capture groups.
+    pub capture: BTreeMap<String, String>,
+}
+
+/// Makes what is missing and takes out (or puts back) what is not as it should be.
 ///
 /// The isolation group is answered only once it has been read without a rule: a group that still lets something through
-/// isolates nothing. A conversion group that can't be had is a residual risk, no reason to leave the instance connected.
+/// isolates nothing. A conversion group that can't be had is a residual risk, no reason to leave the instance connected,
+/// and without a capture group it is isolated at once.
 pub async fn ensure(
     ec2: &Client,
     target: &Target,
     facts: &Facts,
     goal: &State<BTreeSet<String>>,
     writes: &mut Writes,
-) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+) -> Ready {
     let vpcs: BTreeSet<&String> = facts.interfaces.values().map(|i| &i.vpc).collect();
-    let wanted = vpcs.into_iter().flat_map(|vpc| [(ISOLATION, vpc), (CONVERSION, vpc)]);
+    let wanted = vpcs.into_iter().flat_map(|vpc| NAMES.map(|name| (name, vpc)));
     let calls = wanted.filter_map(|(name, vpc)| {
-        let known = if name == ISOLATION { facts.isolation.get(vpc) } else { facts.conversion.get(vpc) };
-        let rules = goal.get(&Key::new(format!("{vpc} {name}"), RULES))?;
+        let known = match name {
+            ISOLATION => facts.isolation.get(vpc),
+            CONVERSION => facts.conversion.get(vpc),
+            _ => facts.capture.get(vpc),
+        };
+        let rules = goal.get(&rules_key(vpc, name))?;
         Some(async move { (name, vpc.clone(), one(ec2, target, vpc, name, known, rules).await) })
     });
-    let (mut isolation, mut conversion) = (BTreeMap::new(), BTreeMap::new());
+    let mut ready = Ready::default();
     for (name, vpc, id) in join_all(calls).await {
         match (name, id) {
-            (ISOLATION, Ok(id)) => _ = isolation.insert(vpc, id),
+            (ISOLATION, Ok(id)) => _ = ready.isolation.insert(vpc, id),
             (ISOLATION, Err(error)) => writes.failures.push(error),
-            (_, Ok(id)) => _ = conversion.insert(vpc, id),
-            (_, Err(error)) => writes.residual_risk.push(format!(
+            (CONVERSION, Ok(id)) => _ = ready.conversion.insert(vpc, id),
+            (CONVERSION, Err(error)) => writes.residual_risk.push(format!(
                 "there is no conversion group in {vpc}, so connections that were open may go on: {error}"
+            )),
+            (_, Ok(id)) => _ = ready.capture.insert(vpc, id),
+            (_, Err(error)) => writes.residual_risk.push(format!(
+                "there is no capture group in {vpc}, so the interfaces there were isolated at once and a capture through \
+                 them is impossible: {error}"
             )),
         }
     }
-    (isolation, conversion)
+    ready
 }
 
 async fn one(
@@ -122,7 +176,7 @@ async fn one(
         Some(group) => (group.id.clone(), false),
         None => (create(ec2, target, vpc, name).await?, true),
     };
-    settle_rules(ec2, &id, name == CONVERSION, is_new).await?;
+    settle_rules(ec2, &id, rules, is_new).await?;
     Ok(id)
 }
 
@@ -135,6 +189,9 @@ async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) ->
         .tags(tag("ManagedBy", "Cordon"));
     let purpose = match name {
         ISOLATION => "Cordon: no traffic at all, for contained instances. Do not add rules.",
+        CAPTURE => {
+            "Cordon: only tcp/443 to endpoints of Systems Manager and S3, for the time of a capture. Do not add rules."
+        }
         _ => "Cordon: all traffic, for the seconds before isolation. Do not use.",
     };
     let sent =
@@ -156,16 +213,16 @@ async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) ->
 /// How often a group's rules are looked at until they are as they should be.
 const LOOKS: usize = 7;
 
-/// Brings a group to its rules and reads them back: none for isolation, the four for conversion.
+/// Brings a group to its rules and reads them back.
 ///
 /// Rules are revoked by id, because a revocation by properties that match nothing is no error in a default VPC (trap A4).
 /// Another containment may be at the same group at the same moment; both want the same rules, so what the other has done
 /// in between is seen at the next look.
 ///
-/// A new group is given a rule that lets everything out, and may be shown without it at first (trap I3): an empty list is
-/// believed only after that rule has been seen, or after some seconds.
-async fn settle_rules(ec2: &Client, group: &str, conversion: bool, is_new: bool) -> Result<()> {
-    let mut seen_a_rule = !is_new;
+/// A new group is given a rule that lets everything out, and may be shown without it at first (trap I3): a list without it
+/// is believed only after that rule has been seen, or after some seconds, or where the group is to have it.
+async fn settle_rules(ec2: &Client, group: &str, wanted: &BTreeSet<String>, is_new: bool) -> Result<()> {
+    let mut seen_a_rule = !is_new || wanted.contains(BY_DEFAULT);
     let mut delay = Duration::from_millis(250);
     let mut failure = None;
     for look in 0..LOOKS {
@@ -174,16 +231,15 @@ async fn settle_rules(ec2: &Client, group: &str, conversion: bool, is_new: bool)
             tokio::time::sleep(delay).await;
             delay *= 2;
         }
-        let left = match rules(ec2, group).await {
-            Ok(rules) => difference(&rules, conversion),
+        let (stale, missing) = match rules(ec2, group).await {
+            Ok(rules) => difference(&rules, wanted),
             Err(error) if has_moved(&error) => {
                 failure = Some(error);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        let (stale, missing) = left;
-        seen_a_rule |= !stale.is_empty() || conversion;
+        seen_a_rule |= !stale.is_empty();
         if !seen_a_rule && look < 4 {
             continue;
         }
@@ -199,6 +255,9 @@ async fn settle_rules(ec2: &Client, group: &str, conversion: bool, is_new: bool)
         .unwrap_or_else(|| Error::NotFound(format!("{group} still does not have the rules that it should have"))))
 }
 
+/// What AWS gives a new group.
+const BY_DEFAULT: &str = "egress -1 0.0.0.0/0";
+
 /// The group or its rules are not what they were when we looked: not there yet (trap I3), or changed by another.
 fn has_moved(error: &Error) -> bool {
     let moved = ["InvalidGroup.NotFound", "InvalidPermission", "InvalidSecurityGroupRuleId"];
@@ -211,24 +270,23 @@ async fn rules(ec2: &Client, group: &str) -> Result<Vec<SecurityGroupRule>> {
     pages.try_collect().await.map_err(Error::aws("ec2:DescribeSecurityGroupRules", group))
 }
 
-/// The ids of rules to take out (egress?, id), and the rules to put in (egress?, IPv6?).
-type Difference = (Vec<(bool, String)>, Vec<(bool, bool)>);
-
-fn difference(rules: &[SecurityGroupRule], conversion: bool) -> Difference {
-    let mut missing: BTreeSet<(bool, bool)> =
-        if conversion { [(false, false), (false, true), (true, false), (true, true)].into() } else { BTreeSet::new() };
-    let mut stale = Vec::new();
+/// The ids of rules to take out (egress?, id), and the rules to put in.
+fn difference(rules: &[SecurityGroupRule], wanted: &BTreeSet<String>) -> (Vec<(bool, String)>, BTreeSet<String>) {
+    let (mut missing, mut stale) = (wanted.clone(), Vec::new());
     for rule in rules {
-        let egress = rule.is_egress().unwrap_or(false);
-        let all = rule.ip_protocol() == Some("-1");
-        let v4 = all && rule.cidr_ipv4() == Some("0.0.0.0/0");
-        let v6 = all && rule.cidr_ipv6() == Some("::/0");
-        let wanted = (v4 || v6) && missing.remove(&(egress, v6));
-        if !wanted && let Some(id) = rule.security_group_rule_id() {
-            stale.push((egress, id.to_owned()));
+        let is_wanted = rule_in_words(rule).is_some_and(|words| missing.remove(&words));
+        if !is_wanted && let Some(id) = rule.security_group_rule_id() {
+            stale.push((rule.is_egress().unwrap_or(false), id.to_owned()));
         }
     }
-    (stale, missing.into_iter().collect())
+    (stale, missing)
+}
+
+fn rule_in_words(rule: &SecurityGroupRule) -> Option<String> {
+    let direction = if rule.is_egress().unwrap_or(false) { "egress" } else { "ingress" };
+    let group = rule.referenced_group_info().and_then(|group| group.group_id());
+    let peer = rule.cidr_ipv4().or(rule.cidr_ipv6()).or(rule.prefix_list_id()).or(group)?;
+    Some(words(direction, rule.ip_protocol(), rule.from_port(), rule.to_port(), peer))
 }
 
 async fn revoke(ec2: &Client, group: &str, stale: &[(bool, String)]) -> Result<()> {
@@ -246,22 +304,22 @@ async fn revoke(ec2: &Client, group: &str, stale: &[(bool, String)]) -> Result<(
     Ok(())
 }
 
-async fn authorize(ec2: &Client, group: &str, missing: &[(bool, bool)]) -> Result<()> {
-    let permission = |egress: bool| {
-        let v4 = missing.contains(&(egress, false)).then(|| vec![IpRange::builder().cidr_ip("0.0.0.0/0").build()]);
-        let v6 = missing.contains(&(egress, true)).then(|| vec![Ipv6Range::builder().cidr_ipv6("::/0").build()]);
-        let any = v4.is_some() || v6.is_some();
-        any.then(|| IpPermission::builder().ip_protocol("-1").set_ip_ranges(v4).set_ipv6_ranges(v6).build())
+async fn authorize(ec2: &Client, group: &str, missing: &BTreeSet<String>) -> Result<()> {
+    let permissions = |egress: bool| -> Vec<IpPermission> {
+        let rules = missing.iter().filter_map(|rule| from_words(rule));
+        rules.filter(|(direction, _)| *direction == egress).map(|(_, permission)| permission).collect()
     };
     let ingress = async {
-        let Some(permission) = permission(false) else { return Ok(()) };
-        let sent = ec2.authorize_security_group_ingress().group_id(group).ip_permissions(permission).send().await;
-        sent.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupIngress", group))
+        let permissions = Some(permissions(false)).filter(|p| !p.is_empty());
+        let Some(permissions) = permissions else { return Ok(()) };
+        let call = ec2.authorize_security_group_ingress().group_id(group).set_ip_permissions(Some(permissions));
+        call.send().await.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupIngress", group))
     };
     let egress = async {
-        let Some(permission) = permission(true) else { return Ok(()) };
-        let sent = ec2.authorize_security_group_egress().group_id(group).ip_permissions(permission).send().await;
-        sent.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupEgress", group))
+        let permissions = Some(permissions(true)).filter(|p| !p.is_empty());
+        let Some(permissions) = permissions else { return Ok(()) };
+        let call = ec2.authorize_security_group_egress().group_id(group).set_ip_permissions(Some(permissions));
+        call.send().await.map(|_| ()).map_err(Error::aws("ec2:AuthorizeSecurityGroupEgress", group))
     };
     try_join(ingress, egress).await.map(|_| ())
 }

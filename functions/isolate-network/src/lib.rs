@@ -3,11 +3,16 @@
 //! In two steps per interface, because established connections survive a change of groups (trap A1): a conversion group
 //! that allows everything makes tracked flows untracked, then the isolation group cuts them.
 //! Between the two there is only one way, forward: a run that is killed there is finished by the next.
+//!
+//! Where a capture of the running host is to follow, an interface ends on a capture group first, which lets tcp/443 out
+//! to the VPC's own endpoints of Systems Manager and S3 and nothing else; the same step without that wish closes it.
 
 mod groups;
 mod routes;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -16,8 +21,10 @@ use aws_sdk_ec2::types::NetworkInterface;
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 use futures::future::join_all;
 
-pub use groups::{CONVERSION, Group, ISOLATION};
+use groups::Ready;
+pub use groups::{CAPTURE, CONVERSION, Group, ISOLATION};
 pub use routes::automatically_tracked;
+pub use window::Window;
 
 /// The step. Reads interfaces and Cordon's security groups; creates and repairs those groups, and sets interfaces' groups.
 #[derive(Debug, Clone)]
@@ -26,12 +33,14 @@ pub struct IsolateNetwork {
 }
 
 /// What there is to know of one interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Groups belong to a VPC, and an instance's interfaces may be in several (trap A7).
     pub vpc: String,
     /// For the routes.
     pub subnet: String,
+    /// For what an endpoint lets in: the primary private address, and those of IPv6.
+    pub addresses: BTreeSet<IpAddr>,
     /// Who manages it, if not its owner: its groups can't be changed (trap A9).
     pub managed_by: Option<String>,
     /// `interface`, `trunk`, `efa`, …
@@ -47,6 +56,11 @@ pub struct Facts {
     pub isolation: BTreeMap<String, Group>,
     /// Cordon's conversion group, by VPC.
     pub conversion: BTreeMap<String, Group>,
+    /// Cordon's capture group, by VPC.
+    pub capture: BTreeMap<String, Group>,
+    /// What each interface can be left for a capture, by interface id. Empty where no capture window is wanted and none
+    /// is open.
+    pub windows: BTreeMap<String, Window>,
 }
 
 const GROUPS: &str = "Groups";
@@ -104,30 +118,51 @@ impl IsolateNetwork {
         }
     }
 
-    /// The second half. Tries again before it gives up, and then takes the interface off the conversion group:
-    /// the groups it had let less through than one that lets in everybody.
-    async fn isolate(
+    /// The second half: the capture group where a window is to stay open, or else, or if that is refused, isolation.
+    /// Answers what the reader must know of it.
+    async fn settle(
         &self,
         target: &Target,
         interface: &str,
         found: &Found<BTreeSet<String>, Facts>,
-        isolation: &BTreeMap<String, String>,
-    ) -> Result<()> {
-        let group = &isolation[&found.facts.interfaces[interface].vpc];
-        let mut result = self.set_groups(interface, [group.clone()]).await;
+        ready: &Ready,
+    ) -> Result<Option<String>> {
+        let vpc = &found.facts.interfaces[interface].vpc;
+        let mut refused = None;
+        if let Some(group) = ready.capture.get(vpc).filter(|_| destination(target, found, interface) == CAPTURE) {
+            match self.set_groups(interface, [group.clone()]).await {
+                Ok(()) => return Ok(None),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let isolated = match ready.isolation.get(vpc) {
+            Some(group) => self.isolate(interface, group).await,
+            None => refused.take().map_or(Ok(()), Err),
+        };
+        let Err(error) = isolated else {
+            return Ok(refused.map(|error| {
+                format!("{interface} was isolated at once, and a capture through it is impossible: {error}")
+            }));
+        };
+        let before = found.state.get(&Key::new(interface, GROUPS)).cloned().unwrap_or_default();
+        if needs_conversion(found, interface) && self.is_still_open(target, found, ready, interface).await? {
+            self.set_groups(interface, before).await?;
+        }
+        Err(error)
+    }
+
+    /// Tries again before it gives up; the interface is then taken off the conversion group, since the groups it had let
+    /// less through than one that lets in everybody.
+    async fn isolate(&self, interface: &str, group: &str) -> Result<()> {
+        let mut result = self.set_groups(interface, [group.to_owned()]).await;
         for delay in [1, 2, 4].map(Duration::from_secs) {
             if result.is_ok() {
                 break;
             }
             tokio::time::sleep(delay).await;
-            result = self.set_groups(interface, [group.clone()]).await;
+            result = self.set_groups(interface, [group.to_owned()]).await;
         }
-        let Err(error) = result else { return Ok(()) };
-        let before = found.state.get(&Key::new(interface, GROUPS)).cloned().unwrap_or_default();
-        if needs_conversion(found, interface) && self.is_still_open(target, found, interface).await? {
-            self.set_groups(interface, before).await?;
-        }
-        Err(error)
+        result
     }
 
     /// Another run may have isolated the interface in the meantime, and that must stay.
@@ -135,14 +170,18 @@ impl IsolateNetwork {
         &self,
         target: &Target,
         found: &Found<BTreeSet<String>, Facts>,
+        ready: &Ready,
         interface: &str,
     ) -> Result<bool> {
         let now = instance::interfaces(&self.ec2, target).await?;
         let now = now.iter().find(|i| i.network_interface_id() == Some(interface));
-        let isolation = found.facts.isolation.get(&found.facts.interfaces[interface].vpc);
-        let isolated =
-            |i: &NetworkInterface| i.groups().iter().any(|g| g.group_id() == isolation.map(|g| g.id.as_str()));
-        Ok(now.is_some_and(|i| !isolated(i)))
+        let vpc = &found.facts.interfaces[interface].vpc;
+        let known = [found.facts.isolation.get(vpc), found.facts.capture.get(vpc)].into_iter().flatten().map(|g| &g.id);
+        let made = [ready.isolation.get(vpc), ready.capture.get(vpc)].into_iter().flatten();
+        let ends: BTreeSet<&str> = known.chain(made).map(String::as_str).collect();
+        let is_at_end =
+            |i: &NetworkInterface| i.groups().iter().any(|g| g.group_id().is_some_and(|g| ends.contains(g)));
+        Ok(now.is_some_and(|i| !is_at_end(i)))
     }
 }
 
@@ -153,8 +192,18 @@ impl Step for IsolateNetwork {
     const NAME: &'static str = "isolate-network";
 
     async fn read(&self, target: &Target) -> Result<Found<Self::Value, Facts>> {
-        let (interfaces, groups) =
-            futures::try_join!(instance::interfaces(&self.ec2, target), groups::find(&self.ec2, &target.account_id))?;
+        let endpoints = async {
+            match target.capture_window {
+                true => Some(window::endpoints(&self.ec2, target).await),
+                false => None,
+            }
+        };
+        let (interfaces, groups, endpoints) = futures::join!(
+            instance::interfaces(&self.ec2, target),
+            groups::find(&self.ec2, &target.account_id),
+            endpoints
+        );
+        let (interfaces, groups) = (interfaces?, groups?);
         if interfaces.is_empty() {
             return Err(Error::NotFound(format!("interfaces of {} not found", target.instance_id)));
         }
@@ -169,14 +218,28 @@ impl Step for IsolateNetwork {
         for (name, vpc, group) in groups {
             if vpcs.contains(&vpc) {
                 found.state.insert(rules_key(&vpc, name), group.rules.clone());
-                let of_vpc = if name == ISOLATION { &mut found.facts.isolation } else { &mut found.facts.conversion };
+                let of_vpc = match name {
+                    ISOLATION => &mut found.facts.isolation,
+                    CONVERSION => &mut found.facts.conversion,
+                    _ => &mut found.facts.capture,
+                };
                 of_vpc.insert(vpc, group);
             }
+        }
+        let endpoints = match endpoints {
+            // A window that is to be closed: whether it is no more than one decides how.
+            None if found.facts.interfaces.keys().any(|id| is_on_capture(&found, id)) => {
+                Some(window::endpoints(&self.ec2, target).await)
+            }
+            endpoints => endpoints,
+        };
+        if let Some(endpoints) = endpoints {
+            found.facts.windows = window::windows(&self.ec2, endpoints, &found.facts).await;
         }
         Ok(found)
     }
 
-    fn contained(&self, _: &Target, found: &Found<Self::Value, Facts>) -> Goal<Self::Value> {
+    fn contained(&self, target: &Target, found: &Found<Self::Value, Facts>) -> Goal<Self::Value> {
         let mut goal = Goal::new(found.state.clone());
         goal.residual_risk.extend([UNSEEN.to_owned(), UNFILTERED.to_owned()]);
         for (id, interface) in &found.facts.interfaces {
@@ -190,51 +253,56 @@ impl Step for IsolateNetwork {
                     "{id} is a trunk: the pods' branch interfaces behind it have security groups of their own and are not isolated"
                 ));
             }
-            let isolation = found.facts.isolation.get(&interface.vpc).map_or(ISOLATION, |group| &group.id);
-            let isolated = BTreeSet::from([isolation.to_owned()]);
+            let vpc = &interface.vpc;
+            let group = match destination(target, found, id) {
+                CAPTURE => found.facts.capture.get(vpc).map_or(CAPTURE, |group| &group.id),
+                _ => found.facts.isolation.get(vpc).map_or(ISOLATION, |group| &group.id),
+            };
+            goal.state.insert(key, BTreeSet::from([group.to_owned()]));
+            goal.state.insert(rules_key(vpc, ISOLATION), BTreeSet::new());
             if needs_conversion(found, id) {
-                goal.state.insert(rules_key(&interface.vpc, CONVERSION), groups::everything());
+                goal.state.insert(rules_key(vpc, CONVERSION), groups::everything());
             }
-            goal.state.insert(key, isolated);
-            goal.state.insert(rules_key(&interface.vpc, ISOLATION), BTreeSet::new());
+            let Some(window) = found.facts.windows.get(id).filter(|_| target.capture_window) else { continue };
+            if destination(target, found, id) == CAPTURE {
+                goal.state.insert(rules_key(vpc, CAPTURE), window.rules.clone());
+            }
+            goal.residual_risk.push(about_window(found, id, window));
         }
         goal
     }
 
     async fn write(&self, target: &Target, found: &Found<Self::Value, Facts>, goal: &State<Self::Value>) -> Writes {
-        let mut writes = Writes::default();
+        let mut writes = Writes { residual_risk: drifted(found, goal), ..Writes::default() };
         let facts = &found.facts;
-        let open: Vec<&String> = facts
-            .interfaces
-            .iter()
-            .filter(|(id, i)| i.managed_by.is_none() && !is_isolated(found, id))
-            .map(|(id, _)| id)
-            .collect();
-        for (vpc, group) in facts.isolation.iter().filter(|(_, group)| !group.rules.is_empty()) {
-            let rules = group.rules.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            writes.residual_risk.push(format!(
-                "{ISOLATION} in {vpc} had rules when it was looked at, which are being taken out: {rules}; what was on it then was not isolated"
-            ));
-        }
-        let (isolation, conversion) = groups::ensure(&self.ec2, target, facts, goal, &mut writes).await;
+        let ready = groups::ensure(&self.ec2, target, facts, goal, &mut writes).await;
 
-        // Without an isolation group to go on to, the conversion group would only open the instance to everybody.
-        let open: Vec<&String> =
-            open.into_iter().filter(|id| isolation.contains_key(&facts.interfaces[*id].vpc)).collect();
+        // Without a group to go on to, the conversion group would only open the instance to everybody.
+        let has_end = |id: &String| {
+            let vpc = &facts.interfaces[id].vpc;
+            let captured = destination(target, found, id) == CAPTURE && ready.capture.contains_key(vpc);
+            captured || ready.isolation.contains_key(vpc)
+        };
+        let open = facts.interfaces.iter().filter(|(id, i)| i.managed_by.is_none() && !is_settled(target, found, id));
+        let open: Vec<&String> = open.map(|(id, _)| id).filter(|id| has_end(id)).collect();
         let to_convert: Vec<&String> = open.iter().filter(|id| needs_conversion(found, id)).copied().collect();
-        self.convert(&to_convert, facts, &conversion, &mut writes).await;
+        self.convert(&to_convert, facts, &ready.conversion, &mut writes).await;
         if open.is_empty() {
             return writes;
         }
-        tokio::time::sleep(CONVERSION_STAYS).await;
+        if open.iter().any(|id| needs_conversion(found, id) || is_converted(found, id)) {
+            tokio::time::sleep(CONVERSION_STAYS).await;
+        }
         // Which paths cannot be cut this way is read at the same time, so that isolation waits for nothing.
         let subnets = open.iter().map(|id| (id.as_str(), &facts.interfaces[*id]));
-        let calls = join_all(open.iter().map(|id| self.isolate(target, id, found, &isolation)));
+        let calls = join_all(open.iter().map(|id| self.settle(target, id, found, &ready)));
         let tracked = tokio::time::timeout(ROUTES_WITHIN, automatically_tracked(&self.ec2, subnets));
         let (results, tracked) = futures::join!(calls, tracked);
         for result in results {
-            writes.note(result);
+            let said = writes.note(result).flatten();
+            writes.residual_risk.extend(said);
         }
+        writes.residual_risk.extend(open.iter().filter_map(|id| after_window(target, found, id)));
         match tracked {
             Ok(Ok(risks)) => writes.residual_risk.extend(risks),
             Err(_) => writes.residual_risk.push(
@@ -255,6 +323,7 @@ fn facts_of(interface: &NetworkInterface) -> Interface {
     Interface {
         vpc: interface.vpc_id().unwrap_or_default().to_owned(),
         subnet: interface.subnet_id().unwrap_or_default().to_owned(),
+        addresses: window::addresses(interface),
         managed_by: (managed || operated).then(|| manager.to_owned()),
         kind: interface.interface_type().map_or("interface", |kind| kind.as_str()).to_owned(),
     }
@@ -265,11 +334,30 @@ fn rules_key(vpc: &str, name: &str) -> Key {
     Key::new(format!("{vpc} {name}"), RULES)
 }
 
+/// Where an interface is to end. What is isolated stays so: the window is only ever on the way there, so that no run
+/// that comes late or comes twice can open it again.
+fn destination(target: &Target, found: &Found<BTreeSet<String>, Facts>, id: &str) -> &'static str {
+    let window = found.facts.windows.get(id).filter(|window| window.obstacles.is_empty());
+    if target.capture_window && window.is_some() && !is_isolated(found, id) { CAPTURE } else { ISOLATION }
+}
+
+/// Whether the interface is where it is to end, and the group's rules are what they should be.
+fn is_settled(target: &Target, found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
+    let capture = found.facts.capture.get(&found.facts.interfaces[id].vpc);
+    match found.facts.windows.get(id) {
+        Some(window) if destination(target, found, id) == CAPTURE => is_on(found, id, capture, &window.rules),
+        _ => is_isolated(found, id),
+    }
+}
+
 /// Whether the interface is on this group of Cordon's and nothing else, and the group's rules are what they should be.
 fn is_on(found: &Found<BTreeSet<String>, Facts>, id: &str, group: Option<&Group>, rules: &BTreeSet<String>) -> bool {
+    group.is_some_and(|group| is_only_on(found, id, group) && &group.rules == rules)
+}
+
+fn is_only_on(found: &Found<BTreeSet<String>, Facts>, id: &str, group: &Group) -> bool {
     let groups = found.state.get(&Key::new(id, GROUPS));
-    let only = |group: &Group| groups.is_some_and(|g| g.len() == 1 && g.contains(&group.id));
-    group.is_some_and(|group| only(group) && &group.rules == rules)
+    groups.is_some_and(|groups| groups.len() == 1 && groups.contains(&group.id))
 }
 
 /// Through rules that somebody gave the isolation group, new connections may have been opened, and they are tracked.
@@ -282,8 +370,75 @@ fn is_converted(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
     is_on(found, id, found.facts.conversion.get(&found.facts.interfaces[id].vpc), &groups::everything())
 }
 
+fn is_on_capture(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
+    let group = found.facts.capture.get(&found.facts.interfaces[id].vpc);
+    group.is_some_and(|group| is_only_on(found, id, group))
+}
+
+/// The rules of the capture group that the interface is on, if they let it go nowhere but to the VPC's endpoints. Through
+/// any other, connections may have been opened that have to be cut like those of any other group.
+fn window_of<'a>(found: &'a Found<BTreeSet<String>, Facts>, id: &str) -> Option<&'a BTreeSet<String>> {
+    let group = found.facts.capture.get(&found.facts.interfaces[id].vpc).filter(|_| is_on_capture(found, id))?;
+    found.facts.windows.get(id).is_some_and(|window| group.rules.is_subset(&window.rules)).then_some(&group.rules)
+}
+
+/// A window is closed without the conversion group: that would let everybody in for seconds, to cut connections to the
+/// VPC's own endpoints, most of which it could not cut (trap A2).
 fn needs_conversion(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
-    !is_isolated(found, id) && !is_converted(found, id)
+    !is_isolated(found, id) && !is_converted(found, id) && window_of(found, id).is_none()
+}
+
+/// What a window that is wanted leaves to an attacker, or why there is none.
+fn about_window(found: &Found<BTreeSet<String>, Facts>, id: &str, window: &Window) -> String {
+    if !window.obstacles.is_empty() {
+        let why = window.obstacles.join("; ");
+        return format!(
+            "a capture through {id} is impossible after its isolation: {why}; the host would have to be captured first \
+             (CaptureMode CaptureFirst)"
+        );
+    }
+    if is_isolated(found, id) {
+        return format!("{id} is isolated, so no window for a capture is opened on it");
+    }
+    format!(
+        "until the capture is over, {id} may reach tcp/443 of the VPC's endpoints for Systems Manager and S3 ({}): whoever \
+         is on the host can use them, also with credentials of his own for any account, unless the endpoints' policies \
+         forbid it",
+        peers(&window.rules)
+    )
+}
+
+/// What closing a window may leave.
+fn after_window(target: &Target, found: &Found<BTreeSet<String>, Facts>, id: &str) -> Option<String> {
+    let rules = window_of(found, id).filter(|_| destination(target, found, id) == ISOLATION)?;
+    Some(format!(
+        "connections of {id} that were open through the capture window, to tcp/443 of {}, may go on until they end or idle \
+         out, that of the host's agent to Systems Manager among them: those through interface endpoints are tracked \
+         automatically",
+        peers(rules)
+    ))
+}
+
+fn peers(rules: &BTreeSet<String>) -> String {
+    rules.iter().filter_map(|rule| rule.rsplit(' ').next()).collect::<Vec<_>>().join(", ")
+}
+
+/// What Cordon's groups let through that they should not have.
+fn drifted(found: &Found<BTreeSet<String>, Facts>, goal: &State<BTreeSet<String>>) -> Vec<String> {
+    let groups = [(ISOLATION, &found.facts.isolation), (CAPTURE, &found.facts.capture)];
+    let groups =
+        groups.into_iter().flat_map(|(name, groups)| groups.iter().map(move |(vpc, group)| (name, vpc, group)));
+    let sentence = |(name, vpc, group): (&str, &String, &Group)| {
+        let wanted = goal.get(&rules_key(vpc, name))?;
+        let rules: Vec<&str> = group.rules.difference(wanted).map(String::as_str).collect();
+        (!rules.is_empty()).then(|| {
+            let rules = rules.join(", ");
+            format!(
+                "{name} in {vpc} had rules when it was looked at, which are being taken out: {rules}; what was on it then was not isolated"
+            )
+        })
+    };
+    groups.filter_map(sentence).collect()
 }
 
 #[cfg(test)]

@@ -21,11 +21,14 @@ pub async fn automatically_tracked<'a>(
 ) -> Result<Vec<String>> {
     let interfaces: Vec<(&str, &Interface)> = interfaces.into_iter().collect();
     let vpcs: BTreeSet<String> = interfaces.iter().map(|(_, i)| i.vpc.clone()).collect();
+    Ok(risks(&read_tables(ec2, vpcs).await?, &interfaces))
+}
+
+pub(crate) async fn read_tables(ec2: &Client, vpcs: BTreeSet<String>) -> Result<Vec<RouteTable>> {
     let of_vpcs = Filter::builder().name("vpc-id").set_values(Some(vpcs.iter().cloned().collect())).build();
     let pages = ec2.describe_route_tables().filters(of_vpcs).into_paginator().items().send();
     let on = vpcs.into_iter().collect::<Vec<_>>().join(", ");
-    let tables: Vec<RouteTable> = pages.try_collect().await.map_err(Error::aws("ec2:DescribeRouteTables", on))?;
-    Ok(risks(&tables, &interfaces))
+    pages.try_collect().await.map_err(Error::aws("ec2:DescribeRouteTables", on))
 }
 
 fn risks(tables: &[RouteTable], interfaces: &[(&str, &Interface)]) -> Vec<String> {
@@ -48,7 +51,8 @@ fn risks(tables: &[RouteTable], interfaces: &[(&str, &Interface)]) -> Vec<String
     risks
 }
 
-fn table_of<'a>(tables: &'a [RouteTable], interface: &Interface) -> Option<&'a RouteTable> {
+/// The route table of an interface's subnet: its own, or else the VPC's main one.
+pub(crate) fn table_of<'a>(tables: &'a [RouteTable], interface: &Interface) -> Option<&'a RouteTable> {
     let own = |t: &&RouteTable| t.associations().iter().any(|a| a.subnet_id() == Some(&interface.subnet));
     let main = |t: &&RouteTable| {
         t.vpc_id() == Some(&interface.vpc) && t.associations().iter().any(|a| a.main().unwrap_or(false))
@@ -76,7 +80,7 @@ mod tests {
     use aws_sdk_ec2::types::RouteTableAssociation;
 
     fn interface(subnet: &str) -> Interface {
-        Interface { vpc: "vpc-1".into(), subnet: subnet.into(), managed_by: None, kind: "interface".into() }
+        Interface { vpc: "vpc-1".into(), subnet: subnet.into(), ..Interface::default() }
     }
 
     fn tables() -> Vec<RouteTable> {

@@ -27,8 +27,7 @@ fn set(values: &[&str]) -> BTreeSet<String> {
 fn found(interfaces: &[(&str, &str, &[&str])]) -> Found<BTreeSet<String>, Facts> {
     let mut found = Found { state: State::new(), facts: Facts::default() };
     for (id, vpc, groups) in interfaces {
-        let interface =
-            Interface { vpc: (*vpc).into(), subnet: "subnet-1".into(), managed_by: None, kind: "interface".into() };
+        let interface = Interface { vpc: (*vpc).into(), subnet: "subnet-1".into(), ..Interface::default() };
         found.facts.interfaces.insert((*id).into(), interface);
         found.state.insert(Key::new(*id, GROUPS), set(groups));
         let isolation = Group { id: format!("sg-iso-{vpc}"), rules: BTreeSet::new() };
@@ -338,7 +337,7 @@ fn a_trunk_is_not_called_isolated() {
 #[tokio::test]
 async fn a_group_of_our_name_in_another_case_is_found() {
     let theirs = mock!(Client::describe_security_groups)
-        .match_requests(|r| r.filters()[0].values() == ["??????-?????????", "??????-??????????"])
+        .match_requests(|r| r.filters()[0].values() == ["??????-?????????", "??????-??????????", "??????-???????"])
         .then_output(|| {
             let group = |name: &str| SecurityGroup::builder().group_name(name).vpc_id("vpc-a").group_id("sg-1").build();
             let groups = [group("Cordon-ISOLATION"), group("sneaky-isolation")];
@@ -375,4 +374,252 @@ async fn a_new_group_is_not_believed_to_be_empty_before_its_default_rule_has_bee
     let goal = step.contained(&target(), &found);
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     assert_eq!((revoked.num_calls(), isolated.num_calls()), (1, 1));
+}
+
+const TO_SSM: &str = "egress tcp 443-443 10.0.9.1/32";
+
+fn with_window() -> Target {
+    Target { capture_window: true, ..Target::example() }
+}
+
+/// Gives every interface a usable window, and its VPC a capture group with these rules, if any.
+fn with_ways(mut found: Found<BTreeSet<String>, Facts>, capture: Option<&[&str]>) -> Found<BTreeSet<String>, Facts> {
+    let interfaces = found.facts.interfaces.clone();
+    for (id, interface) in interfaces {
+        found.facts.windows.insert(id, Window { rules: set(&[TO_SSM]), obstacles: Vec::new() });
+        if let Some(rules) = capture {
+            let group = Group { id: format!("sg-cap-{}", interface.vpc), rules: set(rules) };
+            found.state.insert(rules_key(&interface.vpc, CAPTURE), group.rules.clone());
+            found.facts.capture.insert(interface.vpc, group);
+        }
+    }
+    found
+}
+
+#[test]
+fn with_a_window_an_interface_ends_on_the_capture_group_and_the_report_says_what_stays_open() {
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
+    let goal = step(&[]).contained(&with_window(), &found);
+    assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&[CAPTURE]), "a group that has no id yet");
+    assert_eq!(goal.state[&rules_key("vpc-a", CAPTURE)], set(&[TO_SSM]));
+    assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
+    let risk = goal.residual_risk.join(" ");
+    assert!(
+        risk.contains("until the capture is over, eni-1 may reach tcp/443") && risk.contains("10.0.9.1/32"),
+        "{risk}"
+    );
+    assert!(risk.contains("endpoints' policies"), "{risk}");
+}
+
+#[test]
+fn an_open_window_is_a_fixed_point_and_so_is_a_closed_one() {
+    let open = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
+    assert_eq!(step(&[]).contained(&with_window(), &open).state, open.state);
+    let closed = with_ways(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]), Some(&[TO_SSM]));
+    assert_eq!(step(&[]).contained(&target(), &closed).state, closed.state);
+}
+
+#[test]
+fn a_run_that_comes_late_does_not_open_a_window_on_what_is_isolated() {
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]), Some(&[TO_SSM]));
+    let goal = step(&[]).contained(&with_window(), &found);
+    assert_eq!(goal.state, found.state);
+    assert!(goal.residual_risk.iter().any(|r| r.contains("eni-1 is isolated, so no window")));
+}
+
+#[test]
+fn a_window_that_is_still_open_is_not_isolated_for_whoever_wants_none() {
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
+    let goal = step(&[]).contained(&target(), &found);
+    assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
+    assert_eq!(goal.state[&rules_key("vpc-a", CAPTURE)], set(&[TO_SSM]), "others may have theirs open");
+}
+
+#[test]
+fn without_a_usable_way_it_is_isolated_at_once_and_a_sentence_says_why() {
+    let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
+    found.facts.windows.get_mut("eni-1").expect("there").obstacles = vec!["vpc-a has no endpoint for ssm".into()];
+    let goal = step(&[]).contained(&with_window(), &found);
+    assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
+    assert!(!goal.state.contains_key(&rules_key("vpc-a", CAPTURE)));
+    let risk = goal.residual_risk.join(" ");
+    let why = "impossible after its isolation: vpc-a has no endpoint for ssm";
+    assert!(risk.contains(why) && risk.contains("CaptureFirst"), "{risk}");
+    found.state = goal.state;
+    let afterwards = step(&[]).contained(&with_window(), &found).residual_risk.join(" ");
+    assert!(afterwards.contains(why), "{afterwards}");
+}
+
+#[test]
+fn each_interface_has_the_window_of_its_own_vpc() {
+    let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"]), ("eni-2", "vpc-b", &["sg-x"])]), None);
+    found.facts.windows.get_mut("eni-2").expect("there").obstacles = vec!["vpc-b has no endpoint for s3".into()];
+    let goal = step(&[]).contained(&with_window(), &found);
+    assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&[CAPTURE]));
+    assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-iso-vpc-b"]));
+}
+
+#[test]
+fn an_interface_that_aws_manages_gets_no_window() {
+    let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
+    found.facts.interfaces.get_mut("eni-1").expect("there").managed_by = Some("amazon-eks".into());
+    assert_eq!(step(&[]).contained(&with_window(), &found).state, found.state);
+}
+
+#[tokio::test(start_paused = true)]
+async fn conversion_comes_before_the_capture_group_as_well() {
+    let (conversion, capture, routes) = (modifies("sg-con-vpc-a"), modifies("sg-cap-vpc-a"), routes());
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&[TO_SSM]));
+    let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &capture, &routes]);
+    let step = IsolateNetwork::with_client(client);
+    let goal = step.contained(&with_window(), &found);
+    let started = tokio::time::Instant::now();
+    assert!(step.write(&with_window(), &found, &goal.state).await.failures.is_empty());
+    assert_eq!((conversion.num_calls(), capture.num_calls()), (1, 1));
+    assert!(started.elapsed() >= CONVERSION_STAYS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_killed_on_the_conversion_group_goes_forward_to_the_capture_group() {
+    let (capture, routes) = (modifies("sg-cap-vpc-a"), routes());
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]), Some(&[TO_SSM]));
+    let step = step(&[&capture, &routes]);
+    let goal = step.contained(&with_window(), &found);
+    assert!(step.write(&with_window(), &found, &goal.state).await.failures.is_empty());
+    assert_eq!(capture.num_calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_is_closed_without_letting_everybody_in_and_says_what_may_go_on() {
+    let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
+    let step = step(&[&isolation, &routes]);
+    let goal = step.contained(&target(), &found);
+    let started = tokio::time::Instant::now();
+    let writes = step.write(&target(), &found, &goal.state).await;
+    assert!(writes.failures.is_empty());
+    assert_eq!((isolation.num_calls(), started.elapsed()), (1, Duration::ZERO));
+    let risk = writes.residual_risk.join(" ");
+    assert!(risk.contains("open through the capture window") && risk.contains("10.0.9.1/32"), "{risk}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_leads_elsewhere_is_closed_like_any_other_group() {
+    let elsewhere = "egress tcp 443-443 198.51.100.7/32";
+    let open = || found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]);
+    let widened = with_ways(open(), Some(&[TO_SSM, elsewhere]));
+    let mut unread = with_ways(open(), Some(&[TO_SSM]));
+    unread.facts.windows.get_mut("eni-1").expect("there").rules.clear();
+    for found in [widened, unread] {
+        let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
+        let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &isolation, &routes]);
+        let step = IsolateNetwork::with_client(client);
+        let goal = step.contained(&target(), &found);
+        assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+        assert_eq!((conversion.num_calls(), isolation.num_calls()), (1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drifted_capture_group_loses_what_it_should_not_have_and_gets_what_it_lacks() {
+    use aws_sdk_ec2::operation::authorize_security_group_egress::AuthorizeSecurityGroupEgressOutput;
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&["egress -1 0.0.0.0/0"]));
+    let rule = |id: &str| SecurityGroupRule::builder().security_group_rule_id(id).is_egress(true);
+    let drifted = rule("sgr-1").ip_protocol("-1").cidr_ipv4("0.0.0.0/0").build();
+    let repaired = rule("sgr-2").ip_protocol("tcp").from_port(443).to_port(443).cidr_ipv4("10.0.9.1/32").build();
+    let shows = |rule: SecurityGroupRule| {
+        move || DescribeSecurityGroupRulesOutput::builder().security_group_rules(rule.clone()).build()
+    };
+    let rules =
+        mock!(Client::describe_security_group_rules).sequence().output(shows(drifted)).output(shows(repaired)).build();
+    let revoked = mock!(Client::revoke_security_group_egress)
+        .match_requests(|r| r.security_group_rule_ids() == ["sgr-1".to_owned()])
+        .then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
+    let authorized = mock!(Client::authorize_security_group_egress)
+        .match_requests(|r| {
+            let [permission] = r.ip_permissions() else { return false };
+            let peer = permission.ip_ranges().first().and_then(|range| range.cidr_ip());
+            let ports = (permission.ip_protocol(), permission.from_port(), permission.to_port());
+            ports == (Some("tcp"), Some(443), Some(443)) && peer == Some("10.0.9.1/32")
+        })
+        .then_output(|| AuthorizeSecurityGroupEgressOutput::builder().build());
+    let (conversion, capture, routes) = (modifies("sg-con-vpc-a"), modifies("sg-cap-vpc-a"), routes());
+    let step = step(&[&rules, &revoked, &authorized, &conversion, &capture, &routes]);
+    let goal = step.contained(&with_window(), &found);
+    let writes = step.write(&with_window(), &found, &goal.state).await;
+    assert!(writes.failures.is_empty(), "{:?}", writes.failures);
+    assert!(writes.residual_risk[0].contains("cordon-capture in vpc-a had rules"));
+    assert_eq!((revoked.num_calls(), authorized.num_calls(), capture.num_calls()), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_capture_group_the_interface_is_isolated_at_once_and_that_is_no_failure() {
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]), None);
+    let refused = mock!(Client::create_security_group).then_error(|| {
+        let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("SecurityGroupLimitExceeded").build();
+        CreateSecurityGroupError::generic(meta)
+    });
+    let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
+    let step = step(&[&refused, &isolation, &routes]);
+    let goal = step.contained(&with_window(), &found);
+    let writes = step.write(&with_window(), &found, &goal.state).await;
+    assert!(writes.failures.is_empty());
+    assert_eq!(isolation.num_calls(), 1);
+    assert!(writes.residual_risk[0].contains("a capture through them is impossible"), "{:?}", writes.residual_risk);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_refuses_the_capture_group_is_isolated_at_once() {
+    let refused = mock!(Client::modify_network_interface_attribute)
+        .match_requests(|r| r.groups() == ["sg-cap-vpc-a".to_owned()])
+        .then_error(|| {
+            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("InvalidParameterValue").build();
+            ModifyNetworkInterfaceAttributeError::generic(meta)
+        });
+    let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
+    let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&[TO_SSM]));
+    let step = step(&[&refused, &conversion, &isolation, &routes]);
+    let goal = step.contained(&with_window(), &found);
+    let writes = step.write(&with_window(), &found, &goal.state).await;
+    assert!(writes.failures.is_empty());
+    assert_eq!((refused.num_calls(), isolation.num_calls()), (1, 1));
+    assert!(writes.residual_risk.iter().any(|r| r.starts_with("eni-1 was isolated at once")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_isolation_group_the_capture_group_is_still_better_than_the_groups_that_it_had() {
+    let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]), Some(&[TO_SSM]));
+    found.facts.isolation.clear();
+    let refused = mock!(Client::create_security_group).then_error(|| {
+        let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("SecurityGroupLimitExceeded").build();
+        CreateSecurityGroupError::generic(meta)
+    });
+    let (capture, routes) = (modifies("sg-cap-vpc-a"), routes());
+    let step = step(&[&refused, &capture, &routes]);
+    let goal = step.contained(&with_window(), &found);
+    let writes = step.write(&with_window(), &found, &goal.state).await;
+    assert_eq!((writes.failures.len(), capture.num_calls()), (1, 1));
+}
+
+#[tokio::test]
+async fn endpoints_are_looked_at_only_where_a_window_is_wanted_or_open() {
+    use aws_sdk_ec2::operation::describe_vpc_endpoints::DescribeVpcEndpointsOutput;
+    let (interfaces, groups) = (
+        shows("sg-web"),
+        mock!(Client::describe_security_groups).then_output(|| DescribeSecurityGroupsOutput::builder().build()),
+    );
+    let endpoints = mock!(Client::describe_vpc_endpoints).then_output(|| DescribeVpcEndpointsOutput::builder().build());
+    let step = step(&[&interfaces, &groups, &endpoints]);
+    let found = step.read(&target()).await.expect("read");
+    assert!(found.facts.windows.is_empty() && endpoints.num_calls() == 0);
+    let found = step.read(&with_window()).await.expect("read");
+    assert!(!found.facts.windows["eni-1"].obstacles.is_empty() && endpoints.num_calls() == 1);
+
+    let on_capture = shows("sg-cap");
+    let capture = mock!(Client::describe_security_groups).then_output(|| {
+        let group = SecurityGroup::builder().group_name(CAPTURE).vpc_id("").group_id("sg-cap").build();
+        DescribeSecurityGroupsOutput::builder().security_groups(group).build()
+    });
+    let found = self::step(&[&on_capture, &capture, &endpoints]).read(&target()).await.expect("read");
+    assert!(found.facts.windows.contains_key("eni-1") && endpoints.num_calls() == 2);
 }

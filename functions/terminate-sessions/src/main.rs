@@ -1,3 +1,8 @@
 //! The Lambda function `terminate-sessions`.
 
-fn main() {}
+use terminate_sessions::TerminateSessions;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve_step(|_, config, _| TerminateSessions::new(config)).await
+}

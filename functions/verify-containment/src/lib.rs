@@ -24,6 +24,7 @@ use revoke_credentials::RevokeCredentials;
 use serde::Deserialize;
 use serde_json::Value;
 use tag_resources::TagResources;
+use terminate_sessions::TerminateSessions;
 
 /// The function's name.
 pub const NAME: &str = "verify-containment";
@@ -69,7 +70,8 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
     let event: Event = serde_json::from_value(event)
         .map_err(|error| Error::InvalidInput(format!("the event of verify-containment: {error}")))?;
     let Described { target, facts, evidence, outcome } = event.described;
-    let target = Target::parse(target)?;
+    // An instance with an open window is not contained yet.
+    let target = Target { capture_window: false, ..Target::parse(target)? };
     let ran: Vec<Outcome> =
         [outcome].into_iter().chain(event.outcomes.into_iter().flatten().map(Outcome::from)).collect();
     let report = Report::new(&target, facts, evidence.map(|entry| entry.pointer));
@@ -115,6 +117,7 @@ async fn checks(aws: &Aws, config: &SdkConfig, target: &Target) -> Result<Vec<(&
         check(DeleteOriginals::new(config, delete, key), target, &journal),
         // Without a bucket, because nothing is written here.
         check(CreateFlowLogs::new(config, None), target, &journal),
+        check(TerminateSessions::new(config), target, &journal),
         check(RevokeCredentials::new(config), target, &journal),
         check(DetachProfile::new(config), target, &journal),
     ])

@@ -56,8 +56,14 @@ const ISOLATION: &str = "isolate-network";
 const APPROVAL: &str = "request-approval";
 
 /// What waits for a person's answer.
-const DISTURBING: [&str; 5] =
-    ["detach-autoscaling", ISOLATION, "deregister-targets", "revoke-credentials", "detach-profile"];
+const DISTURBING: [&str; 6] = [
+    "detach-autoscaling",
+    ISOLATION,
+    "deregister-targets",
+    "terminate-sessions",
+    "revoke-credentials",
+    "detach-profile",
+];
 
 impl Report {
     /// An empty report.
