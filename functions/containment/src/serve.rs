@@ -214,8 +214,9 @@ where
         let Some(forensic) = aws.forensic()? else {
             return Ok(Outcome::new(S::NAME, Status::NotApplicable, NONE_CONFIGURED.to_owned()));
         };
-        let step = new(Arc::clone(&aws), forensic, target.clone()).await?;
-        run(&aws, &step, &target).await
+        // Boxed for the same reason as a whole step: see `run`.
+        let step = new(Arc::clone(&aws), forensic, target.clone()).boxed_local().await?;
+        run(&aws, &step, &target).boxed_local().await
     })
     .await
 }
