@@ -85,16 +85,16 @@ impl CopySnapshots {
     async fn copy(&self, target: &Target, source: &Snapshot) -> Result<()> {
         let id = source.snapshot_id().unwrap_or_default();
         let to = self.forensic.region_for(target);
-        let url = copy_url(&self.aws, id, &target.region, to).await?;
         let tags = lineage(target, source).into_iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
         let tags = TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags.collect()));
         // Not retried by the SDK, as there is no client token (trap G2): the workflow looks before it asks again.
         let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
         let call = self.there.copy_snapshot().source_region(&target.region).source_snapshot_id(id);
-        let call = call.destination_region(to).presigned_url(url).encrypted(true).kms_key_id(&self.forensic.key_arn);
+        let call = call.destination_region(to).encrypted(true).kms_key_id(&self.forensic.key_arn);
         let call = call.tag_specifications(tags.build());
         let call = call.description(format!("Cordon case {}: copy of {id} of {}", target.case_id, target.account_id));
-        let sent = call.customize().config_override(once).send().await;
+        let url = copy_url(&self.aws, call.as_input()).await?;
+        let sent = call.presigned_url(url).customize().config_override(once).send().await;
         sent.map(|_| ()).map_err(Error::aws("ec2:CopySnapshot", id))
     }
 }

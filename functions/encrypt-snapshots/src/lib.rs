@@ -193,14 +193,12 @@ impl EncryptSnapshots {
         let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
         let call = self.ec2.copy_snapshot().source_region(&target.region).source_snapshot_id(id).encrypted(true);
         let call = call.set_kms_key_id(self.key.clone()).tag_specifications(tags);
-        let call = match source.encrypted() {
-            Some(true) => {
-                let url = copy_url(&self.aws, id, &target.region, &target.region).await?;
-                call.destination_region(&target.region).presigned_url(url)
-            }
-            _ => call,
-        };
-        let call = call.description(format!("Cordon case {}: encrypted copy of {id}", target.case_id));
+        let mut call = call.description(format!("Cordon case {}: encrypted copy of {id}", target.case_id));
+        if source.encrypted().unwrap_or(false) {
+            call = call.destination_region(&target.region);
+            let url = copy_url(&self.aws, call.as_input()).await?;
+            call = call.presigned_url(url);
+        }
         let sent = call.customize().config_override(once).send().await;
         sent.map(|_| ()).map_err(Error::aws("ec2:CopySnapshot", id))
     }
