@@ -21,7 +21,7 @@ TEMPLATE = PROJECT / "member-account.yaml"
 # What a step calls with the member role's credentials; the case table, the evidence bucket and its key stay at home.
 SERVICES = {"ec2", "ebs", "autoscaling", "elasticloadbalancing", "iam", "kms", "cloudtrail", "logs", "ssm"}
 
-RESPONDER, MEMBER = "111111111111", "222222222222"
+RESPONDER, MEMBER, FORENSIC = "111111111111", "222222222222", "888888888888"
 KEY = f"arn:aws:kms:eu-west-1:{RESPONDER}:key/0a1b2c3d-0000-4000-8000-000000000000"
 GIVEN = {
     "AWS::Partition": "aws",
@@ -33,6 +33,7 @@ GIVEN = {
     "RoleName": "cordon-member",
     "ContainableRoles": "*",
     "SnapshotKeyArn": KEY,
+    "ForensicAccountId": FORENSIC,
 }
 # The longest of everything, to measure by.
 LONGEST = {
@@ -46,6 +47,7 @@ LONGEST = {
 }
 # What those who read a copy do with its key; encrypt-snapshots does everything with it, and nobody else anything.
 WITH_SNAPSHOT_KEY = {"hash-snapshots": {"kms:Decrypt"}}
+CONDITIONS = {"HasSnapshotKey": "SnapshotKeyArn", "HasForensicAccount": "ForensicAccountId"}
 OURS, OTHER = "i-0123456789abcdef0", "i-0fedcba9876543210"
 
 
@@ -73,9 +75,9 @@ def role(given: dict[str, str] = GIVEN) -> dict[str, Any]:
 
 
 def policies(given: dict[str, str] = GIVEN) -> list[dict[str, Any]]:
-    """The documents of the policies that the role gets, for which one parameter has a say."""
+    """The documents of the policies that the role gets, for which two parameters have a say."""
     managed = [one for one in template()["Resources"].values() if one["Type"] == "AWS::IAM::ManagedPolicy"]
-    made = [one for one in managed if "Condition" not in one or given["SnapshotKeyArn"]]
+    made = [one for one in managed if "Condition" not in one or given[CONDITIONS[one["Condition"]]]]
     return [rendered(one["Properties"]["PolicyDocument"], given) for one in made]
 
 
@@ -97,7 +99,7 @@ def acting() -> set[str]:
 
     def acts(name: str) -> bool:
         source = FUNCTIONS / name / "src"
-        return "serve_step(" in (source / "main.rs").read_text("utf-8") or "aws.of(" in (source / "lib.rs").read_text("utf-8")
+        return any(entry in (source / file).read_text("utf-8") for file, entry in (("main.rs", "serve_step("), ("main.rs", "aws.of("), ("lib.rs", "aws.of(")))
 
     return {name for name in functions() if acts(name)}
 
@@ -140,6 +142,8 @@ def holds(condition: dict[str, dict[str, Any]], context: dict[str, Any]) -> bool
     def one(operator: str, key: str, wanted: list[str]) -> bool:
         if operator == "Null":
             return wanted == [str(key not in context).lower()]
+        if operator == "ForAnyValue:StringNotEquals":
+            return any(value not in wanted for value in listed(context.get(key, [])))
         if operator.startswith("ForAllValues:"):
             test = OPERATORS[operator.removeprefix("ForAllValues:")]
             return all(any(test(pattern, value) for pattern in wanted) for value in listed(context.get(key, [])))
@@ -341,6 +345,34 @@ def test_only_the_originals_of_the_sessions_own_case_may_be_deleted() -> None:
     assert [step for step in acting() if may(step, "ec2:DeleteSnapshot", snapshot, **original)] == ["delete-originals"]
 
 
+def test_a_share_is_possible_with_the_forensic_account_only_and_never_with_everybody() -> None:
+    snapshot, share = ec2("snapshot/snap-1"), "ec2:ModifySnapshotAttribute"
+    ours = {"aws__ResourceTag_of_CordonCase": "c-1", "aws__ResourceTag_of_InstanceId": OURS}
+    forensic = {"ec2__Add_of_userId": [FORENSIC]}
+    assert may("share-snapshots", share, snapshot, **ours, **forensic)
+    assert may("share-snapshots", share, snapshot, **ours, ec2__Remove_of_userId=[RESPONDER])
+    assert may("share-snapshots", share, snapshot, **ours, ec2__Remove_of_group="all")
+    for others in ([MEMBER], [FORENSIC, MEMBER], [RESPONDER]):
+        assert not may("share-snapshots", share, snapshot, **ours, ec2__Add_of_userId=others)
+    assert not may("share-snapshots", share, snapshot, **ours, ec2__Add_of_group="all")
+    assert not may("share-snapshots", share, snapshot, **ours, **forensic, ec2__Add_of_group="all")
+    assert not may("share-snapshots", share, snapshot, **{**ours, "aws__ResourceTag_of_InstanceId": OTHER}, **forensic)
+    assert not may("share-snapshots", share, snapshot, **forensic)
+    assert [step for step in acting() if may(step, share, snapshot, **ours, **forensic)] == ["share-snapshots"]
+    without = statements({**GIVEN, "ForensicAccountId": ""})
+    assert not any(share in listed(s["Action"]) for s in without), "nothing can be shared where there is nobody to share with"
+
+
+def test_a_customers_key_is_used_to_copy_what_is_to_be_shared_by_ec2_only() -> None:
+    theirs, by_ec2 = f"arn:aws:kms:eu-west-1:{MEMBER}:key/theirs", {"kms__ViaService": "ec2.eu-west-1.amazonaws.com"}
+    assert may("encrypt-snapshots", "kms:Decrypt", theirs, **by_ec2)
+    assert not may("encrypt-snapshots", "kms:Decrypt", theirs)
+    assert may("encrypt-snapshots", "kms:CreateGrant", theirs, **by_ec2, kms__GrantIsForAWSResource=True)
+    assert not may("encrypt-snapshots", "kms:CreateGrant", theirs, **by_ec2)
+    assert not may("encrypt-snapshots", "kms:Decrypt", theirs, {**GIVEN, "ForensicAccountId": ""}, **by_ec2)
+    assert not any(may(step, "kms:Decrypt", theirs, **by_ec2) for step in acting() - {"encrypt-snapshots"})
+
+
 def test_the_key_is_used_by_ec2_only_and_not_at_all_without_one() -> None:
     by_ec2 = {"kms__ViaService": "ec2.eu-west-1.amazonaws.com"}
     grant = {"kms__GrantIsForAWSResource": True}
@@ -351,7 +383,7 @@ def test_the_key_is_used_by_ec2_only_and_not_at_all_without_one() -> None:
     assert not may("encrypt-snapshots", "kms:Decrypt", KEY, kms__ViaService="s3.eu-west-1.amazonaws.com")
     assert not may("encrypt-snapshots", "kms:Decrypt", KEY.replace("0a1b", "0a1c"), **by_ec2)
     assert not may("delete-originals", "kms:Decrypt", KEY, **by_ec2)
-    without = statements({**GIVEN, "SnapshotKeyArn": ""})
+    without = statements({**GIVEN, "SnapshotKeyArn": "", "ForensicAccountId": ""})
     assert not any(action.startswith("kms:") for s in without for action in listed(s["Action"]))
     assert len(policies({**GIVEN, "SnapshotKeyArn": ""})) == len(policies()) - 1
 
@@ -418,7 +450,7 @@ def test_every_policy_is_the_roles_and_it_has_no_other() -> None:
     for name, one in resources.items():
         if name != "Role":
             assert one["Properties"]["Roles"] == ["!Ref Role"] and one["Properties"]["Path"] == "/cordon/", name
-            assert one.get("Condition") == ("HasSnapshotKey" if name == "SnapshotKey" else None)
+            assert one.get("Condition") == {"SnapshotKey": "HasSnapshotKey", "Sharing": "HasForensicAccount"}.get(name)
     assert role().keys().isdisjoint({"Policies", "ManagedPolicyArns"}) and role()["Path"] == "/cordon/"
 
 

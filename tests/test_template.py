@@ -48,10 +48,12 @@ READS_OF = {
     "describe-instance": ["detach-autoscaling", "isolate-network"],
     "delete-originals": ["encrypt-snapshots"],
     "hash-snapshots": ["encrypt-snapshots"],
+    "share-snapshots": ["encrypt-snapshots"],
+    "copy-snapshots": ["encrypt-snapshots"],
     "verify-containment": [
         "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
-        "create-snapshots", "encrypt-snapshots", "delete-originals", "create-flow-logs", "terminate-sessions", "revoke-credentials",
-        "detach-profile",
+        "create-snapshots", "encrypt-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots", "delete-originals",
+        "create-flow-logs", "terminate-sessions", "revoke-credentials", "detach-profile",
     ],
 }  # fmt: skip
 # What those crates read only while they write.
@@ -59,7 +61,15 @@ NOT_READ = {
     "describe-instance": {"ec2:DescribeSecurityGroupRules"},
     "delete-originals": {"ec2:DescribeVolumes"},
     "hash-snapshots": {"ec2:DescribeVolumes"},
+    "share-snapshots": {"ec2:DescribeVolumes"},
+    "copy-snapshots": {"ec2:DescribeVolumes"},
     "verify-containment": {"ec2:DescribeSecurityGroupRules"},
+}
+# What is called with the role of forensic-account.yaml alone; test_forensic_account.py compares it with that.
+FORENSIC = {
+    "copy-snapshots": {"ec2:CopySnapshot"},
+    "lock-snapshots": {"ec2:DescribeSnapshots", "ec2:DescribeLockedSnapshots", "ec2:LockSnapshot"},
+    "verify-containment": {"ec2:DescribeLockedSnapshots"},
 }
 
 
@@ -251,9 +261,10 @@ def needed(name: str) -> set[str]:
     manifest = (FUNCTIONS / name / "Cargo.toml").read_text(encoding="utf-8")
     if "evidence.workspace" in manifest:
         actions |= actions_named_in("evidence")
-    if acts_on_a_target(name):
+    actions -= FORENSIC.get(name, set())
+    if acts_on_a_target(name) or name in FORENSIC:
         actions |= MEMBER
-    if "serve_step(" in source(name):
+    if re.search(r"\bserve(_forensic)?_step\(", source(name)):
         return actions | {"dynamodb:GetItem", "dynamodb:UpdateItem"}
     return actions | {action for action, calls in TABLE.items() if "case_table()" in source(name) and re.search(calls, source(name))}
 
@@ -288,10 +299,10 @@ def test_a_function_can_enter_a_member_account_only_in_its_own_name() -> None:
     for name, function in functions().items():
         statements = [s for policy in function["Properties"].get("Policies", []) for s in policy["Statement"]]
         entering = [s for s in statements if MEMBER & set(s["Action"])]
-        assert bool(entering) == acts_on_a_target(name), name
-        for statement in entering:
-            assert statement["Condition"] == {"StringEquals": {"aws:RequestTag/CordonStep": name}}
-            assert statement["Resource"] == "!Sub arn:${AWS::Partition}:iam::*:role/cordon/${MemberRoleName}"
+        assert all(statement["Condition"] == {"StringEquals": {"aws:RequestTag/CordonStep": name}} for statement in entering)
+        member = ["!Sub arn:${AWS::Partition}:iam::*:role/cordon/${MemberRoleName}"] if acts_on_a_target(name) else []
+        forensic = ["!Sub arn:${AWS::Partition}:iam::${ForensicAccountId}:role/cordon/${ForensicRoleName}"] if name in FORENSIC else []
+        assert [statement["Resource"] for statement in entering] == member + forensic, name
 
 
 def test_the_state_machine_may_invoke_its_functions_and_write_an_answer_and_the_rules_may_start_it() -> None:
@@ -313,6 +324,16 @@ def test_nothing_that_a_rule_delivers_can_be_lost_without_an_alarm() -> None:
     assert set(allow["Condition"]["ArnEquals"]["aws:SourceArn"]) == {f"!GetAtt {name}.Arn" for name in rules}
     alarm = resources["DeadLetterAlarm"]["Properties"]
     assert alarm["AlarmActions"] == ["!Ref Notifications"] and alarm["Threshold"] == 1
+
+
+def test_a_share_is_possible_with_the_forensic_account_only_and_never_with_everybody() -> None:
+    """That IAM would see it so is in test_member_account.py, of the same statements."""
+    sharing = {name for name in functions() if "ec2:ModifySnapshotAttribute" in allowed(name)}
+    assert sharing == {"share-snapshots"}
+    (policy,) = functions()["share-snapshots"]["Properties"]["Policies"]
+    denied = [s["Condition"] for s in policy["Statement"] if s["Effect"] == "Deny" and s["Action"] == "ec2:ModifySnapshotAttribute"]
+    to_others = {"ForAnyValue:StringNotEquals": {"ec2:Add/userId": "!Ref ForensicAccountId"}}
+    assert denied == [to_others, {"Null": {"ec2:Add/group": "false"}}]
 
 
 def test_only_one_function_can_delete_and_only_what_it_is_told_to() -> None:

@@ -53,6 +53,7 @@ from moto_console import MENDS as CONSOLE_MENDS
 from moto_ebs import MENDS as EBS_MENDS
 from moto_flow_logs import MENDS as FLOW_LOG_MENDS
 from moto_images import MENDS as IMAGE_MENDS
+from moto_snapshots import MENDS as SNAPSHOT_MENDS
 from moto_ssm_sessions import MENDS as SESSION_MENDS
 from moto_sts import MENDS as STS_MENDS
 from moto_vpc_endpoints import MENDS as ENDPOINT_MENDS
@@ -539,7 +540,7 @@ MENDS = (
     mend_volume_attachments, mend_groups_of_interfaces, mend_groups_of_another_vpc, mend_interface_attachment_attribute,
     mend_snapshot_state, mend_snapshot_key, mend_tags_from_source, mend_copy_snapshot, mend_targets_on_several_ports,
     mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS, *SESSION_MENDS, *ENDPOINT_MENDS,
-    *CLOUDTRAIL_MENDS, *CONSOLE_MENDS, *EBS_MENDS, *FLOW_LOG_MENDS, *IMAGE_MENDS,
+    *CLOUDTRAIL_MENDS, *CONSOLE_MENDS, *EBS_MENDS, *FLOW_LOG_MENDS, *IMAGE_MENDS, *SNAPSHOT_MENDS,
 )  # fmt: skip
 
 

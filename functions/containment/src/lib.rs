@@ -5,6 +5,7 @@
 
 mod case;
 mod error;
+mod forensic;
 mod journal;
 mod member;
 mod outcome;
@@ -15,9 +16,10 @@ mod target;
 
 pub use case::{Case, Guardrail};
 pub use error::{AwsError, Error, Kind, Result};
+pub use forensic::Forensic;
 pub use journal::{CaseTable, First, Journal};
 pub use outcome::{Change, Outcome, Reported, Status, When};
 pub use recorder::Recorder;
-pub use serve::{Aws, Caller, serve, serve_step};
+pub use serve::{Aws, Caller, serve, serve_forensic_step, serve_step};
 pub use step::{Found, Goal, Key, State, Step, Writes, converge, inspect, keep_first};
 pub use target::{AutoScaling, Capture, CaptureMode, Target, check_account, check_instance_id, check_region};

@@ -6,20 +6,24 @@ use aws_sdk_sts::types::Tag;
 
 use crate::{Error, Result, Target};
 
-/// The role that `member-account.yaml` makes in each member account.
+/// The role that `member-account.yaml` makes in each member account, and `forensic-account.yaml` in the forensic one.
 #[derive(Debug)]
-pub(crate) struct MemberRole {
+pub(crate) struct Role {
+    /// The account that it leads into.
+    pub(crate) account_id: String,
     /// Path and name: `cordon/cordon-member`.
     pub(crate) name: String,
+    /// The template that makes it, for the text of an error.
+    pub(crate) template: &'static str,
     /// What the role's trust policy asks for; no secret (trap K3).
     pub(crate) external_id: Option<String>,
     /// Cordon's own account, for the text of an error.
     pub(crate) responder_account: String,
 }
 
-impl MemberRole {
+impl Role {
     fn arn(&self, target: &Target) -> String {
-        format!("arn:{}:iam::{}:role/{}", target.partition(), target.account_id, self.name)
+        format!("arn:{}:iam::{}:role/{}", target.partition(), self.account_id, self.name)
     }
 
     /// Credentials for an hour, the most that a role assumed by a role can have (trap K4).
@@ -38,7 +42,7 @@ impl MemberRole {
             .send()
             .await
             .map_err(Error::aws("sts:AssumeRole", &arn))
-            .map_err(|error| error.with_advice(&self.advice(target)))?;
+            .map_err(|error| error.with_advice(&self.advice()))?;
         let issued =
             reply.credentials.ok_or_else(|| Error::Misconfigured(format!("{arn}: no credentials came back")))?;
         Ok(Credentials::new(
@@ -46,15 +50,16 @@ impl MemberRole {
             issued.secret_access_key,
             Some(issued.session_token),
             issued.expiration.try_into().ok(),
-            "CordonMember",
+            "CordonRole",
         ))
     }
 
-    fn advice(&self, target: &Target) -> String {
+    fn advice(&self) -> String {
         format!(
-            "account {} must have the role {} of member-account.yaml, trusting account {} with {}",
-            target.account_id,
+            "account {} must have the role {} of {}, trusting account {} with {}",
+            self.account_id,
             self.name,
+            self.template,
             self.responder_account,
             match &self.external_id {
                 Some(id) => format!("the external id {id:?}"),
@@ -78,9 +83,11 @@ mod tests {
     use aws_smithy_mocks::{mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
 
-    fn role() -> MemberRole {
-        MemberRole {
+    fn role() -> Role {
+        Role {
+            account_id: "123456789012".into(),
             name: "cordon/cordon-member".into(),
+            template: "member-account.yaml",
             external_id: Some("cordon".into()),
             responder_account: "999999999999".into(),
         }
@@ -105,6 +112,25 @@ mod tests {
         let credentials = role().assume(&sts, &Target::example(), "tag-resources").await.expect("assumed");
         assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AKID", Some("token")));
         assert!(credentials.expiry().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_forensic_accounts_role_is_in_that_account_and_the_session_is_for_the_same_step_and_instance() {
+        let rule = mock!(Client::assume_role)
+            .match_requests(|r| {
+                r.role_arn() == Some("arn:aws:iam::888888888888:role/cordon/cordon-forensic")
+                    && r.role_session_name() == Some("copy-snapshots@i-0123456789abcdef0")
+            })
+            .then_error(|| AssumeRoleError::generic(ErrorMetadata::builder().code("AccessDenied").build()));
+        let sts = mock_client!(aws_sdk_sts, [&rule]);
+        let role = Role {
+            account_id: "888888888888".into(),
+            name: "cordon/cordon-forensic".into(),
+            template: "forensic-account.yaml",
+            ..role()
+        };
+        let error = role.assume(&sts, &Target::example(), "copy-snapshots").await.expect_err("denied").to_string();
+        assert!(error.contains("account 888888888888 must have") && error.contains("forensic-account.yaml"), "{error}");
     }
 
     #[tokio::test]

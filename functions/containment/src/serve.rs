@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::member::MemberRole;
-use crate::{CaseTable, Error, Result, Step, Target, converge};
+use crate::forensic::NONE_CONFIGURED;
+use crate::member::Role;
+use crate::{CaseTable, Error, Forensic, Outcome, Result, Status, Step, Target, converge};
 
 /// Where a function's clients and settings come from.
 #[derive(Debug)]
@@ -96,13 +97,45 @@ impl Aws {
         let Some(own) = self.setting("RESPONDER_ACCOUNT").filter(|own| *own != target.account_id) else {
             return Ok(here.build());
         };
-        let role = MemberRole {
+        let role = Role {
+            account_id: target.account_id.clone(),
             name: self.required("MEMBER_ROLE")?,
+            template: "member-account.yaml",
             external_id: self.setting("EXTERNAL_ID"),
             responder_account: own,
         };
         let credentials = role.assume(&aws_sdk_sts::Client::new(&self.home), target, step).await?;
         Ok(here.credentials_provider(SharedCredentialsProvider::new(credentials)).build())
+    }
+
+    /// The forensic account, if the operator has configured one. Calls nothing.
+    ///
+    /// Errors: `Misconfigured` where there is an account without a key of its own to copy under.
+    pub fn forensic(&self) -> Result<Option<Forensic>> {
+        let Some(account_id) = self.setting("FORENSIC_ACCOUNT") else { return Ok(None) };
+        Ok(Some(Forensic {
+            account_id,
+            key_arn: self.required("FORENSIC_KEY_ARN")?,
+            role: self.required("FORENSIC_ROLE")?,
+            region: self.setting("FORENSIC_REGION"),
+        }))
+    }
+
+    /// The configuration for the forensic account, in the Region that the target's copies go to: the credentials of its
+    /// role, narrowed to one step and one instance.
+    ///
+    /// Errors: `AccessDenied` where the role cannot be assumed; its text names the role and what has to be deployed.
+    pub async fn of_forensic(&self, forensic: &Forensic, target: &Target, step: &str) -> Result<SdkConfig> {
+        let role = Role {
+            account_id: forensic.account_id.clone(),
+            name: forensic.role.clone(),
+            template: "forensic-account.yaml",
+            external_id: self.setting("EXTERNAL_ID"),
+            responder_account: self.required("RESPONDER_ACCOUNT")?,
+        };
+        let credentials = role.assume(&aws_sdk_sts::Client::new(&self.home), target, step).await?;
+        let there = self.home.to_builder().region(Region::new(forensic.region_for(target).to_owned()));
+        Ok(there.credentials_provider(SharedCredentialsProvider::new(credentials)).build())
     }
 
     /// A setting that `template.yaml` gives the function; an empty one counts as absent.
@@ -160,19 +193,41 @@ where
     S: Step,
     N: Fn(&Aws, &SdkConfig, &Target) -> S + Copy,
 {
-    serve(|aws, event| {
-        async move {
-            let target = Target::parse(event)?;
-            let journal = aws.case_table()?;
-            let step = new(&aws, &aws.of(&target, S::NAME).await?, &target);
-            // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
-            let outcome = converge(&step, &target, &journal).boxed().await.map_err(|error| match error {
-                Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
-                other => other,
-            })?;
-            tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);
-            Ok(outcome.shortened(CHANGES_AT_MOST))
-        }
+    serve(|aws, event| async move {
+        let target = Target::parse(event)?;
+        let step = new(&aws, &aws.of(&target, S::NAME).await?, &target);
+        run(&aws, &step, &target).await
     })
     .await
+}
+
+/// Runs a step about the forensic account as a Lambda. Where none is configured, the answer is `NotApplicable`, and AWS is
+/// not called at all.
+pub async fn serve_forensic_step<S, N, F>(new: N) -> std::result::Result<(), lambda_runtime::Error>
+where
+    S: Step,
+    N: Fn(Arc<Aws>, Forensic, Target) -> F + Copy,
+    F: Future<Output = Result<S>>,
+{
+    serve(|aws, event| async move {
+        let target = Target::parse(event)?;
+        let Some(forensic) = aws.forensic()? else {
+            return Ok(Outcome::new(S::NAME, Status::NotApplicable, NONE_CONFIGURED.to_owned()));
+        };
+        // Boxed for the same reason as a whole step: see `run`.
+        let step = new(Arc::clone(&aws), forensic, target.clone()).boxed_local().await?;
+        run(&aws, &step, &target).boxed_local().await
+    })
+    .await
+}
+
+async fn run<S: Step>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
+    let journal = aws.case_table()?;
+    // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
+    let outcome = converge(step, target, &journal).boxed().await.map_err(|error| match error {
+        Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
+        other => other,
+    })?;
+    tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);
+    Ok(outcome.shortened(CHANGES_AT_MOST))
 }

@@ -10,7 +10,19 @@ fn target() -> Target {
 }
 
 fn step(rules: &[&Rule]) -> EncryptSnapshots {
-    EncryptSnapshots { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, rules), key: Some(KEY.into()) }
+    let credentials = aws_credential_types::Credentials::new("AKID", "secret", None, None, "test");
+    let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
+    EncryptSnapshots {
+        aws: SdkConfig::builder().credentials_provider(provider).build(),
+        ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, rules),
+        key: Some(KEY.into()),
+        under_this_key: false,
+    }
+}
+
+/// The step where a forensic account is configured.
+fn sharing(rules: &[&Rule]) -> EncryptSnapshots {
+    EncryptSnapshots { under_this_key: true, ..step(rules) }
 }
 
 fn snapshot(id: &str, state: &str, encrypted: bool, source: Option<&str>, key: Option<&str>) -> Snapshot {
@@ -107,4 +119,83 @@ fn a_key_of_another_region_is_not_used() {
     assert_eq!(key_in_region(Some(KEY.into()), &target()).as_deref(), Some(KEY));
     let elsewhere = Target { region: "us-east-1".into(), ..target() };
     assert_eq!(key_in_region(Some(KEY.into()), &elsewhere), None);
+}
+
+const OTHER_KEY: &str = "arn:aws:kms:eu-west-1:123456789012:key/customer";
+
+#[tokio::test]
+async fn where_copies_are_to_be_shared_a_snapshot_under_another_key_is_copied_under_the_stacks() {
+    let snapshots = vec![
+        snapshot("snap-1", "completed", true, None, Some(OTHER_KEY)),
+        snapshot("snap-8", "completed", true, None, Some(KEY)),
+    ];
+    let signed = mock!(Client::copy_snapshot)
+        .match_requests(|r| {
+            r.source_snapshot_id() == Some("snap-1")
+                && r.kms_key_id() == Some(KEY)
+                && r.destination_region() == Some("eu-west-1")
+                && r.presigned_url().is_some_and(|url| url.contains("SourceSnapshotId=snap-1&"))
+        })
+        .then_output(|| CopySnapshotOutput::builder().snapshot_id("snap-2").build());
+    let found = case(snapshots);
+    assert!(write(&sharing(&[&found, &signed])).await.failures.is_empty());
+    assert_eq!(signed.num_calls(), 1);
+}
+
+#[tokio::test]
+async fn without_a_forensic_account_a_snapshot_under_another_key_is_left_as_it_is() {
+    let case = case(vec![snapshot("snap-1", "completed", true, None, Some(OTHER_KEY))]);
+    assert!(read(&step(&[&case])).await.state.is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_that_failed_for_its_sources_key_says_whose_policy_has_to_change() {
+    let source = snapshot("snap-1", "completed", true, None, Some(OTHER_KEY));
+    let mut copy = snapshot("snap-2", "error", true, Some("snap-1"), Some(KEY));
+    copy.state_message = Some("Given key ID is not accessible".to_owned());
+    let case = case(vec![source, copy]);
+    let state = &read(&sharing(&[&case])).await.state[&Key::new("snap-1", COPY)].state;
+    assert!(state.starts_with("error: Given key ID is not accessible; the policy of arn:aws:kms:"), "{state}");
+    assert!(state.contains("key/customer") && state.contains("kms:Decrypt"), "{state}");
+}
+
+fn resized(mut snapshots: CaseSnapshots, size: i32) -> CaseSnapshots {
+    snapshots.originals.iter_mut().for_each(|s| s.volume_size = Some(size));
+    snapshots
+}
+
+#[test]
+fn what_can_be_shared_is_the_original_under_the_stacks_key_or_one_verified_copy_of_its_size() {
+    let own = snapshot("snap-1", "completed", true, None, Some(KEY));
+    let plain = snapshot("snap-2", "completed", false, None, None);
+    let copy = |id: &str, state: &str, key: &str| snapshot(id, state, true, Some("snap-2"), Some(key));
+    let copies = vec![
+        copy("snap-3", "completed", OTHER_KEY),
+        copy("snap-4", "completed", KEY),
+        copy("snap-5", "completed", KEY),
+    ];
+    let orphan = vec![snapshot("snap-7", "completed", true, Some("snap-6"), Some(KEY))];
+    let case = CaseSnapshots {
+        originals: vec![own, plain],
+        copies: [("snap-2".to_owned(), copies), ("snap-6".to_owned(), orphan)].into(),
+    };
+    let ids = |case: &CaseSnapshots| -> Vec<String> {
+        shareable(case, KEY).iter().filter_map(|s| s.snapshot_id().map(ToOwned::to_owned)).collect()
+    };
+    assert_eq!(ids(&case), ["snap-1", "snap-4", "snap-7"]);
+    assert_eq!(ids(&resized(case, 8)), ["snap-1", "snap-7"], "a copy of another size stands for nothing");
+}
+
+#[tokio::test]
+async fn a_copy_carries_the_moment_that_its_source_shows() {
+    let mut source = snapshot("snap-1", "completed", false, None, None);
+    source.start_time = Some(aws_sdk_ec2::primitives::DateTime::from_secs(1_795_230_007));
+    let tagged = mock!(Client::copy_snapshot)
+        .match_requests(|r| {
+            let tags = r.tag_specifications()[0].tags();
+            tags.iter().any(|t| t.key() == Some("TakenAt") && t.value() == Some("2026-11-21T03:00:07Z"))
+        })
+        .then_output(|| CopySnapshotOutput::builder().snapshot_id("snap-2").build());
+    let case = case(vec![source]);
+    assert!(write(&step(&[&case, &tagged])).await.failures.is_empty());
 }

@@ -6,7 +6,8 @@
 mod verdict;
 
 use aws_config::SdkConfig;
-use containment::{Aws, CaseTable, Error, Outcome, Reported, Result, Step, Target, inspect};
+use containment::{Aws, CaseTable, Error, Forensic, Outcome, Reported, Result, Step, Target, inspect};
+use copy_snapshots::CopySnapshots;
 use create_flow_logs::CreateFlowLogs;
 use create_snapshots::CreateSnapshots;
 use delete_originals::DeleteOriginals;
@@ -18,11 +19,13 @@ use evidence::{Bucket, Entry};
 use futures::future::BoxFuture;
 use futures::{FutureExt, future::join_all};
 use isolate_network::{IsolateNetwork, automatically_tracked};
+use lock_snapshots::{LockSnapshots, wanted};
 use preserve_volumes::PreserveVolumes;
 use protect_instance::ProtectInstance;
 use revoke_credentials::RevokeCredentials;
 use serde::Deserialize;
 use serde_json::Value;
+use share_snapshots::ShareSnapshots;
 use tag_resources::TagResources;
 use terminate_sessions::TerminateSessions;
 
@@ -105,7 +108,8 @@ async fn checks(aws: &Aws, config: &SdkConfig, target: &Target) -> Result<Vec<(&
     let journal = aws.case_table()?;
     let key = key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), target);
     let delete = aws.setting("DELETE_UNENCRYPTED_ORIGINALS").as_deref() == Some("true");
-    Ok(join_all([
+    let forensic = aws.forensic()?;
+    let mut checks = vec![
         check(DetachAutoscaling::new(config), target, &journal),
         check(IsolateNetwork::new(config), target, &journal),
         check(DeregisterTargets::new(config), target, &journal),
@@ -113,23 +117,52 @@ async fn checks(aws: &Aws, config: &SdkConfig, target: &Target) -> Result<Vec<(&
         check(PreserveVolumes::new(config), target, &journal),
         check(TagResources::new(config), target, &journal),
         check(CreateSnapshots::new(config), target, &journal),
-        check(EncryptSnapshots::new(config, key.clone()), target, &journal),
+        check(EncryptSnapshots::new(config, key.clone(), forensic.is_some()), target, &journal),
+    ];
+    if let Some(forensic) = &forensic {
+        checks.push(check(ShareSnapshots::new(config, forensic, key.clone()), target, &journal));
+        checks.push(check_copies(aws, config, forensic, key.clone(), target, &journal));
+        checks.push(check_locks(aws, forensic, target, &journal));
+    }
+    checks.extend([
         check(DeleteOriginals::new(config, delete, key), target, &journal),
         // Without a bucket, because nothing is written here.
         check(CreateFlowLogs::new(config, None), target, &journal),
         check(TerminateSessions::new(config), target, &journal),
         check(RevokeCredentials::new(config), target, &journal),
         check(DetachProfile::new(config), target, &journal),
-    ])
-    .await)
+    ]);
+    Ok(join_all(checks).await)
 }
 
-fn check<'a, S: Step + Send + 'a>(
-    step: S,
+type Check<'a> = BoxFuture<'a, (&'static str, Result<Outcome>)>;
+
+fn check<'a, S: Step + Send + 'a>(step: S, target: &'a Target, journal: &'a CaseTable) -> Check<'a> {
+    async move { (S::NAME, inspect(&step, target, journal).await) }.boxed()
+}
+
+/// With a session of its own in the forensic account: one that can't be had is the copies' failure and no other's.
+fn check_copies<'a>(
+    aws: &'a Aws,
+    here: &'a SdkConfig,
+    forensic: &'a Forensic,
+    key: Option<String>,
     target: &'a Target,
     journal: &'a CaseTable,
-) -> BoxFuture<'a, (&'static str, Result<Outcome>)> {
-    async move { (S::NAME, inspect(&step, target, journal).await) }.boxed()
+) -> Check<'a> {
+    let shown = async move {
+        let there = aws.of_forensic(forensic, target, NAME).await?;
+        inspect(&CopySnapshots::new(here, &there, forensic.clone(), key), target, journal).await
+    };
+    async move { (CopySnapshots::NAME, shown.await) }.boxed()
+}
+
+fn check_locks<'a>(aws: &'a Aws, forensic: &'a Forensic, target: &'a Target, journal: &'a CaseTable) -> Check<'a> {
+    let shown = async move {
+        let there = aws.of_forensic(forensic, target, NAME).await?;
+        inspect(&LockSnapshots::new(&there, forensic.clone(), wanted(aws)?), target, journal).await
+    };
+    async move { (LockSnapshots::NAME, shown.await) }.boxed()
 }
 
 /// The paths that group changes can't cut, looked up again: a re-run has nothing to write and would not look (trap A2).

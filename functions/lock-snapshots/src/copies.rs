@@ -1,0 +1,123 @@
+//! The case's copies in the forensic account, for whoever writes about them.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::primitives::{DateTime, DateTimeFormat};
+use aws_sdk_ec2::types::{LockState, LockedSnapshotsInfo, Snapshot, SnapshotState};
+use containment::{Aws, Result, Target};
+use serde::Serialize;
+
+use crate::days;
+
+/// A copy in the forensic account: what it is, where it comes from, and how it is locked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LockedCopy {
+    /// The copy.
+    pub snapshot_id: String,
+    /// The forensic account.
+    pub account_id: String,
+    /// The Region that it is in.
+    pub region: String,
+    /// `pending`, `completed`, `error`.
+    pub state: String,
+    /// The key that it is under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
+    /// GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_size: Option<i32>,
+    /// When the copy was begun, ISO 8601 in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_at: Option<String>,
+    /// Its tags, with its lineage: `SourceSnapshotId`, `OriginalSnapshotId`, `SourceAccountId`, `SourceRegion`, `VolumeId`,
+    /// `DeviceName`, `InstanceId`, `TakenAt`.
+    pub tags: BTreeMap<String, String>,
+    /// `none`, `governance`, `compliance-cooloff`, `compliance`, `expired`.
+    pub lock: String,
+    /// For how many days it is locked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_for_days: Option<i32>,
+    /// When the lock ends, ISO 8601 in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<String>,
+}
+
+/// The case's copies in the forensic account with their locks, by id; none where no forensic account is configured.
+///
+/// Reads, with the forensic account's role, `DescribeSnapshots` and `DescribeLockedSnapshots`; `step` is the name of the
+/// function that asks, which that account's trust policy has to name.
+pub async fn copies(aws: &Aws, target: &Target, step: &str) -> Result<Option<Vec<LockedCopy>>> {
+    let Some(forensic) = aws.forensic()? else { return Ok(None) };
+    let there = Client::new(&aws.of_forensic(&forensic, target, step).await?);
+    read(&there, target, forensic.region_for(target)).await.map(Some)
+}
+
+async fn read(there: &Client, target: &Target, region: &str) -> Result<Vec<LockedCopy>> {
+    let case = instance::snapshots_of_case(there, target).await?;
+    let ids: Vec<String> = case.iter().filter_map(|copy| copy.snapshot_id.clone()).collect();
+    let locks = instance::locks(there, &ids).await?;
+    let shown = |copy: &Snapshot| Some(shown(copy, locks.get(copy.snapshot_id()?), region));
+    let mut copies: Vec<LockedCopy> = case.iter().filter_map(shown).collect();
+    copies.sort_by(|one, other| one.snapshot_id.cmp(&other.snapshot_id));
+    Ok(copies)
+}
+
+fn shown(copy: &Snapshot, lock: Option<&LockedSnapshotsInfo>, region: &str) -> LockedCopy {
+    let utc = |at: Option<&DateTime>| at.and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
+    LockedCopy {
+        snapshot_id: copy.snapshot_id().unwrap_or_default().to_owned(),
+        account_id: copy.owner_id().unwrap_or_default().to_owned(),
+        region: region.to_owned(),
+        state: copy.state().map_or("unknown", SnapshotState::as_str).to_owned(),
+        kms_key_id: copy.kms_key_id.clone(),
+        volume_size: copy.volume_size,
+        copied_at: utc(copy.start_time()),
+        tags: copy.tags().iter().filter_map(|tag| Some((tag.key.clone()?, tag.value.clone()?))).collect(),
+        lock: lock.and_then(|lock| lock.lock_state()).map_or("none", LockState::as_str).to_owned(),
+        locked_for_days: lock.and_then(days),
+        locked_until: utc(lock.and_then(|lock| lock.lock_expires_on())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::operation::describe_locked_snapshots::DescribeLockedSnapshotsOutput;
+    use aws_sdk_ec2::operation::describe_snapshots::DescribeSnapshotsOutput;
+    use aws_sdk_ec2::types::Tag;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+
+    #[tokio::test]
+    async fn a_copy_is_shown_with_its_lineage_its_key_and_the_day_until_which_it_is_locked() {
+        let case = mock!(Client::describe_snapshots).then_output(|| {
+            let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+            let copy = |id: &str| Snapshot::builder().snapshot_id(id).owner_id("888888888888").volume_size(8);
+            let good = copy("snap-8").state(SnapshotState::Completed).kms_key_id("key");
+            let good = good.tags(tag("SourceSnapshotId", "snap-1")).tags(tag("VolumeId", "vol-1"));
+            let other = copy("snap-7").state(SnapshotState::Pending);
+            DescribeSnapshotsOutput::builder().snapshots(good.build()).snapshots(other.build()).build()
+        });
+        let locks = mock!(Client::describe_locked_snapshots)
+            .match_requests(|r| r.snapshot_ids() == ["snap-8", "snap-7"])
+            .then_output(|| {
+                let lock = LockedSnapshotsInfo::builder().snapshot_id("snap-8").lock_state(LockState::Governance);
+                let lock = lock.lock_created_on(DateTime::from_secs(1_795_230_007));
+                let lock = lock.lock_expires_on(DateTime::from_secs(1_795_230_007 + 30 * 86_400));
+                DescribeLockedSnapshotsOutput::builder().snapshots(lock.build()).build()
+            });
+        let there = mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&case, &locks]);
+        let copies = read(&there, &Target::example(), "eu-central-1").await.expect("read");
+        assert_eq!(
+            serde_json::to_value(&copies).expect("JSON"),
+            serde_json::json!([
+                { "SnapshotId": "snap-7", "AccountId": "888888888888", "Region": "eu-central-1", "State": "pending",
+                  "VolumeSize": 8, "Tags": {}, "Lock": "none" },
+                { "SnapshotId": "snap-8", "AccountId": "888888888888", "Region": "eu-central-1", "State": "completed",
+                  "KmsKeyId": "key", "VolumeSize": 8, "Tags": { "SourceSnapshotId": "snap-1", "VolumeId": "vol-1" },
+                  "Lock": "governance", "LockedForDays": 30, "LockedUntil": "2026-12-21T03:00:07Z" },
+            ])
+        );
+    }
+}
