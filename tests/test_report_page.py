@@ -79,7 +79,7 @@ SEEN = r"""
     const boxes = [...range.getClientRects()].filter(box => box.width > 0 && box.height > 0);
     if (!boxes.length || parent.closest("thead") && getComputedStyle(parent.closest("thead")).position === "absolute") continue;
     const language = parent.closest("[lang]").getAttribute("lang");
-    texts.push({ text, language, quoted: !!parent.closest("bdi, [translate=no]"), label: parent.localName === "label" });
+    texts.push({ text, language, quoted: !!parent.closest("bdi, [translate=no], text.quoted"), label: parent.localName === "label" });
   }
   return texts;
 }

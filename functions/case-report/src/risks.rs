@@ -31,7 +31,7 @@ type Known = (&'static [&'static str], Words, Words);
 /// What the steps say, by a phrase of each. Sources: traps A1 to A5, B1 to B5, E2, G1, G5.
 const KNOWN: &[Known] = &[
     (
-        &["through the NAT gateway"],
+        &["the NAT gateway"],
         words("Open connections through a NAT gateway may go on", "NAT ゲートウェイ経由の接続が続いている可能性"),
         words(
             "On the network ACL of the NAT gateway's own subnet, deny the instance's private address inbound and outbound: it \
@@ -222,6 +222,57 @@ const KNOWN: &[Known] = &[
             "SnapshotKeyArn にこのリージョンのキーを設定し、封じ込めを再実行してください。",
         ),
     ),
+    (
+        &["until the capture is over,"],
+        words(
+            "A way to Systems Manager and S3 is open until the capture ends",
+            "取得が終わるまで Systems Manager と S3 への経路が開いている",
+        ),
+        words(
+            "Make sure that the window was closed: the interface must be on the isolation group. Until then, restrict the endpoints' \
+             policies to your own accounts (aws:ResourceAccount, aws:PrincipalAccount).",
+            "取得後に閉じられたか（ネットワークインターフェイスが隔離用セキュリティグループにあるか）を確認してください。それまでは\
+             エンドポイントポリシーを自社のアカウントに限定します（aws:ResourceAccount、aws:PrincipalAccount）。",
+        ),
+    ),
+    (
+        &["that were open through the capture window"],
+        words("Connections through the capture window may go on", "取得用の経路の接続が続いている可能性"),
+        words(
+            "Take the instance's address out of the interface endpoints' own security groups, and narrow the endpoints' policies. What is \
+             left ends when the instance is stopped.",
+            "インターフェイスエンドポイントのセキュリティグループからインスタンスのアドレスを外し、エンドポイントポリシーを限定してください。\
+             残る接続は、インスタンスを停止すると切れます。",
+        ),
+    ),
+    (
+        &["a capture through", "so no window for a capture is opened"],
+        words("The host cannot be captured through the network any more", "隔離後はネットワーク経由で取得できない"),
+        words(
+            "Keep the instance running. Give its VPC endpoints for Systems Manager and S3, and contain it again, or capture from a \
+             snapshot and the serial console; next time, capture first (CaptureMode CaptureFirst).",
+            "インスタンスは稼働させたままにします。VPC に Systems Manager と S3 のエンドポイントを用意して再実行するか、スナップショットや\
+             シリアルコンソールから調査してください。次回は先に取得する CaptureFirst を検討します。",
+        ),
+    ),
+    (
+        &["what a session has left running on the host goes on"],
+        words("Sessions can be opened again, and leave programs behind", "セッションの再開や残されたプログラムに注意"),
+        words(
+            "Ask each owner that the text names whether the session was theirs; if not, revoke that identity's credentials. Take \
+             ssm:StartSession to this instance away until the case is closed.",
+            "本文に挙がった各利用者に、本人のセッションか確認してください。違う場合はその認証情報を無効化します。ケースが終結するまで、\
+             このインスタンスへの ssm:StartSession を禁止してください。",
+        ),
+    ),
+    (
+        &["until its cooling-off period ends,"],
+        words("A snapshot's lock can still be taken off", "スナップショットのロックをまだ解除できる"),
+        words(
+            "Watch ec2:UnlockSnapshot in the forensic account until the cooling-off period is over.",
+            "クーリングオフ期間が終わるまで、フォレンジック用アカウントで ec2:UnlockSnapshot を監視してください。",
+        ),
+    ),
 ];
 
 #[cfg(test)]
@@ -244,7 +295,6 @@ mod tests {
     fn every_phrase_is_one_that_a_step_still_says() {
         let sources = sources();
         for phrase in KNOWN.iter().flat_map(|(phrases, ..)| *phrases) {
-            // Where a phrase goes over a value, the source has a placeholder for it.
             assert!(sources.contains(phrase), "no step says: {phrase}");
         }
     }

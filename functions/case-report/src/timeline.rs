@@ -187,7 +187,7 @@ fn bar(layout: &Layout, language: Language, row: &Row, top: f64, x: &impl Fn(i64
             svg.mark x="2" y=(px(top + layout.text - 12.5)) width="15" height="15" viewBox="0 0 16 16" { (kind.shape()) }
             // A nested picture cuts off what a stranger's wide letters would put over the bars.
             svg x="23" y=(px(top)) width=(layout.label) height=(px(layout.row.min(28.0))) {
-                text.name x="0" y=(px(layout.text)) { (title) }
+                text.name.quoted[about(&row.step.step).is_none()] x="0" y=(px(layout.text)) { (title) }
             }
             rect.track x=(px(layout.left)) y=(px(top + layout.bar)) width=(px(layout.width - layout.left - layout.right)) height=(layout.thickness) rx="3" {}
             rect.bar x=(px(from)) y=(px(top + layout.bar)) width=(px(width)) height=(layout.thickness) rx=(if width < 8.0 { "1.5" } else { "3" }) {}
@@ -283,5 +283,5 @@ fn spoken(language: Language, row: &Row) -> String {
 
 /// A coordinate: tenths of a pixel are enough.
 fn px(number: f64) -> String {
-    format!("{:.1}", number)
+    format!("{number:.1}")
 }

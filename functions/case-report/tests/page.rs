@@ -66,7 +66,7 @@ fn case_of(words: &[String]) -> Manifest {
         .zip(changes)
         .enumerate()
         .map(|(n, ((name, status), change))| {
-            let began = (n % 2 == 0).then(|| format!("2026-11-21T09:15:{:02}Z", n * 9));
+            let began = n.is_multiple_of(2).then(|| format!("2026-11-21T09:15:{:02}Z", n * 9));
             step(name, status, word(), began, change)
         })
         .collect();
@@ -399,7 +399,7 @@ fn json_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(9, 40, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::vec((word(), inner), 0..5).prop_map(|pairs| Value::from_iter(pairs)),
+            prop::collection::vec((word(), inner), 0..5).prop_map(Value::from_iter),
         ]
     })
 }
@@ -446,7 +446,7 @@ proptest! {
     #[test]
     fn any_times_make_a_picture(times in prop::collection::vec((-70_000_000_000i64..300_000_000_000, any::<i32>()), 0..30)) {
         let at = |seconds: i64| {
-            let days = format!("{seconds}");
+            let days = seconds.to_string();
             Some(if seconds % 7 == 0 { days } else { format!("2026-11-{:02}T{:02}:{:02}:{:02}Z", seconds.rem_euclid(30) + 1, seconds.rem_euclid(24), seconds.rem_euclid(60), seconds.rem_euclid(59)) })
         };
         let steps = times.iter().map(|(began, ended)| Step { step: "s".into(), began: at(*began), ended: at(i64::from(*ended)), ..Step::default() });
