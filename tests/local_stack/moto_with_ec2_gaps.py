@@ -2,7 +2,7 @@
 """moto's server, with the gaps mended that containment would fall into.
 
 Each `mend_…` replaces one behaviour of moto 5.2.5 with the one that AWS documents, and has a test of that
-name in tests/test_local_stack.py; those of STS are in moto_sts.py. In front of moto stands a door that records
+name in tests/test_local_stack.py; those of STS are in moto_sts.py, those of SSM in moto_ssm.py. In front of moto stands a door that records
 calls and injects faults.
 
     python moto_with_ec2_gaps.py -H 127.0.0.1 -p 5000
@@ -11,6 +11,7 @@ MOTO_CALL_RECORD               file to append one line of JSON per call to
 MOTO_FAULTS                    file of faults to inject, see faults.py
 MOTO_SNAPSHOT_PENDING_SECONDS  how long a snapshot stays `pending` (0)
 MOTO_DETACH_SECONDS            how long an instance stays `Detaching` (0)
+MOTO_SSM_HOSTS                 file of the hosts that Systems Manager manages, see moto_ssm.py
 MOTO_DRAIN_SECONDS             how long a deregistered target stays `draining` (0)
 """
 
@@ -47,6 +48,7 @@ from werkzeug.serving import run_simple
 from call_record import CallRecord, caller, error_code, signed_by
 from faults import Fault, FaultFile
 from leash import end_with_starter
+from moto_ssm import MENDS as SSM_MENDS
 from moto_sts import MENDS as STS_MENDS
 
 
@@ -530,7 +532,7 @@ MENDS = (
     mend_malformed_instance_ids, mend_filter_by_profile, mend_modify_instance_attribute, mend_describe_block_device_mapping_attribute,
     mend_volume_attachments, mend_groups_of_interfaces, mend_groups_of_another_vpc, mend_interface_attachment_attribute,
     mend_snapshot_state, mend_snapshot_key, mend_tags_from_source, mend_copy_snapshot, mend_targets_on_several_ports,
-    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS,
+    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS, *SSM_MENDS,
 )  # fmt: skip
 
 

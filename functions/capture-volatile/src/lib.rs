@@ -329,7 +329,7 @@ impl<J: Journal> CaptureVolatile<'_, J> {
         let given = [
             ("Part", part.name().to_owned()),
             ("Seconds", seconds.to_string()),
-            ("Timeout", (seconds + 10).to_string()),
+            ("Timeout", (seconds + 30).to_string()),
         ];
         parameters.extend(given.map(|(name, value)| (name.to_owned(), vec![value])));
         let (document, comment) = (self.document(asked.platform), comment(target, part));
