@@ -65,7 +65,8 @@ room() {
 
 # --- Hashes and uploads -----------------------------------------------------------------------------------------------
 
-python() {
+# A Python of any version. Not called python: command -v finds functions too.
+interpreter() {
   for one in python3 /usr/libexec/platform-python python; do
     have "$one" && { echo "$one"; return 0; }
   done
@@ -77,7 +78,7 @@ sha256() {
   if have sha256sum; then set -- $(sha256sum)
   elif have shasum; then set -- $(shasum -a 256)
   elif have openssl; then set -- $(openssl dgst -sha256 -r)
-  elif one=$(python); then set -- $("$one" -c 'import hashlib,sys
+  elif one=$(interpreter); then set -- $("$one" -c 'import hashlib,sys
 h = hashlib.sha256()
 for block in iter(lambda: getattr(sys.stdin, "buffer", sys.stdin).read(1 << 20), b""): h.update(block)
 print(h.hexdigest())')
@@ -96,7 +97,7 @@ md5_base64() {
       digits=$rest
     done | if have base64; then base64; else openssl enc -base64; fi
   elif have openssl; then openssl dgst -md5 -binary | openssl enc -base64
-  elif one=$(python); then "$one" -c 'import base64,hashlib,sys
+  elif one=$(interpreter); then "$one" -c 'import base64,hashlib,sys
 h = hashlib.md5()
 for block in iter(lambda: getattr(sys.stdin, "buffer", sys.stdin).read(1 << 20), b""): h.update(block)
 print(base64.b64encode(h.digest()).decode())'
@@ -105,7 +106,7 @@ print(base64.b64encode(h.digest()).decode())'
 
 size_of() { echo $(($(wc -c <"$1"))); }
 
-can_upload() { have curl || python >/dev/null || { have wget && wget --help 2>&1 | grep -q -e --body-file; }; }
+can_upload() { have curl || interpreter >/dev/null || { have wget && wget --help 2>&1 | grep -q -e --body-file; }; }
 
 # One PUT of a file. $1 file, $2 URL, $3 Content-MD5, $4 "once" where the URL is signed to write only what is not there.
 # Says the HTTP status, 000 where there was none.
@@ -118,7 +119,7 @@ put_once() {
     shift 4
     curl -g -s -o /dev/null -w '%{http_code}' --connect-timeout 10 --max-time "$limit" -H 'Expect:' \
       -H "Content-MD5: $md5" "$@" -T "$file" "$url" || true
-  elif one=$(python); then
+  elif one=$(interpreter); then
     "$one" -c 'import os,sys
 try:
     from urllib.request import Request, urlopen
@@ -165,7 +166,7 @@ get() {
   limit=$(left)
   [ "$limit" -gt 0 ] || return 1
   if have curl; then curl -g -s -f --connect-timeout 10 --max-time "$limit" -o "$2" "$1"
-  elif one=$(python); then
+  elif one=$(interpreter); then
     "$one" -c 'import shutil,sys
 try: from urllib.request import urlopen
 except ImportError: from urllib2 import urlopen
@@ -366,8 +367,8 @@ containers() {
 memory() { each_of 'free -k'; show /proc/meminfo /proc/iomem /proc/vmstat /proc/swaps /proc/buddyinfo; }
 
 triage() {
-  { have sha256sum || have shasum || have openssl || python >/dev/null; } || give_up unsupported no-hash
-  { have md5sum && have base64; } || have openssl || python >/dev/null || give_up unsupported no-hash
+  { have sha256sum || have shasum || have openssl || interpreter >/dev/null; } || give_up unsupported no-hash
+  { have md5sum && have base64; } || have openssl || interpreter >/dev/null || give_up unsupported no-hash
   { have tar && have gzip; } || give_up unsupported no-archiver
   can_upload || give_up unsupported no-uploader
   private_folder 229376
@@ -461,7 +462,7 @@ fits_processor() {
 memory_image() {
   [ "$(id -u 2>/dev/null)" = 0 ] || give_up unsupported not-root
   [ "$(lockdown)" != confidentiality ] || give_up unsupported lockdown
-  { have sha256sum || have shasum || have openssl || python >/dev/null; } || give_up unsupported no-hash
+  { have sha256sum || have shasum || have openssl || interpreter >/dev/null; } || give_up unsupported no-hash
   can_upload || give_up unsupported no-uploader
   [ "$(printf x | dd bs=1 count=1 iflag=fullblock 2>/dev/null)" = x ] || give_up unsupported no-dd
   private_folder 196608 exec

@@ -319,8 +319,8 @@ impl<J: Journal> CaptureVolatile<'_, J> {
     async fn send(&self, target: &Target, part: Part, attempt: usize, asked: &Asked) -> Result<Progress> {
         let left = asked.at + asked.within - self.now;
         let seconds = match part {
-            Part::Triage => (left - 10).min(TRIAGE_SECONDS),
-            Part::Memory => left - 10,
+            Part::Triage => (left - 10).clamp(5, TRIAGE_SECONDS),
+            Part::Memory => (left - 10).max(5),
         };
         let mut parameters = match part {
             Part::Triage => self.triage_parameters(target, asked.platform, left).await?,

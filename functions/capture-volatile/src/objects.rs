@@ -52,6 +52,16 @@ impl Objects {
         Objects { store: Bucket::new(s3.clone(), name.clone(), caller.clone()), s3, name, caller }
     }
 
+    /// One that can sign and has nobody to call.
+    #[cfg(test)]
+    pub(crate) fn signing() -> Self {
+        use aws_sdk_s3::config::{Credentials, Region};
+        let credentials = Credentials::new("AKID", "secret", Some("token".into()), None, "test");
+        let config = aws_sdk_s3::config::Builder::new().region(Region::new("eu-west-1"));
+        let config = config.behavior_version_latest().credentials_provider(credentials);
+        Objects::new(config, "evidence", Caller::default())
+    }
+
     pub(crate) fn at(&self, key: &str) -> String {
         format!("{}/{key}", self.name)
     }
@@ -240,19 +250,11 @@ fn judged(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_sdk_s3::config::{Credentials, Region};
     use aws_sdk_s3::operation::abort_multipart_upload::AbortMultipartUploadOutput;
     use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadOutput;
     use aws_sdk_s3::operation::list_parts::{ListPartsError, ListPartsOutput};
     use aws_sdk_s3::types::Part;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
-
-    fn objects() -> Objects {
-        let credentials = Credentials::new("AKID", "secret", Some("token".into()), None, "test");
-        let config = aws_sdk_s3::config::Builder::new().region(Region::new("eu-west-1"));
-        let config = config.behavior_version_latest().credentials_provider(credentials);
-        Objects::new(config, "evidence", Caller::default())
-    }
 
     fn stated(size: u64, sha256: &str) -> Stated {
         Stated { sha256: sha256.into(), size }
@@ -260,7 +262,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_url_is_for_one_key_signs_that_nothing_is_overwritten_and_carries_no_checksum_of_an_empty_body() {
-        let url = objects().put_url("cases/1/capture/triage.tar.gz", 600).await.expect("signed");
+        let url = Objects::signing().put_url("cases/1/capture/triage.tar.gz", 600).await.expect("signed");
         assert!(url.contains("/cases/1/capture/triage.tar.gz?"), "{url}");
         assert!(url.contains("X-Amz-SignedHeaders=host%3Bif-none-match&"), "{url}");
         assert!(url.contains("X-Amz-Expires=600"), "{url}");
@@ -272,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_part_has_a_url_of_its_own() {
-        let urls = objects().part_urls("k", "upload", 2, 60).await.expect("signed");
+        let urls = Objects::signing().part_urls("k", "upload", 2, 60).await.expect("signed");
         assert!(urls[0].contains("partNumber=1") && urls[1].contains("partNumber=2"), "{urls:?}");
         assert!(
             urls.iter().all(|url| url.contains("uploadId=upload") && !url.to_lowercase().contains("checksum")),
