@@ -31,6 +31,9 @@ build: .local/build.ready ## All functions, as sam deploy takes them.
 	cargo lambda build --release --locked
 	sam build
 
+documents: ## Copies the capture's scripts into the templates.
+	$(PYTHON) tests/documents.py
+
 deploy: build ## To the AWS account of your shell.
 	sam deploy --guided
 
@@ -59,4 +62,4 @@ clean: ## Everything that was installed or built.
 	rm .local/browser/node_modules/@sparticuz/chromium/bin/*.br
 	touch $@
 
-.PHONY: help drill test bench build deploy clean
+.PHONY: help drill test bench build documents deploy clean

@@ -29,6 +29,7 @@ UNNAMED = {
     "hash-snapshots": {"kms:GenerateDataKey", "kms:Decrypt"},  # and EBS with the snapshot's key
     "collect-facts": {"kms:GenerateDataKey"},
     "create-flow-logs": {"ec2:CreateTags", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"},  # CreateFlowLogs with tags, to S3
+    "capture-volatile": {"kms:GenerateDataKey", "kms:Decrypt"},
     "verify-containment": {"kms:GenerateDataKey"},
     "seal-evidence": {"kms:GenerateDataKey", "kms:Decrypt"},
     "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
@@ -40,7 +41,10 @@ TABLE = {
     "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
 }
 # What AWS knows no resource for, beside its Describe calls.
-WITHOUT_RESOURCE = {"cloudtrail:LookupEvents", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"}
+WITHOUT_RESOURCE = {
+    "cloudtrail:LookupEvents", "logs:CreateLogDelivery", "logs:DeleteLogDelivery",
+    "ssm:ListCommands", "ssm:GetCommandInvocation", "ssm:CancelCommand",
+}  # fmt: skip
 # What goes into another account has to get there.
 MEMBER = {"sts:AssumeRole", "sts:TagSession"}
 # Functions that call other crates of the workspace: what those read, they need as well.
@@ -383,7 +387,7 @@ def test_the_security_linter_finds_nothing_that_has_no_reason() -> None:
 def validate_machine(text: str, path: Path) -> subprocess.CompletedProcess[str]:
     """The validator's answer about the definition as it is deployed, placeholders filled in."""
     arn = r"arn:aws:lambda:ap-northeast-1:123456789012:function:\1"
-    for number in ("MaxConcurrency", "ApprovalTimeout"):
+    for number in ("MaxConcurrency", "ApprovalTimeout", "CaptureDeadline"):
         text = text.replace(f"${{{number}}}", "60")
     path.write_text(re.sub(r"\$\{(\w+)\}", arn, text), encoding="utf-8")
     validator = TOOLS / "node/node_modules/asl-validator/dist/bin/asl-validator.js"

@@ -3,7 +3,7 @@
 
 Configured by ministack's own environment variables, by MINISTACK_CALL_RECORD (the file to append one line of
 JSON per call to), by MINISTACK_FAULTS (the faults to inject, see faults.py) and by MINISTACK_DELIVERIES (see
-ministack_sns.py, one of three files with the mends of one service each). Calls that ministack makes within
+ministack_sns.py, one of four files with the mends of one service each). Calls that ministack makes within
 itself (Step Functions to Lambda) do not pass the door where calls are recorded; the execution's history has those.
 """
 
@@ -28,6 +28,7 @@ from ministack.services.cloudformation import provisioners
 
 import ministack_eventbridge
 import ministack_sns
+import ministack_ssm
 import ministack_step_functions
 from call_record import CallRecord, caller, error_code
 from faults import FaultFile
@@ -210,7 +211,7 @@ def main() -> None:
     mend_names_of_callers()
     mend_object_lock_in_templates()
     open_door_for_findings()
-    for mend in (*ministack_step_functions.MENDS, *ministack_eventbridge.MENDS, *ministack_sns.MENDS):
+    for mend in (*ministack_step_functions.MENDS, *ministack_eventbridge.MENDS, *ministack_sns.MENDS, *ministack_ssm.MENDS):
         mend()
     mend_order_of_history()
     mend_nested_states()

@@ -12,6 +12,7 @@ MOTO_CLOUDTRAIL_EVENTS         file of events that LookupEvents answers from, se
 MOTO_FAULTS                    file of faults to inject, see faults.py
 MOTO_SNAPSHOT_PENDING_SECONDS  how long a snapshot stays `pending` (0)
 MOTO_DETACH_SECONDS            how long an instance stays `Detaching` (0)
+MOTO_SSM_HOSTS                 file of the hosts that Systems Manager manages, see moto_ssm.py
 MOTO_DRAIN_SECONDS             how long a deregistered target stays `draining` (0)
 """
 
@@ -54,6 +55,7 @@ from moto_ebs import MENDS as EBS_MENDS
 from moto_flow_logs import MENDS as FLOW_LOG_MENDS
 from moto_images import MENDS as IMAGE_MENDS
 from moto_snapshots import MENDS as SNAPSHOT_MENDS
+from moto_ssm import MENDS as SSM_MENDS
 from moto_ssm_sessions import MENDS as SESSION_MENDS
 from moto_sts import MENDS as STS_MENDS
 from moto_vpc_endpoints import MENDS as ENDPOINT_MENDS
@@ -539,8 +541,8 @@ MENDS = (
     mend_malformed_instance_ids, mend_filter_by_profile, mend_modify_instance_attribute, mend_describe_block_device_mapping_attribute,
     mend_volume_attachments, mend_groups_of_interfaces, mend_groups_of_another_vpc, mend_interface_attachment_attribute,
     mend_snapshot_state, mend_snapshot_key, mend_tags_from_source, mend_copy_snapshot, mend_targets_on_several_ports,
-    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS, *SESSION_MENDS, *ENDPOINT_MENDS,
-    *CLOUDTRAIL_MENDS, *CONSOLE_MENDS, *EBS_MENDS, *FLOW_LOG_MENDS, *IMAGE_MENDS, *SNAPSHOT_MENDS,
+    mend_detach_instances, mend_registration_by_groups, mend_attach_instances, *STS_MENDS, *SSM_MENDS, *SESSION_MENDS,
+    *ENDPOINT_MENDS, *CLOUDTRAIL_MENDS, *CONSOLE_MENDS, *EBS_MENDS, *FLOW_LOG_MENDS, *IMAGE_MENDS, *SNAPSHOT_MENDS,
 )  # fmt: skip
 
 

@@ -150,6 +150,7 @@ class LocalStack:
         self._clients: dict[tuple[str, ...], Any] = {}
         self.folder = new_run_folder()
         self._fault_file = self.folder / "faults.json"
+        self._hosts_file = self.folder / "ssm-hosts.json"
         self._records = [self.folder / "moto.calls", self.folder / "ministack.calls"]
         self._deliveries = self.folder / "deliveries"
         self.cloudtrail_events = self.folder / "cloudtrail.events"  # see trail.py
@@ -157,6 +158,7 @@ class LocalStack:
         self.moto = Server("moto_with_ec2_gaps.py", free_port(), "/moto-api/", self.folder, {
             "MOTO_CALL_RECORD": str(self._records[0]), "MOTO_FAULTS": str(self._fault_file), "MOTO_AMIS_PATH": str(HERE / "amis.json"),
             "MOTO_CLOUDTRAIL_EVENTS": str(self.cloudtrail_events),
+            "MOTO_SSM_HOSTS": str(self._hosts_file),
             **(settings or {})})  # fmt: skip
         self.ministack = None if moto_only else self._prepare_ministack(settings or {})
 
@@ -232,6 +234,13 @@ class LocalStack:
         new = self._fault_file.with_suffix(".new")
         new.write_text(json.dumps(faults), encoding="utf-8")
         new.replace(self._fault_file)  # at once, or a call could read half a file
+
+    def manage(self, instance: str, **host: Any) -> None:
+        """Registers a host with Systems Manager, or changes how it takes commands (see moto_ssm.py)."""
+        known = json.loads(self._hosts_file.read_text(encoding="utf-8")) if self._hosts_file.exists() else {}
+        new = self._hosts_file.with_suffix(".new")
+        new.write_text(json.dumps({**known, instance: host}), encoding="utf-8")
+        new.replace(self._hosts_file)
 
     # --- Events and messages -----------------------------------------------------------------------------------
 

@@ -1,3 +1,6 @@
 //! The Lambda function `capture-volatile`.
 
-fn main() {}
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    containment::serve(|aws, event| async move { capture_volatile::handle(&aws, event).await }).await
+}

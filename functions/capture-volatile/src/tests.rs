@@ -1,0 +1,216 @@
+use std::sync::Mutex;
+
+use super::*;
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use aws_sdk_ssm::operation::cancel_command::CancelCommandOutput;
+use aws_sdk_ssm::operation::describe_instance_information::DescribeInstanceInformationOutput;
+use aws_sdk_ssm::operation::get_command_invocation::GetCommandInvocationOutput;
+use aws_sdk_ssm::operation::list_commands::ListCommandsOutput;
+use aws_sdk_ssm::operation::send_command::SendCommandOutput;
+use aws_sdk_ssm::types::{Command, InstanceInformation, PingStatus, PlatformType};
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use containment::Capture;
+use serde_json::json;
+
+/// A journal in memory, write-once as the table is.
+#[derive(Default)]
+struct Memory(Mutex<HashMap<String, First>>);
+
+impl Journal for Memory {
+    async fn first(&self, _: &Target, step: &str) -> Result<First> {
+        Ok(self.0.lock().expect("lock").get(step).cloned().unwrap_or_default())
+    }
+
+    async fn keep_first(&self, _: &Target, step: &str, found: &First) -> Result<First> {
+        let mut all = self.0.lock().expect("lock");
+        let kept = all.entry(step.to_owned()).or_default();
+        for (key, value) in found {
+            kept.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        Ok(kept.clone())
+    }
+}
+
+const BEGAN: i64 = 1_800_000_000;
+
+fn target(memory: bool) -> Target {
+    let capture = Capture { mode: CaptureMode::CaptureFirst, memory };
+    Target { capture: Some(capture), ..Target::example() }
+}
+
+fn given() -> Settings {
+    Settings {
+        deadline: 900,
+        home: "eu-west-1".into(),
+        linux: "cordon-capture-linux".into(),
+        windows: "cordon-capture-windows".into(),
+        tool: None,
+    }
+}
+
+fn asked(journal: &Memory, command: Option<&str>) {
+    let what = Asked { at: BEGAN, within: 900, by: "1".into(), platform: Platform::Linux, upload: None, parts: None };
+    let mut kept: First = [(Key::new("triage", ASKED), json(&what).expect("JSON"))].into();
+    kept.extend(command.map(|id| (Key::new("triage", COMMAND), json!(id))));
+    journal.0.lock().expect("lock").insert(NAME.into(), kept);
+}
+
+async fn outcome(ssm: &[&Rule], s3: &[&Rule], journal: &Memory, target: &Target, seconds: i64) -> Result<Outcome> {
+    let settings = given();
+    let step = CaptureVolatile {
+        commands: Commands::faked(mock_client!(aws_sdk_ssm, RuleMode::MatchAny, ssm)),
+        objects: match s3 {
+            [] => Objects::signing(),
+            rules => Objects::faked(mock_client!(aws_sdk_s3, RuleMode::MatchAny, rules)),
+        },
+        journal,
+        settings: &settings,
+        now: BEGAN + seconds,
+    };
+    step.run(target).await
+}
+
+fn online() -> Rule {
+    mock!(aws_sdk_ssm::Client::describe_instance_information).then_output(|| {
+        let host = InstanceInformation::builder().instance_id("i-0123456789abcdef0").ping_status(PingStatus::Online);
+        let host = host.platform_type(PlatformType::Linux).build();
+        DescribeInstanceInformationOutput::builder().instance_information_list(host).build()
+    })
+}
+
+fn sent() -> Rule {
+    mock!(aws_sdk_ssm::Client::send_command)
+        .match_requests(|r| {
+            let value = |name: &str| r.parameters().expect("parameters")[name][0].clone();
+            r.document_name() == Some("cordon-capture-linux")
+                && r.instance_ids() == ["i-0123456789abcdef0"]
+                && r.comment() == Some("Cordon triage c-1")
+                && value("Part") == "triage"
+                && value("TriageUrl").contains("/cases/123456789012/eu-west-1/c-1/capture/triage.tar.gz?")
+        })
+        .then_output(|| SendCommandOutput::builder().command(Command::builder().command_id("cmd-1").build()).build())
+}
+
+fn listed(commands: &'static [&'static str]) -> Rule {
+    mock!(aws_sdk_ssm::Client::list_commands).then_output(move || {
+        let all = commands.iter().map(|id| Command::builder().command_id(*id).comment("Cordon triage c-1").build());
+        ListCommandsOutput::builder().set_commands(Some(all.collect())).build()
+    })
+}
+
+fn stands(details: &'static str, output: &'static str) -> Rule {
+    mock!(aws_sdk_ssm::Client::get_command_invocation).match_requests(|r| r.command_id() == Some("cmd-1")).then_output(
+        move || GetCommandInvocationOutput::builder().status_details(details).standard_output_content(output).build(),
+    )
+}
+
+fn nothing_there() -> Rule {
+    mock!(aws_sdk_s3::Client::list_objects_v2).then_output(|| ListObjectsV2Output::builder().build())
+}
+
+#[tokio::test]
+async fn the_first_call_journals_what_it_asks_for_and_asks() {
+    let (journal, online, sent) = (Memory::default(), online(), sent());
+    let outcome = outcome(&[&online, &sent], &[], &journal, &target(false), 0).await.expect("an outcome");
+    assert_eq!((outcome.status, sent.num_calls()), (Status::InProgress, 1));
+    let kept = journal.first(&target(false), NAME).await.expect("kept");
+    assert_eq!(kept[&Key::new("triage", COMMAND)], json!("cmd-1"));
+    assert_eq!(kept[&Key::new("triage", ASKED)]["At"], json!(BEGAN));
+}
+
+#[tokio::test]
+async fn a_command_whose_answer_was_lost_is_taken_over_and_no_other_is_sent() {
+    let (journal, found, stand, sent) = (Memory::default(), listed(&["cmd-1"]), stands("InProgress", ""), sent());
+    asked(&journal, None);
+    let outcome = outcome(&[&found, &stand, &sent], &[], &journal, &target(false), 5).await.expect("an outcome");
+    assert_eq!((outcome.status, sent.num_calls()), (Status::InProgress, 0));
+}
+
+#[tokio::test]
+async fn a_command_that_nobody_has_heard_of_is_sent_again_only_when_it_would_be_listed_by_now() {
+    let (journal, none, sent) = (Memory::default(), listed(&[]), sent());
+    asked(&journal, None);
+    let early = outcome(&[&none, &sent], &[], &journal, &target(false), 5).await.expect("an outcome");
+    assert_eq!((early.status, sent.num_calls()), (Status::InProgress, 0));
+    let later = outcome(&[&none, &sent], &[], &journal, &target(false), 30).await.expect("an outcome");
+    assert_eq!((later.status, sent.num_calls()), (Status::InProgress, 1));
+}
+
+#[tokio::test]
+async fn a_run_of_the_case_days_after_a_command_that_was_never_sent_begins_anew() {
+    let (journal, none, online, sent) = (Memory::default(), listed(&[]), online(), sent());
+    asked(&journal, None);
+    let days = 3 * 86_400;
+    let outcome = outcome(&[&none, &online, &sent], &[], &journal, &target(false), days).await.expect("an outcome");
+    assert_eq!((outcome.status, sent.num_calls()), (Status::InProgress, 1));
+    let kept = journal.first(&target(false), NAME).await.expect("kept");
+    assert_eq!(kept[&Key::new("triage-2", ASKED)]["At"], json!(BEGAN + days));
+}
+
+#[tokio::test]
+async fn at_the_deadline_the_command_is_cancelled_and_the_end_is_journaled() {
+    let (journal, stand, none) = (Memory::default(), stands("In Progress", ""), nothing_there());
+    let cancelled = mock!(aws_sdk_ssm::Client::cancel_command)
+        .match_requests(|r| r.command_id() == Some("cmd-1") && r.instance_ids() == ["i-0123456789abcdef0"])
+        .then_output(|| CancelCommandOutput::builder().build());
+    asked(&journal, Some("cmd-1"));
+    let running = outcome(&[&stand, &cancelled], &[&none], &journal, &target(false), 899).await.expect("an outcome");
+    assert_eq!((running.status, cancelled.num_calls()), (Status::InProgress, 0));
+    let ended = outcome(&[&stand, &cancelled], &[&none], &journal, &target(true), 900).await.expect("an outcome");
+    let reason = ended.reason.expect("a reason");
+    assert_eq!((ended.status, cancelled.num_calls()), (Status::Failed, 1));
+    for words in ["given up 900 s", "was cancelled", "triage.tar.gz did not arrive", "no memory image was tried"] {
+        assert!(reason.contains(words), "{reason}");
+    }
+    let again = outcome(&[], &[], &journal, &target(true), 5_000).await.expect("from the journal alone");
+    assert_eq!(again.reason, Some(reason));
+}
+
+#[tokio::test]
+async fn success_without_an_object_is_a_failure() {
+    let (journal, none) = (Memory::default(), nothing_there());
+    let stand = stands("Success", "cordon memory-total 4096\n");
+    asked(&journal, Some("cmd-1"));
+    let outcome = outcome(&[&stand], &[&none], &journal, &target(false), 60).await.expect("an outcome");
+    assert_eq!(outcome.status, Status::Failed);
+    assert!(outcome.reason.expect("a reason").contains("summary.json did not arrive"));
+}
+
+#[tokio::test]
+async fn what_the_host_does_not_allow_is_unsupported_in_our_own_words() {
+    let (journal, none) = (Memory::default(), nothing_there());
+    let stand = stands("Failed", "cordon unsupported no-uploader\n");
+    asked(&journal, Some("cmd-1"));
+    let outcome = outcome(&[&stand], &[&none], &journal, &target(false), 60).await.expect("an outcome");
+    assert_eq!(outcome.status, Status::Unsupported);
+    assert!(outcome.reason.expect("a reason").starts_with("the host has neither curl"));
+}
+
+#[tokio::test]
+async fn an_isolated_host_in_another_region_than_the_bucket_is_told_so_at_once() {
+    let mut target = target(false);
+    target.capture = Some(Capture { mode: CaptureMode::IsolateFirst, memory: false });
+    target.region = "us-east-1".into();
+    let closed = outcome(&[], &[], &Memory::default(), &target, 0).await.expect("an outcome");
+    assert!(closed.reason.expect("a reason").contains("no window"));
+    target.capture_window = true;
+    let far = outcome(&[], &[], &Memory::default(), &target, 0).await.expect("an outcome");
+    assert_eq!(far.status, Status::Unsupported);
+    assert!(far.reason.expect("a reason").contains("no VPC endpoint leads to another Region"));
+}
+
+#[tokio::test]
+async fn a_dry_run_only_looks() {
+    let (journal, online) = (Memory::default(), online());
+    let target = Target { dry_run: true, ..target(true) };
+    let outcome = outcome(&[&online], &[], &journal, &target, 0).await.expect("an outcome");
+    assert_eq!(outcome.status, Status::Planned);
+    assert!(journal.0.lock().expect("lock").is_empty());
+}
+
+#[test]
+fn the_comment_fits_systems_manager_and_keeps_the_part_whatever_the_case_is_called() {
+    let target = Target { case_id: "c".repeat(300), ..Target::example() };
+    let (one, other) = (comment(&target, Part::Triage), comment(&target, Part::Memory));
+    assert!(one.len() == 100 && other.len() == 100 && one != other);
+}
