@@ -74,6 +74,7 @@ FORENSIC = {
     "copy-snapshots": {"ec2:CopySnapshot"},
     "lock-snapshots": {"ec2:DescribeSnapshots", "ec2:DescribeLockedSnapshots", "ec2:LockSnapshot"},
     "verify-containment": {"ec2:DescribeLockedSnapshots"},
+    "seal-evidence": {"ec2:DescribeLockedSnapshots"},
 }
 
 

@@ -98,7 +98,7 @@ fn case_of(words: &[String]) -> Manifest {
         volume_size: i32::MIN,
         kms_key_id: Some(word()),
         lock: Some(custody::Lock { state: word(), expires_at: Some(word()) }),
-        blocks: Some(custody::Blocks { name: word(), count: u64::MAX, sha256: word() }),
+        blocks: Some(custody::Blocks { parts: vec![word()], count: u64::MAX, sha256: word() }),
         ..Snapshot::default()
     };
     Manifest {

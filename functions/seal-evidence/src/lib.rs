@@ -16,6 +16,7 @@ use containment::{Aws, Error, Journal, Outcome, Result, Status, Target};
 use custody::{FORMAT, Item, ItemState, MANIFEST, Manifest, REPORT, SIGNATURE, digest};
 use evidence::{Bucket, Entry};
 use futures::FutureExt;
+use lock_snapshots::LockedCopy;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -73,8 +74,9 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Value> {
         // Boxed, as below, because the whole future's type is too deep for the compiler's default limit.
         sealed_by: aws.caller().arn().boxed().await.unwrap_or_default(),
     };
-    let ec2 = aws.of(&target, NAME).await.map(|config| aws_sdk_ec2::Client::new(&config));
-    Ok(sealer.seal(&journal, ec2, &target, event.described.evidence, event.report).boxed().await)
+    let (config, copies) = futures::join!(aws.of(&target, NAME), lock_snapshots::copies(aws, &target, NAME).boxed());
+    let ec2 = config.map(|config| aws_sdk_ec2::Client::new(&config));
+    Ok(sealer.seal(&journal, (ec2, copies), &target, event.described.evidence, event.report).boxed().await)
 }
 
 /// What sealing needs of Cordon's own account.
@@ -105,11 +107,23 @@ impl Trouble {
     }
 }
 
+/// The pieces of evidence, and the bytes of two of them.
+struct Items {
+    items: Vec<Item>,
+    /// What `verify-containment` has stored.
+    record: Option<Vec<u8>>,
+    /// What `collect-facts` has stored.
+    collected: Option<Vec<u8>>,
+}
+
+/// The name that the evidence of `collect-facts` begins with.
+const COLLECTED: &str = "collect-facts-";
+
 impl Sealer {
     async fn seal(
         &self,
         journal: &impl Journal,
-        ec2: Result<aws_sdk_ec2::Client>,
+        (ec2, copies): (Result<aws_sdk_ec2::Client>, Result<Option<Vec<LockedCopy>>>),
         target: &Target,
         described: Option<Entry>,
         report: Value,
@@ -120,19 +134,27 @@ impl Sealer {
             trouble.or_none("the evidence of describe-instance could not be entered into the ledger", entered);
         }
         let prefix = format!("{}/", target.evidence_prefix());
-        let (ledger, listed, snapshots) = futures::join!(
+        let (ledger, listed, snapshots, lists) = futures::join!(
             evidence::ledger(journal, target),
             self.objects.listed(&prefix),
             snapshots::of_case(ec2, target),
+            hash_snapshots::lists(journal, target),
         );
         let mut ledger =
             trouble.or_none("so what must be in the bucket is not known: the ledger", ledger).unwrap_or_default();
         ledger.extend(described.filter(|entry| !ledger.iter().any(|known| known.pointer == entry.pointer)));
         let listed = trouble.or_none("so what else is in the bucket is not known", listed);
-        let snapshots = trouble.or_none("the snapshots could not be read", snapshots).unwrap_or_default();
+        let mut snapshots = trouble.or_none("the snapshots could not be read", snapshots).unwrap_or_default();
+        let copies = trouble.or_none("the copies in the forensic account could not be read", copies).flatten();
+        snapshots.extend(copies.into_iter().flatten().map(snapshots::in_forensic_account));
+        let lists = trouble.or_none("the lists of the snapshots' blocks could not be read", lists).unwrap_or_default();
+        for snapshot in &mut snapshots {
+            snapshot.blocks = lists.get(&snapshot.snapshot_id).map(snapshots::blocks);
+        }
 
         let verified = record::pointer(&report);
-        let (items, stored) = self.items(&prefix, target, &ledger, listed.as_ref(), verified.as_ref()).await;
+        let Items { items, record: stored, collected } =
+            self.items(&prefix, target, &ledger, listed.as_ref(), verified.as_ref()).await;
         trouble.0.extend(items.iter().filter_map(what_is_wrong));
         let previous = self.objects.previous(&prefix, listed.as_ref()).await;
         let previous = trouble.or_none("the manifest before this one could not be read", previous).flatten();
@@ -158,7 +180,7 @@ impl Sealer {
             steps: record.steps,
             evidence: items,
             snapshots,
-            facts: record.facts,
+            facts: record::with_collected(record.facts, collected.as_deref()),
             previous,
         };
         let mut sealed = manifest.clone();
@@ -181,7 +203,7 @@ impl Sealer {
         answer(report, &trouble.outcome(good), &written)
     }
 
-    /// Every piece in the ledger, then everything else in the case; and the bytes of the verifier's record.
+    /// Every piece in the ledger, then everything else in the case.
     async fn items(
         &self,
         prefix: &str,
@@ -189,13 +211,17 @@ impl Sealer {
         ledger: &[Entry],
         listed: Option<&Listed>,
         verified: Option<&evidence::Pointer>,
-    ) -> (Vec<Item>, Option<Vec<u8>>) {
-        let mut stored = None;
+    ) -> Items {
+        let (mut record, mut collected) = (None, None);
         let mut items = Vec::new();
         for (entry, examined) in self.objects.examine_all(prefix, ledger, listed).await {
-            // The record counts only if it is what verify-containment has written.
-            if Some(&entry.pointer) == verified && examined.item.state == ItemState::Intact {
-                stored = examined.body;
+            // What is read counts only if it is what the function has written; of several, the last.
+            if examined.item.state == ItemState::Intact {
+                if Some(&entry.pointer) == verified {
+                    record = examined.body;
+                } else if examined.item.name.starts_with(COLLECTED) {
+                    collected = examined.body;
+                }
             }
             items.push(examined.item);
         }
@@ -205,7 +231,7 @@ impl Sealer {
             let notes = [Some(note), examined.item.note].into_iter().flatten().collect::<Vec<_>>();
             items.push(Item { state: ItemState::Unlisted, note: Some(notes.join("; ")), ..examined.item });
         }
-        (items, stored)
+        Items { items, record, collected }
     }
 
     /// Signs the manifest, and stores it with its signature. An unsigned one is stored as well: it says what is wrong.

@@ -52,6 +52,17 @@ pub(crate) fn full(report: &Value, stored: Option<&[u8]>, trouble: &mut Vec<Stri
     }
 }
 
+/// The facts of `describe-instance` with those that `collect-facts` has stored; what the first has said stays.
+pub(crate) fn with_collected(mut facts: Value, stored: Option<&[u8]>) -> Value {
+    let stored = stored.and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    let Some(Value::Object(collected)) = stored.and_then(|stored| stored.get("Facts").cloned()) else { return facts };
+    match facts.as_object_mut() {
+        Some(facts) => collected.into_iter().for_each(|(name, value)| _ = facts.entry(name).or_insert(value)),
+        None => facts = Value::Object(collected),
+    }
+    facts
+}
+
 fn texts(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
 }
@@ -74,6 +85,17 @@ mod tests {
                 { "Bucket": "b", "Key": "cases/1/r/c/report.html" },
             ],
         })
+    }
+
+    #[test]
+    fn collected_facts_stand_beside_those_of_the_description_and_replace_none() {
+        let stored = json!({ "Facts": { "InstanceType": "forged", "Image": { "Public": true } } }).to_string();
+        let facts = with_collected(json!({ "InstanceType": "m5.large" }), Some(stored.as_bytes()));
+        assert_eq!(facts, json!({ "InstanceType": "m5.large", "Image": { "Public": true } }));
+        assert_eq!(with_collected(Value::Null, Some(stored.as_bytes()))["Image"]["Public"], true);
+        for nothing in [None, Some(&b"no json"[..]), Some(&b"[]"[..]), Some(&b"{}"[..])] {
+            assert_eq!(with_collected(json!({ "A": 1 }), nothing), json!({ "A": 1 }));
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::DateTimeFormat;
 use containment::{Result, Target};
-use custody::Snapshot;
+use custody::{Blocks, Lock, Snapshot};
+use hash_snapshots::BlockList;
+use lock_snapshots::LockedCopy;
 
 /// The snapshots of a target's case, by their id. Reads, changes nothing.
 pub(crate) async fn of_case(ec2: Result<Client>, target: &Target) -> Result<Vec<Snapshot>> {
@@ -37,6 +39,31 @@ fn sealed(target: &Target, snapshot: &aws_sdk_ec2::types::Snapshot) -> Snapshot 
     }
 }
 
+/// A copy in the forensic account: its lineage is in its tags, which only Cordon's role there can write.
+pub(crate) fn in_forensic_account(copy: LockedCopy) -> Snapshot {
+    let tag = |key: &str| copy.tags.get(key).cloned();
+    Snapshot {
+        volume_id: tag("VolumeId"),
+        device_name: tag("DeviceName"),
+        source_snapshot_id: tag("SourceSnapshotId"),
+        snapshot_id: copy.snapshot_id,
+        account_id: copy.account_id,
+        region: copy.region,
+        state: copy.state,
+        started_at: copy.copied_at,
+        volume_size: copy.volume_size.unwrap_or_default(),
+        encrypted: copy.kms_key_id.is_some(),
+        kms_key_id: copy.kms_key_id,
+        lock: Some(Lock { state: copy.lock, expires_at: copy.locked_until }).filter(|lock| lock.state != "none"),
+        blocks: None,
+    }
+}
+
+/// A snapshot's list of blocks.
+pub(crate) fn blocks(list: &BlockList) -> Blocks {
+    Blocks { parts: list.parts.clone(), count: list.count, sha256: list.sha256.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +73,31 @@ mod tests {
         let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
         let built = aws_sdk_ec2::types::Snapshot::builder().snapshot_id(id).volume_id(volume).set_tags(Some(tags));
         built.state(SnapshotState::Completed).owner_id("123456789012").volume_size(8).build()
+    }
+
+    #[test]
+    fn a_copy_in_the_forensic_account_has_its_lineage_and_its_lock() {
+        let lineage = [("SourceSnapshotId", "snap-2"), ("VolumeId", "vol-1"), ("DeviceName", "/dev/xvda")];
+        let copy = LockedCopy {
+            snapshot_id: "snap-8".to_owned(),
+            account_id: "888888888888".to_owned(),
+            region: "eu-west-1".to_owned(),
+            state: "completed".to_owned(),
+            kms_key_id: Some("key".to_owned()),
+            volume_size: Some(8),
+            copied_at: None,
+            tags: lineage.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            lock: "governance".to_owned(),
+            locked_for_days: Some(30),
+            locked_until: Some("2026-12-21T03:00:07Z".to_owned()),
+        };
+        let sealed = in_forensic_account(copy.clone());
+        assert_eq!(
+            (sealed.source_snapshot_id.as_deref(), sealed.volume_id.as_deref()),
+            (Some("snap-2"), Some("vol-1"))
+        );
+        assert_eq!(sealed.lock.and_then(|lock| lock.expires_at), copy.locked_until);
+        assert_eq!(in_forensic_account(LockedCopy { lock: "none".to_owned(), ..copy }).lock, None);
     }
 
     #[test]
