@@ -20,11 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
+import boto3
 import pytest
 import yaml
 
 from documents import TEMPLATES, with_scripts
-from local_stack.stack import ACCOUNT, PROJECT, LocalStack
+from local_stack.member import deploy_member_role
+from local_stack.stack import ACCOUNT, OURSELVES, PROJECT, LocalStack
 from test_template import Loader, template
 
 FUNCTION = "cordon-drill-capture-volatile"
@@ -281,6 +283,28 @@ def test_a_region_without_the_documents_is_an_answer_that_says_what_to_deploy(st
     outcome = host.call(Region="eu-west-1")
     assert outcome["Status"] == "Unsupported", outcome
     assert all(word in outcome["Reason"] for word in ("cordon-drill-capture-linux", "eu-west-1", ACCOUNT, "capture-documents.yaml"))
+
+
+def test_a_host_of_a_member_account_is_captured_once_its_owner_has_deployed_the_documents(stack: LocalStack, tmp_path: Path) -> None:
+    host = Host(stack, tmp_path)
+    host.account = "567890123456"
+    deploy_member_role(stack, host.account, StateMachineName="cordon-drill")
+    outcome = host.call()
+    assert outcome["Status"] == "Unsupported" and host.account in outcome["Reason"] and "capture-documents.yaml" in outcome["Reason"]
+    other = Host(stack, tmp_path)
+    other.account = host.account
+    cloudformation = boto3.client(
+        "cloudformation", endpoint_url=stack.moto.endpoint, region_name=stack.region, aws_access_key_id=host.account,
+        aws_secret_access_key="test", config=boto3.session.Config(user_agent_appid=OURSELVES),
+    )  # fmt: skip
+    given = [{"ParameterKey": "StateMachineName", "ParameterValue": "cordon-drill"}]
+    cloudformation.create_stack(StackName="capture", TemplateBody=(PROJECT / "capture-documents.yaml").read_text("utf-8"), Parameters=given)
+    since = time.time()
+    outcome = other.captured()
+    assert outcome["Status"] == "Done", outcome
+    sessions = {call["Account"] for call in stack.calls(since) if call["Service"] == "ssm"}
+    assert sessions == {host.account}, "by the member role"
+    assert set(other.objects()) == {"triage.tar.gz", "summary.json"}, "in Cordon's own bucket"
 
 
 def test_a_dry_run_sends_nothing(stack: LocalStack, tmp_path: Path) -> None:

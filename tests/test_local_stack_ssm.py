@@ -117,7 +117,7 @@ def test_mend_documents_in_templates(stack: LocalStack) -> None:
     def template(word: str) -> str:
         step = {"action": "aws:runShellScript", "name": "run", "inputs": {"runCommand": [f"echo {word}"]}}
         content = {"schemaVersion": "2.2", "mainSteps": [step]}
-        properties = {"Name": name, "DocumentType": "Command", "UpdateMethod": "NewVersion", "Content": content}
+        properties = {"Name": name, "DocumentType": "Command", "DocumentFormat": "JSON", "UpdateMethod": "NewVersion", "Content": content}
         resources = {"Document": {"Type": "AWS::SSM::Document", "Properties": properties}}
         return json.dumps({"Resources": resources, "Outputs": {"Name": {"Value": {"Ref": "Document"}}}})
 

@@ -23,8 +23,8 @@ def mend_documents_in_templates() -> None:
 
     def create(logical_id: str, properties: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
         name = properties.get("Name") or f"{stack_name}-{logical_id}"
-        kept = {key: properties[key] for key in ("DocumentType", "TargetType") if key in properties}
-        client().create_document(Name=name, Content=json.dumps(properties["Content"]), DocumentFormat="JSON", **kept)
+        kept = {key: properties[key] for key in ("DocumentType", "DocumentFormat", "TargetType") if key in properties}
+        client().create_document(Name=name, Content=json.dumps(properties["Content"]), **kept)
         return name, {}
 
     def update(name: str, _: dict[str, Any], properties: dict[str, Any], *__: Any) -> tuple[str, dict[str, Any]]:

@@ -209,4 +209,14 @@ def mend_cancel_command() -> None:
     SimpleSystemManagerResponse.cancel_command = cancel_command
 
 
-MENDS = (mend_managed_hosts, mend_send_command, mend_command_invocations, mend_cancel_command)
+def mend_documents_in_templates_of_moto() -> None:
+    """AWS: a template has a document's content as a map, or as text; moto keeps the map as it is, and no call can read it."""
+    upstream = SimpleSystemManagerBackend.create_document
+
+    def create_document(self: Any, content: Any, *args: Any, **more: Any) -> Any:
+        return upstream(self, json.dumps(content) if isinstance(content, dict) else content, *args, **more)
+
+    SimpleSystemManagerBackend.create_document = create_document
+
+
+MENDS = (mend_documents_in_templates_of_moto, mend_managed_hosts, mend_send_command, mend_command_invocations, mend_cancel_command)
