@@ -20,6 +20,7 @@ import time
 from datetime import datetime
 from typing import Any, Callable, Iterable
 
+from local_stack.cases import cordon_verify, download, public_key
 from local_stack.findings import attack_sequence, guardduty_finding
 from local_stack.inbox import Inbox, paste
 from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, StackError, ancestry, iteration
@@ -95,7 +96,8 @@ def drill(stack: LocalStack, victims: list[Victim], options: argparse.Namespace)
         changed |= show_instance(stack, execution, victim, before[victim.instance])
     show_calls(stack, since)
     show_notifications(inbox, arn)
-    return verdict(stack, execution, victims, dry_run=options.dry_run, changed=changed)
+    evidence = all([show_evidence(stack, execution, victim) for victim in victims]) or options.dry_run
+    return evidence and verdict(stack, execution, victims, dry_run=options.dry_run, changed=changed)
 
 
 # --- Starting ----------------------------------------------------------------------------------------------------
@@ -262,6 +264,22 @@ def show_notifications(inbox: Inbox, arn: str) -> None:
         print(f"  {message.kind:<20} {message.record['Headline']}")
     if not inbox.messages(arn):
         print("  none: nobody is told of a dry run that somebody has started by hand")
+
+
+def show_evidence(stack: LocalStack, execution: Execution, victim: Victim) -> bool:
+    """The case as an investigator gets it: downloaded, checked, and with the page to read; returns whether it is intact."""
+    pointers = execution.instance(victim.instance).get("Evidence") or []
+    manifests = [pointer["Key"] for pointer in pointers if pointer["Key"].endswith("/manifest.json")]
+    if not manifests:
+        return False
+    prefix = manifests[0].removesuffix("manifest.json")
+    heading(f"Evidence of {victim.instance}")
+    print(f"  $ aws s3 sync s3://{stack.outputs['EvidenceBucketName']}/{prefix} CASE && cordon verify CASE --public-key KEY\n")
+    folder = download(stack, prefix, stack.folder / victim.instance)
+    checked = cordon_verify(folder, public_key(stack, stack.folder))
+    print(indented(checked.stdout + checked.stderr))
+    print(f"\n  the report, for a browser: {folder.relative_to(PROJECT) / 'report.html'}")
+    return checked.returncode == 0
 
 
 def verdict(stack: LocalStack, execution: Execution, victims: list[Victim], *, dry_run: bool, changed: bool) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import shutil
@@ -18,11 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from local_stack.cases import cordon_verify, download, public_key
 from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, last_output_of
 from local_stack.victim import Victim, build_victims
 
-# cargo-lambda builds every program of the workspace, and calls each of them this.
-CORDON = PROJECT / "target" / "lambda" / "cordon" / "bootstrap"
 FIXED = {"manifest.json", "manifest.json.sig", "report.html"}
 
 
@@ -53,13 +51,7 @@ class Case:
 
     def download(self, folder: Path) -> Path:
         """As `aws s3 sync` does it: the latest version of everything below the prefix."""
-        s3 = self.stack.client("s3")
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix):
-            for one in page.get("Contents", []):
-                path = folder / one["Key"].removeprefix(self.prefix)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(s3.get_object(Bucket=self.bucket, Key=one["Key"])["Body"].read())
-        return folder
+        return download(self.stack, self.prefix, folder)
 
     def key(self, name: str) -> str:
         """The key of the case's only piece of evidence that begins with this name."""
@@ -121,18 +113,8 @@ def copy(sealed: Downloaded, tmp_path: Path) -> Iterator[Downloaded]:
     yield Downloaded(sealed.answer, Path(shutil.copytree(sealed.folder, tmp_path / "case")), sealed.public_key)
 
 
-def public_key(stack: LocalStack, folder: Path) -> Path:
-    """What the pipeline in the output ManifestPublicKey makes of KMS's answer, in which boto3 has decoded the base64."""
-    ask, *pipeline = stack.outputs["ManifestPublicKey"].split(" | ")
-    assert ask.startswith("aws kms get-public-key ") and f"--key-id {stack.outputs['ManifestKeyArn']} " in ask
-    answer = base64.b64encode(stack.client("kms").get_public_key(KeyId=stack.outputs["ManifestKeyArn"])["PublicKey"])
-    subprocess.run(["bash", "-o", "pipefail", "-c", " | ".join(pipeline)], input=answer + b"\n", check=True, cwd=folder)
-    return folder / "cordon-drill-manifest.pem"
-
-
 def cordon(case: Downloaded, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [CORDON, "verify", case.folder, "--public-key", case.public_key, *more]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, env={})
+    return cordon_verify(case.folder, case.public_key, *more)
 
 
 def verified(case: Downloaded) -> tuple[int, dict[str, Any]]:
