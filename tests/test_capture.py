@@ -160,11 +160,15 @@ def test_a_second_call_after_the_end_says_the_same_and_asks_the_host_for_nothing
     assert len(host.commands()) == 1
 
 
+def folders() -> set[Path]:
+    """The scripts' private folders on this machine."""
+    return {path for place in ("/dev/shm", "/run", "/tmp", "/var/tmp") if Path(place).is_dir() for path in Path(place).glob("cordon.*")}
+
+
 def test_nothing_is_left_on_the_host(stack: LocalStack, tmp_path: Path) -> None:
-    host = Host(stack, tmp_path)
-    host.captured()
-    places = [Path(place) for place in ("/dev/shm", "/run", "/tmp", "/var/tmp")]
-    assert not [path for place in places if place.is_dir() for path in place.glob("cordon.*")]
+    before = folders()
+    Host(stack, tmp_path).captured()
+    assert folders() <= before
 
 
 # --- Hosts of every kind -----------------------------------------------------------------------------------------
@@ -344,6 +348,7 @@ def test_a_host_that_never_takes_the_command_is_given_up_at_the_deadline_and_the
 
 def test_what_arrived_before_the_deadline_is_kept_and_entered_and_what_did_not_is_named(stack: LocalStack, tmp_path: Path) -> None:
     host = Host(stack, tmp_path)
+    before = folders()
     host.tool("curl", f'[ -e "{tmp_path}/once" ] && sleep 1000\n: >"{tmp_path}/once"\nexec {shutil.which("curl")} "$@"')
     with settings(stack, CAPTURE_DEADLINE="25"):
         outcome = host.captured()
@@ -352,6 +357,10 @@ def test_what_arrived_before_the_deadline_is_kept_and_entered_and_what_did_not_i
     assert set(host.ledger()) == {"triage.tar.gz"}
     assert host.ledger()["triage.tar.gz"]["Sha256"] == sha256(host.objects()["triage.tar.gz"])
     assert subprocess.run(["pgrep", "-f", f"{host.tools}/curl"], capture_output=True, check=False).returncode == 1, "it was cancelled"
+    deadline = time.monotonic() + 10
+    while folders() - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert folders() <= before, "and nothing is left of it"
 
 
 # --- Hosts that lie ----------------------------------------------------------------------------------------------
