@@ -16,7 +16,6 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -103,18 +102,6 @@ class Host:
 def no_faults_left(stack: LocalStack) -> Iterator[None]:
     yield
     stack.inject()
-
-
-@contextmanager
-def settings(stack: LocalStack, **changed: str) -> Iterator[None]:
-    """The function with other parameters than the stack was deployed with: a deadline in seconds and not in minutes, for one."""
-    functions = stack.client("lambda")
-    before = functions.get_function_configuration(FunctionName=FUNCTION)["Environment"]["Variables"]
-    functions.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {**before, **changed}})
-    try:
-        yield
-    finally:
-        functions.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": before})
 
 
 def sha256(data: bytes) -> str:
@@ -336,7 +323,7 @@ def test_a_command_that_is_delayed_is_waited_for(stack: LocalStack, tmp_path: Pa
 
 def test_a_host_that_never_takes_the_command_is_given_up_at_the_deadline_and_the_command_cancelled(stack: LocalStack, tmp_path: Path) -> None:
     host = Host(stack, tmp_path, Behaviour="lost")
-    with settings(stack, CAPTURE_DEADLINE="5"):
+    with stack.reconfigured("capture-volatile", CAPTURE_DEADLINE="5"):
         began = time.monotonic()
         outcome = host.captured()
     assert outcome["Status"] == "Failed" and "given up 5 s after the first asking" in outcome["Reason"], outcome
@@ -350,7 +337,7 @@ def test_what_arrived_before_the_deadline_is_kept_and_entered_and_what_did_not_i
     host = Host(stack, tmp_path)
     before = folders()
     host.tool("curl", f'[ -e "{tmp_path}/once" ] && sleep 1000\n: >"{tmp_path}/once"\nexec {shutil.which("curl")} "$@"')
-    with settings(stack, CAPTURE_DEADLINE="25"):
+    with stack.reconfigured("capture-volatile", CAPTURE_DEADLINE="25"):
         outcome = host.captured()
     assert outcome["Status"] == "Failed", outcome
     assert all(words in outcome["Reason"] for words in ("given up", "cancelled", "summary.json did not arrive", "triage.tar.gz has"))
@@ -466,7 +453,7 @@ def memory_tool(stack: LocalStack, text: bytes, *, sha: str | None = None, uploa
     key = f"tools/stand-in-{time.time_ns()}"
     if upload:
         stack.client("s3").put_object(Bucket=stack.outputs["EvidenceBucketName"], Key=key, Body=text, ChecksumAlgorithm="SHA256")
-    with settings(stack, MEMORY_TOOL_KEY=key, MEMORY_TOOL_SHA256=sha or sha256(text)):
+    with stack.reconfigured("capture-volatile", MEMORY_TOOL_KEY=key, MEMORY_TOOL_SHA256=sha or sha256(text)):
         yield
 
 
@@ -525,7 +512,7 @@ class TestMemory:
 
     def test_an_image_that_the_deadline_cuts_off_is_kept_and_called_what_it_is(self, stack: LocalStack, tmp_path: Path) -> None:
         host = Host(stack, tmp_path)
-        with memory_tool(stack, tool_writing(70, "sleep 1000")), settings(stack, CAPTURE_DEADLINE="45"):
+        with memory_tool(stack, tool_writing(70, "sleep 1000")), stack.reconfigured("capture-volatile", CAPTURE_DEADLINE="45"):
             outcome = host.captured(MEMORY)
         assert outcome["Status"] == "Failed" and "memory.image has" in outcome["Reason"], outcome
         entry = host.ledger()["memory.image"]
