@@ -128,6 +128,8 @@ enum Progress {
 pub struct CaptureVolatile<'a, J> {
     /// In the target's account and Region.
     pub commands: Commands,
+    /// There too.
+    pub ec2: aws_sdk_ec2::Client,
     /// In the stack's own.
     pub objects: Objects,
     /// The case's.
@@ -215,6 +217,13 @@ impl<J: Journal> CaptureVolatile<'_, J> {
         None
     }
 
+    /// Whether isolation has left an interface a way out. A command that nobody can fetch would be waited for in vain.
+    async fn has_window(&self, target: &Target) -> Result<bool> {
+        let interfaces = instance::interfaces(&self.ec2, target).await?;
+        let mut groups = interfaces.iter().flat_map(|interface| interface.groups());
+        Ok(groups.any(|group| group.group_name() == Some(isolate_network::CAPTURE)))
+    }
+
     fn document(&self, platform: Platform) -> &str {
         match platform {
             Platform::Linux => &self.settings.linux,
@@ -273,6 +282,12 @@ impl<J: Journal> CaptureVolatile<'_, J> {
             None => {
                 if let Some(why) = self.hopeless(target) {
                     return not(&why);
+                }
+                if target.capture_window && !self.has_window(target).await? {
+                    return not(
+                        "the instance is isolated, and its VPC has no way to Systems Manager and S3 that could be left open: \
+                         isolate-network says what is missing; CaptureMode CaptureFirst captures before isolation",
+                    );
                 }
                 match self.commands.reach(target).await? {
                     Ok(platform) => (platform, self.settings.deadline),
@@ -524,6 +539,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Outcome> {
     let config = if target.capture.is_some() { aws.of(&target, NAME).await? } else { aws.home().clone() };
     let step = CaptureVolatile {
         commands: Commands::new(&config),
+        ec2: aws_sdk_ec2::Client::new(&config),
         objects: Objects::new(aws.home().into(), aws.required("EVIDENCE_BUCKET")?, aws.caller().clone()),
         journal: &journal,
         settings: &settings,

@@ -55,10 +55,34 @@ fn asked(journal: &Memory, command: Option<&str>) {
     journal.0.lock().expect("lock").insert(NAME.into(), kept);
 }
 
+/// An interface of the instance is in the group of this name.
+fn on(group: &'static str) -> aws_sdk_ec2::Client {
+    use aws_sdk_ec2::operation::describe_network_interfaces::DescribeNetworkInterfacesOutput;
+    use aws_sdk_ec2::types::{GroupIdentifier, NetworkInterface};
+    let shown = mock!(aws_sdk_ec2::Client::describe_network_interfaces).then_output(move || {
+        let group = GroupIdentifier::builder().group_name(group).build();
+        let interface = NetworkInterface::builder().groups(group).build();
+        DescribeNetworkInterfacesOutput::builder().network_interfaces(interface).build()
+    });
+    mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&shown])
+}
+
 async fn outcome(ssm: &[&Rule], s3: &[&Rule], journal: &Memory, target: &Target, seconds: i64) -> Result<Outcome> {
+    outcome_on("cordon-capture", ssm, s3, journal, target, seconds).await
+}
+
+async fn outcome_on(
+    group: &'static str,
+    ssm: &[&Rule],
+    s3: &[&Rule],
+    journal: &Memory,
+    target: &Target,
+    seconds: i64,
+) -> Result<Outcome> {
     let settings = given();
     let step = CaptureVolatile {
         commands: Commands::faked(mock_client!(aws_sdk_ssm, RuleMode::MatchAny, ssm)),
+        ec2: on(group),
         objects: match s3 {
             [] => Objects::signing(),
             rules => Objects::faked(mock_client!(aws_sdk_s3, RuleMode::MatchAny, rules)),
@@ -197,6 +221,16 @@ async fn an_isolated_host_in_another_region_than_the_bucket_is_told_so_at_once()
     let far = outcome(&[], &[], &Memory::default(), &target, 0).await.expect("an outcome");
     assert_eq!(far.status, Status::Unsupported);
     assert!(far.reason.expect("a reason").contains("no VPC endpoint leads to another Region"));
+}
+
+#[tokio::test]
+async fn a_host_that_was_isolated_without_a_window_is_sent_nothing() {
+    let mut target = target(false);
+    target.capture = Some(Capture { mode: CaptureMode::IsolateFirst, memory: false });
+    target.capture_window = true;
+    let closed = outcome_on("cordon-isolation", &[], &[], &Memory::default(), &target, 0).await.expect("an outcome");
+    assert_eq!(closed.status, Status::Unsupported);
+    assert!(closed.reason.expect("a reason").contains("isolate-network says what is missing"));
 }
 
 #[tokio::test]

@@ -110,7 +110,8 @@ fn readable(
             (true, _) => ids.push(id.to_owned()),
             (false, Some(copy)) => ids.push(copy.to_owned()),
             (false, None) => unreadable.push(format!(
-                "{id} is not completed, or is under a key that Cordon may not use ({})",
+                "{id} is not completed, or is under a key that Cordon may not use ({}); with a forensic \
+                 account configured, it would be copied under Cordon's own",
                 original.kms_key_id().unwrap_or("none")
             )),
         }
