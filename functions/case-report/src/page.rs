@@ -327,7 +327,7 @@ fn times(step: &Step, first: Option<i64>) -> Markup {
     }
 }
 
-/// What `describe-instance` found has names in both languages; whatever else is there goes by its own.
+/// What `describe-instance` and `collect-facts` find has names in both languages; whatever else is there goes by its own.
 fn facts(facts: &Value) -> Markup {
     let pairs = facts.as_object();
     html! {
@@ -374,6 +374,12 @@ fn fact_name(name: &str) -> Option<Words> {
         "InstanceProfileArn" => words("Instance profile", "インスタンスプロファイル"),
         "AutoScalingGroups" => words("Auto Scaling groups", "Auto Scaling グループ"),
         "Tags" => words("Tags", "タグ"),
+        "Image" => words("About the image", "AMI の詳細"),
+        "UserData" => words("User data", "ユーザーデータ"),
+        "ConsoleOutput" => words("Console output", "コンソール出力"),
+        "ConsoleScreenshot" => words("Console screenshot", "コンソールのスクリーンショット"),
+        "CloudTrail" => words("CloudTrail events", "CloudTrail のイベント"),
+        "Missed" => words("What could not be read", "読み取れなかったもの"),
         _ => return None,
     })
 }
