@@ -23,7 +23,7 @@ NO_KEY = "Given key ID is not accessible"
 
 
 def mend_copy_of_anothers_snapshot() -> None:
-    """AWS: "You can copy snapshots that you own and snapshots that are shared with you, privately or publicly."
+    """AWS: what can be copied is one's own, what is shared with one, and what is public.
 
     moto looks only among the caller's own. A key reaches only its own Region; with one of another Region the copy ends
     in `error`, and says why in its StateMessage alone.

@@ -213,7 +213,6 @@ mod tests {
             ("snap-1", SnapshotState::Pending, KEY),
             ("snap-2", SnapshotState::Completed, "arn:aws:kms:eu-west-1:123456789012:key/aws-ebs"),
         ];
-
         let case = case(SNAPSHOTS);
         let step = step(&[&case]);
         let found = step.read(&target()).await.expect("read");
