@@ -57,7 +57,7 @@ impl CreateFlowLogs {
 
     /// The flow logs of these interfaces, subnets and VPCs. EC2 takes 200 values in a filter; an instance has fewer.
     async fn flow_logs(&self, target: &Target, interfaces: &[NetworkInterface]) -> Result<Vec<FlowLog>> {
-        let resources = interfaces.iter().flat_map(|i| observed_at(i)).map(ToOwned::to_owned);
+        let resources = interfaces.iter().flat_map(observed_at).map(ToOwned::to_owned);
         let resources: std::collections::BTreeSet<String> = resources.collect();
         let of_them = Filter::builder().name("resource-id").set_values(Some(resources.into_iter().collect())).build();
         let pages = self.ec2.describe_flow_logs().filter(of_them).into_paginator().items().send();
