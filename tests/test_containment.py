@@ -373,7 +373,7 @@ def test_the_facts_are_in_the_result_and_all_of_them_in_the_evidence(stack: Loca
     execution = contain(stack, victim.instance)
     one = execution.instance(victim.instance)
     stored = evidence(stack, victim)
-    assert set(stored) == {"describe-instance", "describe-network", "verify-containment"}
+    assert set(stored) == {"describe-instance", "describe-network", "collect-facts", "verify-containment", "manifest.json"}
     assert one["Facts"]["PrivateIpAddresses"] and set(one["Facts"]["SecurityGroups"]) == set(victim.interfaces)
     assert one["Facts"]["AutoScalingGroups"] == [victim.auto_scaling_group]
     replies = {reply["Operation"]: reply for reply in stored["describe-instance"]["Replies"]}

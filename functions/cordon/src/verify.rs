@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use custody::{Checked, Found, MANIFEST, PublicKey, SIGNATURE, Signature, Snapshot, Verification};
+use custody::{Checked, Found, ItemState, MANIFEST, PublicKey, SIGNATURE, Signature, Snapshot, Verification};
 use serde_json::{Value, json};
 
 use crate::text::harmless;
@@ -104,8 +104,12 @@ fn check(folder: &Folder, key: &PublicKey) -> Result<Verification, String> {
     Ok(custody::verify(&manifest, signature.as_deref(), key, &present, look))
 }
 
+/// As it was when the case was sealed; but none of Cordon's functions has put it into the case.
+const UNVOUCHED: &str = "unvouched";
+
 fn word(checked: &Checked) -> &'static str {
     match checked.found {
+        Found::Intact if checked.is_good() && checked.sealed == ItemState::Unlisted => UNVOUCHED,
         Found::Intact if checked.is_good() => "intact",
         // The file here is the one that the ledger names, and yet the bucket's was not when the case was sealed.
         Found::Intact => "DOUBTFUL",
@@ -131,15 +135,24 @@ fn verdict(checked: &Result<Verification, String>) -> String {
     if let Some(reason) = &found.unreadable {
         wrong.push(format!("the manifest could not be understood: {}", harmless(reason)));
     }
+    if let Some(manifest) = found.manifest.as_ref().filter(|manifest| !manifest.was_sealed()) {
+        let step = manifest.steps.iter().rev().find(|step| step.step == "seal-evidence");
+        let reason = step.and_then(|step| step.reason.as_deref()).unwrap_or("the manifest does not say how it went");
+        wrong.push(format!("the sealing itself failed: {}", harmless(reason)));
+    }
     let mut counts = BTreeMap::<&str, usize>::new();
     for item in &found.items {
         *counts.entry(word(item)).or_default() += 1;
     }
     let intact = counts.remove("intact").unwrap_or_default();
+    let unvouched = match counts.remove(UNVOUCHED) {
+        Some(count) => format!(" For {count} of them nobody vouches: none of Cordon's functions has put them there."),
+        None => String::new(),
+    };
     wrong.extend(counts.iter().map(|(word, count)| format!("{count} {}", word.to_lowercase())));
     let all = found.items.len();
     match wrong.is_empty() {
-        true => format!("INTACT: the signature is valid, and all {all} items are as they were sealed."),
+        true => format!("INTACT: the signature is valid, and all {all} items are as they were sealed.{unvouched}"),
         false if all == 0 => format!("NOT INTACT: {}.", wrong.join(", ")),
         false => format!("NOT INTACT: {}; {intact} of {all} items are intact.", wrong.join(", ")),
     }
@@ -162,6 +175,7 @@ fn table(checked: &Result<Verification, String>, not_files: &BTreeSet<String>) -
             lines.push(format!("Case       {case}"));
             lines.push(format!("Instance   {instance} of account {account} in {region}, {verdict} when sealed"));
             lines.push(format!("Sealed     {at} by {by}"));
+            lines.extend(manifest.open.iter().map(|line| format!("Open       {}", harmless(line))));
         }
         lines.push(match found.signature {
             Signature::Valid => "Signature  valid".to_owned(),

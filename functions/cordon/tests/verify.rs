@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use custody::{FORMAT, Item, MANIFEST, Manifest, SIGNATURE, Snapshot, digest, sha256};
+use custody::{FORMAT, Item, ItemState, MANIFEST, Manifest, SIGNATURE, Snapshot, Step, digest, sha256};
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::pkcs8::{EncodePublicKey, LineEnding};
@@ -26,6 +26,9 @@ impl Case {
         let case = Case(root);
         let snapshot = Snapshot { snapshot_id: "snap-1".into(), region: "eu-west-1".into(), ..Snapshot::default() };
         let manifest = Manifest { format: FORMAT, evidence: items, snapshots: vec![snapshot], ..Manifest::default() };
+        let status = if test.contains("failed") { "Failed" } else { "Done" };
+        let step = Step { step: "seal-evidence".into(), status: status.into(), ..Step::default() };
+        let manifest = Manifest { steps: vec![step], ..manifest };
         let manifest = manifest.to_bytes().expect("JSON");
         let key = SigningKey::from_slice(&[7; 32]).expect("a key");
         let signature: DerSignature = key.sign_prehash(&digest(&manifest)).expect("signed");
@@ -78,6 +81,21 @@ fn an_intact_case_ends_with_0_and_one_line_that_says_so() {
     assert_eq!(code, 0, "{text}");
     assert!(text.ends_with("\nINTACT: the signature is valid, and all 3 items are as they were sealed.\n"), "{text}");
     assert!(text.contains("aws ec2 describe-snapshots --region eu-west-1 --snapshot-ids snap-1"), "{text}");
+}
+
+#[test]
+fn a_case_whose_sealing_failed_is_not_intact_whatever_its_files_are() {
+    let (code, said) = Case::usual("sealing-failed").verified(&[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("NOT INTACT: the sealing itself failed"), "{said}");
+}
+
+#[test]
+fn what_was_in_no_ledger_is_not_called_intact() {
+    let strange = Item { state: ItemState::Unlisted, ..item("facts.json", "{}") };
+    let (code, said) = Case::sealed("unvouched", vec![item("report.html", "<html>"), strange]).verified(&[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("unvouched") && said.contains("For 1 of them nobody vouches"), "{said}");
 }
 
 #[test]

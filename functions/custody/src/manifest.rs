@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The step that writes the manifest, and says in it how that went.
+const SEALING: &str = "seal-evidence";
+
 /// The version of the format that this crate writes and reads.
 pub const FORMAT: u32 = 1;
 
@@ -46,6 +49,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Whether the sealing could read everything, and found it as it must be.
+    pub fn was_sealed(&self) -> bool {
+        self.steps.iter().any(|step| step.step == SEALING && step.status == "Done")
+    }
+
     /// The manifest's bytes, which are what is signed: indented JSON with a line feed at its end, the same for the same
     /// manifest. Facts are in the order of their names.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
@@ -139,7 +147,7 @@ pub enum ItemState {
     Altered,
     /// The ledger has it, and the bucket has not.
     Missing,
-    /// The bucket has it, and the ledger has not: somebody else put it there, or delivered it later (flow logs).
+    /// The bucket has it, and the ledger has not: none of Cordon's functions has put it there.
     Unlisted,
     /// The ledger has it, and AWS did not say how it stands in the bucket: `Note` says why.
     Unread,

@@ -40,7 +40,9 @@ fn item(name: &str, bytes: &[u8]) -> Item {
 }
 
 fn sealed(items: Vec<Item>, files: &[(&str, &[u8])]) -> Case {
-    let manifest = Manifest { format: FORMAT, case_id: "c-1".into(), evidence: items, ..Manifest::default() };
+    let step = Step { step: "seal-evidence".into(), status: "Done".into(), ..Step::default() };
+    let manifest =
+        Manifest { format: FORMAT, case_id: "c-1".into(), evidence: items, steps: vec![step], ..Manifest::default() };
     let manifest = manifest.to_bytes().expect("JSON");
     let signature = sign(&manifest, 7);
     let mut files: BTreeMap<String, Vec<u8>> = files.iter().map(|(n, b)| ((*n).to_owned(), b.to_vec())).collect();

@@ -116,11 +116,12 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Whether the signature is valid and every item is what it must be. What is unlisted does not count.
+    /// Whether the signature is valid, the sealing itself missed nothing, and every item is what it must be. What is
+    /// unlisted does not count.
     pub fn is_intact(&self) -> bool {
         self.signature == Signature::Valid
             && self.unreadable.is_none()
-            && self.manifest.is_some()
+            && self.manifest.as_ref().is_some_and(|manifest| manifest.was_sealed())
             && self.items.iter().all(Checked::is_good)
     }
 }

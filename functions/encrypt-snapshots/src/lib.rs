@@ -65,11 +65,17 @@ pub struct CaseSnapshots {
     pub copies: BTreeMap<String, Vec<Snapshot>>,
 }
 
+/// Whether EC2 says that a snapshot was taken of a volume. A copy has a volume that is none (trap G7), and whoever tags an
+/// original as a copy does not make it one (trap K6).
+pub fn is_of_a_volume(snapshot: &Snapshot) -> bool {
+    snapshot.volume_id().is_some_and(|volume| volume != "vol-ffffffff")
+}
+
 /// Reads the snapshots of a target's case.
 pub async fn case_snapshots(ec2: &Client, target: &Target) -> Result<CaseSnapshots> {
     let mut snapshots = CaseSnapshots::default();
     for snapshot in instance::snapshots_of_case(ec2, target).await? {
-        match tag(&snapshot, "SourceSnapshotId") {
+        match tag(&snapshot, "SourceSnapshotId").filter(|_| !is_of_a_volume(&snapshot)) {
             Some(source) => snapshots.copies.entry(source.to_owned()).or_default().push(snapshot),
             None => snapshots.originals.push(snapshot),
         }

@@ -120,19 +120,28 @@ fn readable(
 }
 
 /// Reads blocks of a snapshot from an index on, page by page until the time is over: the lines, and where to go on.
+///
+/// Only an answer without a token is the end: a page may have fewer blocks than were asked for, or none
+/// (https://docs.aws.amazon.com/ebs/latest/APIReference/API_ListSnapshotBlocks.html).
 async fn read(ebs: &Client, snapshot: &str, from: Option<i32>, until: Instant) -> Result<(Vec<String>, Option<i32>)> {
-    let (mut lines, mut from) = (Vec::new(), from);
+    let (mut lines, mut next, mut token) = (Vec::new(), from, None);
     loop {
         let call = ebs.list_snapshot_blocks().snapshot_id(snapshot).max_results(BLOCKS_A_PAGE);
-        let sent = call.set_starting_block_index(from).send().await;
-        let page = sent.map_err(Error::aws("ebs:ListSnapshotBlocks", snapshot))?;
+        // EBS goes by one of the two. Between calls of the function it is the index: a token is good for an hour.
+        let call = match token {
+            Some(token) => call.next_token(token),
+            None => call.set_starting_block_index(next),
+        };
+        let page = call.send().await.map_err(Error::aws("ebs:ListSnapshotBlocks", snapshot))?;
         let calls: Vec<_> = page.blocks().iter().map(|block| line(ebs, snapshot, block)).collect();
         lines.extend(stream::iter(calls).buffered(BLOCKS_AT_ONCE).try_collect::<Vec<_>>().await?);
-        let last = page.blocks().last().and_then(Block::block_index);
-        // By index and not by token: a token is good for an hour, an index for ever.
-        from = last.filter(|_| page.next_token().is_some()).map(|last| last + 1);
-        if from.is_none() || Instant::now() >= until {
-            return Ok((lines, from));
+        next = page.blocks().last().and_then(Block::block_index).map(|last| last + 1).or(next);
+        token = page.next_token;
+        if token.is_none() {
+            return Ok((lines, None));
+        }
+        if next > from && Instant::now() >= until {
+            return Ok((lines, next));
         }
     }
 }
@@ -194,7 +203,11 @@ async fn hash_snapshots(
             evidence::enter(journal, target, &entry).await?;
             let part = Part { name, sha256: entry.sha256.unwrap_or_default(), blocks: lines.len() as u64, next };
             let kept: First = [(Key::new(id, format!("part-{number:05}")), json!(part))].into();
-            journal.keep_first(target, NAME, &kept).await?;
+            let stands = journal.keep_first(target, NAME, &kept).await?;
+            if kept.iter().any(|(key, part)| stands.get(key) != Some(part)) {
+                let reason = format!("another call of this function lists {id}");
+                return Ok(Outcome { changes, ..Outcome::new(NAME, Status::InProgress, reason) });
+            }
             parts.push(part);
         }
         let after = json!(whole(parts));
@@ -265,19 +278,27 @@ mod tests {
         mock_client!(aws_sdk_ebs, RuleMode::MatchAny, rules)
     }
 
-    fn page(from: Option<i32>, blocks: &'static [i32], more: bool) -> Rule {
-        mock!(Client::list_snapshot_blocks).match_requests(move |r| r.starting_block_index() == from).then_output(
-            move || {
-                let page = ListSnapshotBlocksOutput::builder().set_next_token(more.then(|| "more".to_owned()));
+    /// The page that answers an index, or a token.
+    fn page(
+        from: Option<i32>,
+        asked: Option<&'static str>,
+        blocks: &'static [i32],
+        token: Option<&'static str>,
+    ) -> Rule {
+        mock!(Client::list_snapshot_blocks)
+            .match_requests(move |r| r.starting_block_index() == from && r.next_token() == asked)
+            .then_output(move || {
+                let page = ListSnapshotBlocksOutput::builder().set_next_token(token.map(ToOwned::to_owned));
                 page.set_blocks(Some(blocks.iter().map(|index| block(*index)).collect())).build()
-            },
-        )
+            })
     }
 
     #[tokio::test]
     async fn every_block_has_a_line_with_its_index_and_the_hash_of_its_bytes() {
-        let (first, second, blocks) = (page(None, &[0, 7], true), page(Some(8), &[9], false), blocks(Some(OF_BLOCK)));
-        let ebs = client(&[&first, &second, &blocks]);
+        let (first, blocks) = (page(None, None, &[0, 7], Some("a")), blocks(Some(OF_BLOCK)));
+        // A page may be empty in the middle of a list.
+        let (empty, last) = (page(None, Some("a"), &[], Some("b")), page(None, Some("b"), &[9], None));
+        let ebs = client(&[&first, &empty, &last, &blocks]);
         let (lines, next) = read(&ebs, "snap-1", None, Instant::now() + READS_FOR).await.expect("read");
         let hash = hex(&Sha256::digest(b"block"));
         assert_eq!(lines, [0, 7, 9].map(|index| format!("{index} {hash}\n")));
@@ -286,14 +307,14 @@ mod tests {
 
     #[tokio::test]
     async fn when_the_time_is_over_the_next_call_goes_on_behind_the_last_block() {
-        let (first, blocks) = (page(None, &[0, 7], true), blocks(None));
+        let (first, blocks) = (page(None, None, &[0, 7], Some("a")), blocks(None));
         let (lines, next) = read(&client(&[&first, &blocks]), "snap-1", None, Instant::now()).await.expect("read");
         assert_eq!((lines.len(), next), (2, Some(8)));
     }
 
     #[tokio::test]
     async fn a_block_that_is_not_what_ebs_says_is_an_error_that_names_it() {
-        let (first, blocks) = (page(None, &[3], false), blocks(Some("bm90IGl0")));
+        let (first, blocks) = (page(None, None, &[3], None), blocks(Some("bm90IGl0")));
         let error = read(&client(&[&first, &blocks]), "snap-1", None, Instant::now()).await.expect_err("refused");
         assert!(error.to_string().contains("snap-1 block 3"), "{error}");
     }

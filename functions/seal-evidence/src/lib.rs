@@ -13,7 +13,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use containment::{Aws, Error, Journal, Outcome, Result, Status, Target};
-use custody::{FORMAT, Item, ItemState, MANIFEST, Manifest, REPORT, SIGNATURE, digest};
+use custody::{FORMAT, Item, ItemState, MANIFEST, Manifest, Previous, REPORT, SIGNATURE, digest};
 use evidence::{Bucket, Entry};
 use futures::FutureExt;
 use lock_snapshots::LockedCopy;
@@ -140,8 +140,16 @@ impl Sealer {
             snapshots::of_case(ec2, target),
             hash_snapshots::lists(journal, target),
         );
-        let mut ledger =
+        let ledger =
             trouble.or_none("so what must be in the bucket is not known: the ledger", ledger).unwrap_or_default();
+        if ledger.is_empty() {
+            trouble.0.push("the case's ledger is empty, so nothing that is missing can be known".to_owned());
+        }
+        let ours = |entry: &Entry| {
+            let name = entry.pointer.key.strip_prefix(&prefix).unwrap_or_default();
+            [MANIFEST, SIGNATURE, REPORT].contains(&name)
+        };
+        let (before, mut ledger): (Vec<Entry>, Vec<Entry>) = ledger.into_iter().partition(ours);
         ledger.extend(described.filter(|entry| !ledger.iter().any(|known| known.pointer == entry.pointer)));
         let listed = trouble.or_none("so what else is in the bucket is not known", listed);
         let mut snapshots = trouble.or_none("the snapshots could not be read", snapshots).unwrap_or_default();
@@ -158,6 +166,7 @@ impl Sealer {
         trouble.0.extend(items.iter().filter_map(what_is_wrong));
         let previous = self.objects.previous(&prefix, listed.as_ref()).await;
         let previous = trouble.or_none("the manifest before this one could not be read", previous).flatten();
+        trouble.0.extend(out_of_line(previous.as_ref(), &before));
         let record = record::full(&report, stored.as_deref(), &mut trouble.0);
 
         let (count, unlisted) = (items.len(), items.iter().filter(|i| i.state == ItemState::Unlisted).count());
@@ -199,6 +208,11 @@ impl Sealer {
         match manifest.to_bytes() {
             Ok(bytes) => self.publish(target, &prefix, bytes, &mut written, &mut trouble).await,
             Err(error) => trouble.0.push(format!("the manifest can't be written as JSON: {error}")),
+        }
+        // So that the next sealing knows which manifest it follows.
+        for entry in &written {
+            let entered = evidence::enter(journal, target, entry).await;
+            trouble.or_none("what was sealed could not be entered into the ledger", entered);
         }
         answer(report, &trouble.outcome(good), &written)
     }
@@ -287,6 +301,19 @@ fn what_is_wrong(item: &Item) -> Option<String> {
         ItemState::Unread => "not readable",
     };
     Some(format!("{} is {word}: {}", item.name, item.note.as_deref().unwrap_or("no reason given")))
+}
+
+/// Why the manifest in the bucket is not the one that the ledger would have there: somebody may have put back an older
+/// one, under a version that nobody has entered.
+fn out_of_line(previous: Option<&Previous>, before: &[Entry]) -> Option<String> {
+    let mut written = before.iter().filter(|entry| entry.pointer.key.ends_with(MANIFEST));
+    let Some(previous) = previous else {
+        let gone = "the case has been sealed before, and no manifest of it is in the bucket";
+        return written.next().map(|_| gone.to_owned());
+    };
+    let version = &previous.version_id;
+    let known = written.any(|entry| entry.pointer.version_id.as_ref() == Some(version));
+    (!known).then(|| format!("the manifest before this one, version {version}, was not written by this function"))
 }
 
 /// The line that `Open` has of a step that failed.

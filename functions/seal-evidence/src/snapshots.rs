@@ -4,6 +4,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::DateTimeFormat;
 use containment::{Result, Target};
 use custody::{Blocks, Lock, Snapshot};
+use encrypt_snapshots::is_of_a_volume;
 use hash_snapshots::BlockList;
 use lock_snapshots::LockedCopy;
 
@@ -20,7 +21,7 @@ fn sealed(target: &Target, snapshot: &aws_sdk_ec2::types::Snapshot) -> Snapshot 
     let tag = |key: &str| {
         snapshot.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value()).map(ToOwned::to_owned)
     };
-    let source_snapshot_id = tag("SourceSnapshotId");
+    let source_snapshot_id = tag("SourceSnapshotId").filter(|_| !is_of_a_volume(snapshot));
     let own = snapshot.volume_id().map(ToOwned::to_owned);
     Snapshot {
         snapshot_id: snapshot.snapshot_id().unwrap_or_default().to_owned(),
@@ -105,7 +106,8 @@ mod tests {
         let copy = [("SourceSnapshotId", "snap-1"), ("VolumeId", "vol-1"), ("DeviceName", "/dev/xvda")];
         let copy = sealed(&Target::example(), &snapshot("snap-2", "vol-ffffffff", &copy));
         assert_eq!((copy.volume_id.as_deref(), copy.source_snapshot_id.as_deref()), (Some("vol-1"), Some("snap-1")));
-        let original = sealed(&Target::example(), &snapshot("snap-1", "vol-1", &[("VolumeId", "vol-forged")]));
+        let forged = [("VolumeId", "vol-forged"), ("SourceSnapshotId", "snap-forged")];
+        let original = sealed(&Target::example(), &snapshot("snap-1", "vol-1", &forged));
         assert_eq!((original.volume_id.as_deref(), original.source_snapshot_id), (Some("vol-1"), None));
         assert_eq!((original.state.as_str(), original.volume_size), ("completed", 8));
     }
