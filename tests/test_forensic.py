@@ -20,7 +20,7 @@ from test_member_containment import session_tags, step_name
 
 MEMBER = "567890123456"
 ELSEWHERE = "eu-west-1"
-STRANGER = "333333333333"
+STRANGER = "444444444444"
 ORDER = ("create-snapshots", "encrypt-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots", "delete-originals")
 
 
