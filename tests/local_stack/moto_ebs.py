@@ -17,6 +17,12 @@ BLOCK = 512 * 1024
 INDEXES = (0, 1, 5)  # unwritten blocks are not listed
 
 
+def action_in(path: str) -> str:
+    """EBS's calls are told apart by their paths: /snapshots/ID/blocks and /snapshots/ID/blocks/INDEX."""
+    parts = path.strip("/").split("/")
+    return {3: "ListSnapshotBlocks", 4: "GetSnapshotBlock"}.get(len(parts), "") if parts[0] == "snapshots" else ""
+
+
 def mend_blocks_of_snapshots() -> None:
     """AWS: every completed snapshot has blocks, a copy those of its source; moto knows only snapshots made by StartSnapshot."""
 

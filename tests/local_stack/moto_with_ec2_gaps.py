@@ -52,6 +52,7 @@ from leash import end_with_starter
 from moto_cloudtrail import MENDS as CLOUDTRAIL_MENDS
 from moto_console import MENDS as CONSOLE_MENDS
 from moto_ebs import MENDS as EBS_MENDS
+from moto_ebs import action_in
 from moto_flow_logs import MENDS as FLOW_LOG_MENDS
 from moto_images import MENDS as IMAGE_MENDS
 from moto_snapshots import MENDS as SNAPSHOT_MENDS
@@ -117,7 +118,7 @@ def describe_call(environ: dict[str, Any], request: str) -> dict[str, Any]:
     """Who called what, from the signature's scope and the request itself."""
     key, region, scope = signed_by(environ["HTTP_AUTHORIZATION"])
     parameters = dict(parse_qsl(request)) if not request.startswith("{") else {}
-    action = parameters.pop("Action", "") or environ.get("HTTP_X_AMZ_TARGET", "").rsplit(".", 1)[-1]
+    action = parameters.pop("Action", "") or environ.get("HTTP_X_AMZ_TARGET", "").rsplit(".", 1)[-1] or action_in(environ["PATH_INFO"])
     version = parameters.pop("Version", "")
     agent = {"user-agent": environ.get("HTTP_USER_AGENT", ""), "x-amz-user-agent": environ.get("HTTP_X_AMZ_USER_AGENT", "")}
     return {

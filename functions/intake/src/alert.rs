@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use containment::{Capture, Error, Result, Status, Target, check_account, check_instance_id, check_region};
 use finding::{Alert, Finding, Named};
 
+use crate::by_hand::LONG_AT_MOST;
 use crate::request::{LeftOut, Request, Source, Trigger, TriggerFinding, Wanted};
 use crate::{Execution, ResponseMode, Settings};
 
@@ -48,6 +49,10 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
             format!("an event may name {INSTANCES_AT_MOST} instances; start an execution with this one by hand");
         LeftOut::instance(&w.target, Status::Failed, reason)
     }));
+    // More than can be captured in one execution are contained at once instead.
+    if wanted.len() > LONG_AT_MOST {
+        wanted.iter_mut().for_each(|wanted| wanted.target.capture = None);
+    }
     if trigger.source.is_automatic() && settings.response_mode == ResponseMode::NotifyOnly {
         left_out.extend(wanted.drain(..).map(|w| {
             let reason = "the response mode is NotifyOnly, so nothing was done";

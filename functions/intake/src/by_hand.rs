@@ -11,6 +11,10 @@ use crate::{Execution, INSTANCES_AT_MOST, Settings, refuse};
 /// A tag's value has at most so many characters.
 const TAG_VALUE_AT_MOST: usize = 256;
 
+/// Captures and hash lists are asked about again and again, and an execution's history has 25,000 events (trap H4); and
+/// no instance may wait connected for a place in the second Map, which takes 40.
+pub(crate) const LONG_AT_MOST: usize = 10;
+
 const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions, \
      CaptureVolatile, CaptureMemory, CaptureMode, HashSnapshots";
 
@@ -35,6 +39,15 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     let revoke_all_sessions = flag(input, "RevokeAllSessions")?;
     let hash_snapshots = flag(input, "HashSnapshots")?;
     let capture = capture(input)?;
+    for (field, asked) in [("CaptureVolatile", capture.is_some()), ("HashSnapshots", hash_snapshots)] {
+        if asked && ids.len() > LONG_AT_MOST {
+            let accepted = format!(
+                "true for at most {LONG_AT_MOST} instances in one execution, as it takes long; here are {}",
+                ids.len()
+            );
+            return refuse(field, &true.into(), &accepted);
+        }
+    }
     let incident_ticket = tag_value(input, "IncidentTicket")?;
     let owner = tag_value(input, "Owner")?;
     let wanted = ids.into_iter().map(|id| {

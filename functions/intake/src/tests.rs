@@ -55,13 +55,27 @@ fn every_option_reaches_the_target() {
     let plan = planned(json!({
         "InstanceIds": [ID], "Region": "ap-northeast-1", "IncidentTicket": "INC-7", "Owner": "当番", "DryRun": true,
         "AutoScaling": "Decrement", "RevokeAllSessions": true, "CaptureVolatile": true, "CaptureMemory": true,
-        "CaptureMode": "CaptureFirst",
+        "CaptureMode": "CaptureFirst", "HashSnapshots": true,
     }))
     .expect("planned");
     let target = &plan.wanted[0].target;
-    assert!(target.dry_run && target.revoke_all_sessions);
+    assert!(target.dry_run && target.revoke_all_sessions && target.hash_snapshots);
     assert_eq!((target.owner.as_deref(), target.auto_scaling), (Some("当番"), AutoScaling::Decrement));
     assert_eq!(target.capture, Some(Capture { mode: CaptureMode::CaptureFirst, memory: true }));
+}
+
+#[test]
+fn what_takes_long_is_for_few_instances_at_a_time() {
+    let asked = |field: &str, count: usize| {
+        let ids: Vec<String> = (0..count).map(|n| format!("i-{n:017x}")).collect();
+        planned(json!({ "InstanceIds": ids, "Region": "eu-west-1", field: true }))
+    };
+    for field in ["CaptureVolatile", "HashSnapshots"] {
+        assert!(asked(field, 10).is_ok());
+        let refused = asked(field, 11).expect_err("refused").to_string();
+        assert!(refused.starts_with(field) && refused.contains("at most 10 instances"), "{refused}");
+    }
+    assert!(asked("RevokeAllSessions", 50).is_ok());
 }
 
 #[test]
