@@ -194,12 +194,17 @@ impl Collected {
             (None, Some(at)) if now - at >= HISTORY_SECONDS => {
                 notes.push(format!("launched {when}, before the 90 days that CloudTrail's event history reaches back"));
             }
+            (None, _) if !instance.is_whole() || !launch_asked.is_whole() => {
+                notes.push(format!("launched {when}; CloudTrail was not read to the end, so by whom is not known"));
+            }
             (None, _) => notes.push(format!("launched {when}; CloudTrail's event history has no event of it")),
         }
         let (sessions, ways_in) = of_concern(&credentials.events);
+        // What was not read is no call that was not made.
+        let at_least = if credentials.is_whole() { "" } else { "at least " };
         self.in_words.push(format!(
-            "in the last {hours} hours its credentials made {} calls, {sessions} of them for other sessions and {ways_in} \
-             that make or widen a way in",
+            "in the last {hours} hours its credentials made {at_least}{} calls, {sessions} of them for other sessions and \
+             {ways_in} that make or widen a way in",
             credentials.events.len(),
         ));
         self.facts["CloudTrail"] = json!({
@@ -213,6 +218,7 @@ impl Collected {
         for answer in [launch_asked, instance, credentials] {
             if let (Some(notes), Some(cut)) = (self.facts["CloudTrail"]["Notes"].as_array_mut(), answer.cut) {
                 notes.push(json!(cut));
+                self.in_words.push(cut);
             }
             self.missed.extend(answer.failed);
         }

@@ -47,6 +47,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Whether nothing is missing from the list.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.cut.is_none() && self.failed.is_none()
+    }
+
     /// A list that is cut by its time is as good as one that is cut by its length; one that never began is a failure.
     fn out_of_time(&mut self, what: &str) {
         let words = Some(format!("cloudtrail:LookupEvents on {what}: no answer in time"));

@@ -76,7 +76,16 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Value> {
     };
     let (config, copies) = futures::join!(aws.of(&target, NAME), lock_snapshots::copies(aws, &target, NAME).boxed());
     let ec2 = config.map(|config| aws_sdk_ec2::Client::new(&config));
-    Ok(sealer.seal(&journal, (ec2, copies), &target, event.described.evidence, event.report).boxed().await)
+    let verified = event.report["Verdict"].clone();
+    let mut report =
+        sealer.seal(&journal, (ec2, copies), &target, event.described.evidence, event.report).boxed().await;
+    // For intake, which has the verifier's word: where the evidence is not whole, a finding that is repeated is no repetition.
+    if let Some(verdict) = report["Verdict"].as_str().filter(|verdict| verified != *verdict)
+        && let Err(error) = journal.note_verdict(&target, verdict).await
+    {
+        append(&mut report, "Open", json!(format!("{NAME}: its verdict could not be noted: {error}")));
+    }
+    Ok(report)
 }
 
 /// What sealing needs of Cordon's own account.

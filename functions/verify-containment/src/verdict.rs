@@ -48,9 +48,14 @@ pub struct Report {
     /// Where the rest is stored.
     #[serde(default)]
     pub evidence: Vec<Pointer>,
+    /// Whether a capture of the running host was asked for.
+    #[serde(skip)]
+    capture_asked: bool,
 }
 
 const ISOLATION: &str = "isolate-network";
+
+const CAPTURE: &str = "capture-volatile";
 
 /// The outcome that the workflow itself writes when a person was asked.
 const APPROVAL: &str = "request-approval";
@@ -79,6 +84,7 @@ impl Report {
             steps: Vec::new(),
             facts,
             evidence: evidence.into_iter().collect(),
+            capture_asked: target.capture.is_some(),
         }
     }
 
@@ -120,6 +126,13 @@ impl Report {
             let row = row(step, said.get(step).copied(), shown);
             isolated |= step == ISOLATION && row.shown_good;
             self.steps.push(row.outcome);
+        }
+        // A capture that was asked for and never begun has said nothing of itself.
+        if self.capture_asked && !said.contains_key(CAPTURE) {
+            self.steps.push(match declined {
+                Some(answer) => Outcome::new(CAPTURE, Status::NotApplicable, answer.reason.clone()),
+                None => Outcome::new(CAPTURE, Status::Failed, "the step did not run".to_owned()),
+            });
         }
         // Steps that change nothing have nothing to read back.
         self.steps.extend(said.values().filter(|o| !checked.contains(&o.step.as_str())).map(|o| (*o).clone()));
@@ -341,6 +354,19 @@ mod tests {
         let report = report().verified(&ran, vec![shown(ISOLATION, Status::Failed)], Vec::new());
         assert_eq!(report.verdict, Verdict::NotContained);
         assert!(report.open.iter().any(|line| line.starts_with("request-approval Failed")));
+    }
+
+    #[test]
+    fn a_capture_that_was_asked_for_and_never_begun_has_a_row_that_says_why() {
+        let asked = || Report { capture_asked: true, ..report() };
+        let refused = asked().verified(&[outcome(APPROVAL, Status::NotApplicable)], Vec::new(), Vec::new());
+        let row = |report: &Report| report.steps.iter().find(|s| s.step == CAPTURE).map(|s| s.status);
+        assert_eq!(row(&refused), Some(Status::NotApplicable));
+        let lost = asked().verified(&[], vec![shown(ISOLATION, Status::Done)], Vec::new());
+        assert_eq!((row(&lost), lost.verdict), (Some(Status::Failed), Verdict::PartiallyContained));
+        let ran = asked().verified(&[outcome(CAPTURE, Status::Done)], Vec::new(), Vec::new());
+        assert_eq!(row(&ran), Some(Status::Done));
+        assert_eq!(row(&report().verified(&[], Vec::new(), Vec::new())), None);
     }
 
     #[test]
