@@ -16,7 +16,6 @@ use futures::FutureExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 pub use command::Commands;
 use command::{Invocation, Platform, Sent};
@@ -386,7 +385,7 @@ impl<J: Journal> CaptureVolatile<'_, J> {
         let urls = self.objects.part_urls(&key(target, IMAGE), upload, count, left).await?;
         let tool_url = self.objects.get_url(&tool.key, left).await?;
         let plan = memory::plan(&tool.sha256, &tool_url, Parts { size, count }, &urls);
-        let sha256: String = Sha256::digest(&plan).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = custody::sha256(plan.as_bytes());
         let plan_key = key(target, &format!("memory-plan-{attempt}-{}.txt", self.now));
         self.objects.store(self.journal, target, plan_key.clone(), plan).await?;
         let url = self.objects.get_url(&plan_key, left).await?;

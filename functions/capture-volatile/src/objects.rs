@@ -8,8 +8,8 @@ use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use containment::{Caller, Error, Journal, Result, Target};
+use custody::Hash;
 use evidence::{Bucket, Entry, Pointer};
-use sha2::{Digest, Sha256};
 
 use crate::host::Stated;
 
@@ -194,13 +194,13 @@ impl Objects {
     }
 
     async fn hash(&self, key: &str, mut body: aws_sdk_s3::primitives::ByteStream) -> Result<String> {
-        let mut hash = Sha256::new();
+        let mut hash = Hash::default();
         while let Some(bytes) = body.next().await {
             let bytes =
                 bytes.map_err(|error| Error::Conflict(format!("{}: the download broke off: {error}", self.at(key))))?;
             hash.update(&bytes);
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hash.finish().0)
     }
 }
 

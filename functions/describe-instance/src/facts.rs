@@ -8,7 +8,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use containment::{Found, Target};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 /// A tag's value is the owner's, or the attacker's: no more of it than this goes into the execution (trap H3).
 const TAG_CHARACTERS: usize = 60;
@@ -99,10 +98,7 @@ fn fingerprint(base64: &str) -> Value {
     let bytes = BASE64_STANDARD.decode(&text).unwrap_or_else(|_| text.into_bytes());
     match bytes.is_empty() {
         true => json!({ "Present": false }),
-        false => {
-            let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            json!({ "Present": true, "Bytes": bytes.len(), "Sha256": hash })
-        }
+        false => json!({ "Present": true, "Bytes": bytes.len(), "Sha256": custody::sha256(&bytes) }),
     }
 }
 

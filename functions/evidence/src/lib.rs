@@ -11,7 +11,6 @@ use base64::prelude::BASE64_STANDARD;
 use containment::{Aws, Caller, Error, First, Journal, Key, Result, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 /// Where a piece of evidence lies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +82,7 @@ impl Bucket {
 
     /// Puts bytes under a key.
     pub async fn put_bytes(&self, target: &Target, key: String, content_type: &str, bytes: Vec<u8>) -> Result<Entry> {
-        let (hash, size) = (Sha256::digest(&bytes), bytes.len());
+        let (hash, size) = (custody::digest(&bytes), bytes.len());
         let call = self.client.put_object().bucket(&self.name).key(&key).content_type(content_type);
         let call = call.checksum_sha256(BASE64_STANDARD.encode(hash)).body(ByteStream::from(bytes));
         // Containment waits for this put: a bucket that does not answer must not hold it up for long.
@@ -94,7 +93,7 @@ impl Bucket {
         Ok(Entry {
             request_id: reply.request_id().map(ToOwned::to_owned),
             pointer: Pointer { bucket: self.name.clone(), key, version_id: reply.version_id },
-            sha256: Some(hash.iter().map(|byte| format!("{byte:02x}")).collect()),
+            sha256: Some(custody::hex(&hash)),
             size: size as u64,
             resource: target.instance_id.clone(),
             function: self.caller.function.clone(),

@@ -11,15 +11,12 @@ use aws_sdk_ebs::Client;
 use aws_sdk_ebs::operation::RequestId;
 use aws_sdk_ebs::types::Block;
 use aws_sdk_ec2::types::{Snapshot, SnapshotState};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use containment::{Aws, AwsError, Change, Error, First, Journal, Key, Kind, Outcome, Result, Status, Target};
 use encrypt_snapshots::{case_snapshots, is_verified, key_in_region};
 use evidence::Bucket;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 /// The function's name.
@@ -82,17 +79,12 @@ fn parts(first: &First) -> Result<Parts> {
 
 fn whole(parts: &[Part]) -> Option<BlockList> {
     parts.last().filter(|last| last.next.is_none())?;
-    let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(format!("{}\n", part.sha256)));
+    let hashes: String = parts.iter().map(|part| format!("{}\n", part.sha256)).collect();
     Some(BlockList {
         parts: parts.iter().map(|part| part.name.clone()).collect(),
         count: parts.iter().map(|part| part.blocks).sum(),
-        sha256: hex(&hash.finalize()),
+        sha256: custody::sha256(hashes.as_bytes()),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// For each original its own id, or that of the copy which Cordon's key opens; and why not, where there is neither.
@@ -165,11 +157,11 @@ async fn line(ebs: &Client, snapshot: &str, block: &Block) -> Result<String> {
         }))
     };
     let bytes = reply.block_data.collect().await.map_err(|error| broken(error.to_string()))?;
-    let hash = Sha256::digest(bytes.into_bytes());
-    if said.is_some_and(|said| said != BASE64_STANDARD.encode(hash)) {
+    let hash = custody::sha256(&bytes.into_bytes());
+    if said.is_some_and(|said| custody::from_base64(&said).as_ref() != Some(&hash)) {
         return Err(broken("its bytes do not have the checksum that EBS gave with them".to_owned()));
     }
-    Ok(format!("{index} {}\n", hex(&hash)))
+    Ok(format!("{index} {hash}\n"))
 }
 
 /// Lists what is still to be listed, for a bounded time; `InProgress` while some is left.
@@ -300,7 +292,7 @@ mod tests {
         let (empty, last) = (page(None, Some("a"), &[], Some("b")), page(None, Some("b"), &[9], None));
         let ebs = client(&[&first, &empty, &last, &blocks]);
         let (lines, next) = read(&ebs, "snap-1", None, Instant::now() + READS_FOR).await.expect("read");
-        let hash = hex(&Sha256::digest(b"block"));
+        let hash = custody::sha256(b"block");
         assert_eq!(lines, [0, 7, 9].map(|index| format!("{index} {hash}\n")));
         assert_eq!(next, None);
     }
@@ -326,7 +318,7 @@ mod tests {
         let list = whole(&[part(1, Some(10)), part(2, None)]).expect("whole");
         assert_eq!((list.count, list.parts.len()), (20, 2));
         let both = format!("{}\n{}\n", "1".repeat(64), "2".repeat(64));
-        assert_eq!(list.sha256, hex(&Sha256::digest(both)));
+        assert_eq!(list.sha256, custody::sha256(both.as_bytes()));
     }
 
     #[test]
