@@ -8,9 +8,9 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
 use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
-use encrypt_snapshots::{case_snapshots, copy_url, failure, is_verified, shareable, tag, taken_at};
-use futures::{StreamExt, stream};
-use serde::Serialize;
+use encrypt_snapshots::{
+    SnapshotCopy, ask_for, best, case_snapshots, copy_url, failure, is_verified, shareable, tag, taken_at,
+};
 
 /// The step. Reads the case's snapshots in the target's account, and the case's copies in the forensic one; makes copies
 /// there by `CopySnapshot`. Makes evidence, so it is never undone.
@@ -25,20 +25,6 @@ pub struct CopySnapshots {
     key: Option<String>,
 }
 
-/// How the forensic account's copy of a snapshot stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct ForensicCopy {
-    /// Absent while there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub snapshot_id: Option<String>,
-    /// `none`, `pending`, `completed`, `completed under another key`, `completed with another size`, `error: …`
-    pub state: String,
-    /// The key that the copy is under.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kms_key_id: Option<String>,
-}
-
 /// The snapshots that are to be copied, and the copies that there are, by the id of what they were made from.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshots {
@@ -48,16 +34,13 @@ pub struct Snapshots {
 
 const COPY: &str = "ForensicCopy";
 
-/// A copy whose key is not accessible fails without a word from `CopySnapshot` (trap G5); one more try, then a person.
-const COPIES_AT_MOST: usize = 2;
-
 impl CopySnapshots {
     /// The step, with the target's configuration, the forensic account's, and the key that snapshots are shared under.
     pub fn new(here: &SdkConfig, there: &SdkConfig, forensic: Forensic, key: Option<String>) -> Self {
         CopySnapshots { here: Client::new(here), there: Client::new(there), aws: there.clone(), forensic, key }
     }
 
-    fn state_of(&self, source: &Snapshot, copies: &[Snapshot]) -> ForensicCopy {
+    fn state_of(&self, source: &Snapshot, copies: &[Snapshot]) -> SnapshotCopy {
         let shown = |copy: &Snapshot| {
             let state = match copy.state() {
                 Some(SnapshotState::Completed) if !is_verified(copy, Some(&self.forensic.key_arn)) => {
@@ -69,17 +52,9 @@ impl CopySnapshots {
                 Some(SnapshotState::Error) => failure(copy.state_message(), source.kms_key_id()),
                 other => other.map_or("unknown", SnapshotState::as_str).to_owned(),
             };
-            let (snapshot_id, kms_key_id) =
-                (copy.snapshot_id().map(ToOwned::to_owned), copy.kms_key_id().map(ToOwned::to_owned));
-            ForensicCopy { snapshot_id, state, kms_key_id }
+            SnapshotCopy::shown(copy, state)
         };
-        let rank = |copy: &ForensicCopy| match copy.state.as_str() {
-            "completed" => 0,
-            "pending" => 1,
-            _ => 2,
-        };
-        let none = || ForensicCopy { snapshot_id: None, state: "none".to_owned(), kms_key_id: None };
-        copies.iter().map(shown).min_by_key(rank).unwrap_or_else(none)
+        best(copies.iter().map(shown)).unwrap_or_else(|| SnapshotCopy::none("none"))
     }
 
     async fn copy(&self, target: &Target, source: &Snapshot) -> Result<()> {
@@ -116,11 +91,11 @@ fn lineage(target: &Target, source: &Snapshot) -> BTreeMap<String, String> {
 }
 
 impl Step for CopySnapshots {
-    type Value = ForensicCopy;
+    type Value = SnapshotCopy;
     type Facts = Snapshots;
     const NAME: &'static str = "copy-snapshots";
 
-    async fn read(&self, target: &Target) -> Result<Found<ForensicCopy, Snapshots>> {
+    async fn read(&self, target: &Target) -> Result<Found<SnapshotCopy, Snapshots>> {
         let (Some(key), None) = (self.key.as_deref(), self.forensic.out_of_reach(target)) else {
             return Ok(Found { state: State::new(), facts: Snapshots::default() });
         };
@@ -139,9 +114,8 @@ impl Step for CopySnapshots {
         Ok(Found { state: state.collect(), facts: Snapshots { sources, copies } })
     }
 
-    fn contained(&self, target: &Target, found: &Found<ForensicCopy, Snapshots>) -> Goal<ForensicCopy> {
-        let completed = |copy: &ForensicCopy| ForensicCopy { state: "completed".to_owned(), ..copy.clone() };
-        let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), completed(copy))).collect());
+    fn contained(&self, target: &Target, found: &Found<SnapshotCopy, Snapshots>) -> Goal<SnapshotCopy> {
+        let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), copy.completed())).collect());
         if let Some(why) = self.forensic.out_of_reach(target) {
             goal.unsupported.push(why);
         } else if self.key.is_none() {
@@ -156,28 +130,18 @@ impl Step for CopySnapshots {
         goal
     }
 
-    fn accepted(&self, copy: &ForensicCopy) -> bool {
+    fn accepted(&self, copy: &SnapshotCopy) -> bool {
         copy.state == "pending"
     }
 
-    async fn write(&self, target: &Target, found: &Found<ForensicCopy, Snapshots>, _: &State<ForensicCopy>) -> Writes {
+    async fn write(&self, target: &Target, found: &Found<SnapshotCopy, Snapshots>, _: &State<SnapshotCopy>) -> Writes {
         let missing = |source: &&Snapshot| {
             let id = source.snapshot_id().unwrap_or_default();
             let tried = found.facts.copies.get(id).map_or(0, Vec::len);
             let copy = found.state.get(&Key::new(id, COPY));
-            tried < COPIES_AT_MOST && copy.is_some_and(|copy| !self.accepted(copy) && copy.state != "completed")
+            copy.is_some_and(|copy| !self.accepted(copy) && copy.is_missing(tried))
         };
-        let calls: Vec<_> =
-            found.facts.sources.iter().filter(missing).map(|source| self.copy(target, source)).collect();
-        let mut writes = Writes::default();
-        for result in stream::iter(calls).buffer_unordered(5).collect::<Vec<_>>().await {
-            match result {
-                // 20 copies at a time for each destination Region, whosever case they are of (trap G3).
-                Err(error) if error.code() == Some("ResourceLimitExceeded") => writes.waiting = true,
-                result => _ = writes.note(result),
-            }
-        }
-        writes
+        ask_for(found.facts.sources.iter().filter(missing).map(|source| self.copy(target, source)).collect()).await
     }
 }
 

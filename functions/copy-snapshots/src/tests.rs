@@ -69,7 +69,7 @@ fn copied() -> Rule {
         .then_output(|| CopySnapshotOutput::builder().snapshot_id("snap-2").build())
 }
 
-async fn read(step: &CopySnapshots) -> Found<ForensicCopy, Snapshots> {
+async fn read(step: &CopySnapshots) -> Found<SnapshotCopy, Snapshots> {
     step.read(&target()).await.expect("read")
 }
 

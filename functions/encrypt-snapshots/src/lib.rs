@@ -4,6 +4,7 @@
 //! the account's default key for EBS can't be shared at all (trap G5), and another key is not Cordon's to hand over. The
 //! original is the evidence's lineage and stays; `delete-originals` is a step of its own, and off by default (trap G11).
 
+mod copies;
 mod copy_url;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,8 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::DateTimeFormat;
 use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
-use futures::{StreamExt, stream};
-use serde::Serialize;
 
+pub use copies::{SnapshotCopy, ask_for, best};
 pub use copy_url::copy_url;
 
 /// The step. Reads the case's snapshots; makes copies by `CopySnapshot`. Makes evidence, so it is never undone.
@@ -30,31 +30,8 @@ pub struct EncryptSnapshots {
     under_this_key: bool,
 }
 
-/// How the encrypted copy of a snapshot stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct EncryptedCopy {
-    /// Absent while there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub snapshot_id: Option<String>,
-    /// `none`, `waiting for its source`, `pending`, `completed`, `error: …`
-    pub state: String,
-    /// The key that the copy is under.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kms_key_id: Option<String>,
-}
-
-impl EncryptedCopy {
-    fn none(state: &str) -> Self {
-        EncryptedCopy { snapshot_id: None, state: state.to_owned(), kms_key_id: None }
-    }
-}
-
 const COPY: &str = "EncryptedCopy";
 const WAITING: &str = "waiting for its source";
-
-/// A copy whose key is not accessible fails without a word from `CopySnapshot` (trap G5); one more try, then a person.
-const COPIES_AT_MOST: usize = 2;
 
 /// The snapshots of a case: originals, and copies by the original that they were made from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -147,7 +124,7 @@ impl EncryptSnapshots {
         !encrypted.unwrap_or(false) || self.under_this_key && key != self.key.as_deref()
     }
 
-    fn state_of(&self, source: &Snapshot, copies: &[Snapshot]) -> EncryptedCopy {
+    fn state_of(&self, source: &Snapshot, copies: &[Snapshot]) -> SnapshotCopy {
         let shown = |copy: &Snapshot| {
             let state = match copy.state() {
                 Some(SnapshotState::Completed) if !is_verified(copy, self.key.as_deref()) => {
@@ -156,31 +133,24 @@ impl EncryptSnapshots {
                 Some(SnapshotState::Error) => failure(copy.state_message(), source.kms_key_id()),
                 other => other.map_or("unknown", SnapshotState::as_str).to_owned(),
             };
-            let (snapshot_id, kms_key_id) =
-                (copy.snapshot_id().map(ToOwned::to_owned), copy.kms_key_id().map(ToOwned::to_owned));
-            EncryptedCopy { snapshot_id, state, kms_key_id }
+            SnapshotCopy::shown(copy, state)
         };
-        let rank = |copy: &EncryptedCopy| match copy.state.as_str() {
-            "completed" => 0,
-            "pending" => 1,
-            _ => 2,
-        };
-        if let Some(best) = copies.iter().map(shown).min_by_key(rank) {
+        if let Some(best) = best(copies.iter().map(shown)) {
             return best;
         }
         match source.state() {
-            Some(SnapshotState::Completed) => EncryptedCopy::none("none"),
-            Some(SnapshotState::Error) => EncryptedCopy::none("its source failed"),
-            _ => EncryptedCopy::none(WAITING),
+            Some(SnapshotState::Completed) => SnapshotCopy::none("none"),
+            Some(SnapshotState::Error) => SnapshotCopy::none("its source failed"),
+            _ => SnapshotCopy::none(WAITING),
         }
     }
 
     /// A dry run before the first run has volumes to plan from, and no snapshots.
-    async fn plan(&self, target: &Target, facts: CaseSnapshots) -> Result<Found<EncryptedCopy, CaseSnapshots>> {
+    async fn plan(&self, target: &Target, facts: CaseSnapshots) -> Result<Found<SnapshotCopy, CaseSnapshots>> {
         let volumes = instance::volumes(&self.ec2, target).await?;
         let copied = volumes.iter().filter(|v| self.needs_copy(v.encrypted(), v.kms_key_id()));
         let state = copied.filter_map(|v| {
-            Some((Key::new(format!("the snapshot of {}", v.volume_id()?), COPY), EncryptedCopy::none("none")))
+            Some((Key::new(format!("the snapshot of {}", v.volume_id()?), COPY), SnapshotCopy::none("none")))
         });
         Ok(Found { state: state.collect(), facts })
     }
@@ -211,11 +181,11 @@ impl EncryptSnapshots {
 }
 
 impl Step for EncryptSnapshots {
-    type Value = EncryptedCopy;
+    type Value = SnapshotCopy;
     type Facts = CaseSnapshots;
     const NAME: &'static str = "encrypt-snapshots";
 
-    async fn read(&self, target: &Target) -> Result<Found<EncryptedCopy, CaseSnapshots>> {
+    async fn read(&self, target: &Target) -> Result<Found<SnapshotCopy, CaseSnapshots>> {
         let facts = case_snapshots(&self.ec2, target).await?;
         if target.dry_run && facts.originals.is_empty() {
             return self.plan(target, facts).await;
@@ -229,9 +199,8 @@ impl Step for EncryptSnapshots {
         Ok(Found { state: state.collect(), facts })
     }
 
-    fn contained(&self, _: &Target, found: &Found<EncryptedCopy, CaseSnapshots>) -> Goal<EncryptedCopy> {
-        let completed = |copy: &EncryptedCopy| EncryptedCopy { state: "completed".to_owned(), ..copy.clone() };
-        let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), completed(copy))).collect());
+    fn contained(&self, _: &Target, found: &Found<SnapshotCopy, CaseSnapshots>) -> Goal<SnapshotCopy> {
+        let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), copy.completed())).collect());
         if found.state.is_empty() {
             goal.not_applicable = Some(match self.under_this_key {
                 true => "every snapshot of the case is under the key of encrypted copies".to_owned(),
@@ -247,35 +216,24 @@ impl Step for EncryptSnapshots {
         goal
     }
 
-    fn accepted(&self, copy: &EncryptedCopy) -> bool {
+    fn accepted(&self, copy: &SnapshotCopy) -> bool {
         matches!(copy.state.as_str(), "pending" | WAITING)
     }
 
     async fn write(
         &self,
         target: &Target,
-        found: &Found<EncryptedCopy, CaseSnapshots>,
-        _: &State<EncryptedCopy>,
+        found: &Found<SnapshotCopy, CaseSnapshots>,
+        _: &State<SnapshotCopy>,
     ) -> Writes {
         let missing = |source: &&Snapshot| {
             let id = source.snapshot_id().unwrap_or_default();
             let tried = found.facts.copies.get(id).map_or(0, Vec::len);
             let copy = found.state.get(&Key::new(id, COPY));
             source.state() == Some(&SnapshotState::Completed)
-                && tried < COPIES_AT_MOST
-                && copy.is_some_and(|copy| !self.accepted(copy) && copy.state != "completed")
+                && copy.is_some_and(|copy| !self.accepted(copy) && copy.is_missing(tried))
         };
-        let calls: Vec<_> =
-            found.facts.originals.iter().filter(missing).map(|source| self.copy(target, source)).collect();
-        let mut writes = Writes::default();
-        for result in stream::iter(calls).buffer_unordered(5).collect::<Vec<_>>().await {
-            match result {
-                // 20 copies at a time for each destination Region, and no more can be had (trap G3).
-                Err(error) if error.code() == Some("ResourceLimitExceeded") => writes.waiting = true,
-                result => _ = writes.note(result),
-            }
-        }
-        writes
+        ask_for(found.facts.originals.iter().filter(missing).map(|source| self.copy(target, source)).collect()).await
     }
 }
 

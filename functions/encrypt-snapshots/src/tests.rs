@@ -37,7 +37,7 @@ fn snapshot(id: &str, state: &str, encrypted: bool, source: Option<&str>, key: O
         .build()
 }
 
-async fn read(step: &EncryptSnapshots) -> Found<EncryptedCopy, CaseSnapshots> {
+async fn read(step: &EncryptSnapshots) -> Found<SnapshotCopy, CaseSnapshots> {
     step.read(&target()).await.expect("read")
 }
 
