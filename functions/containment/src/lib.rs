@@ -14,7 +14,7 @@ mod serve;
 mod step;
 mod target;
 
-pub use case::{Case, Guardrail};
+pub use case::{Case, Guardrail, Released};
 pub use error::{AwsError, Error, Kind, Result};
 pub use forensic::Forensic;
 pub use journal::{CaseTable, First, Journal};
