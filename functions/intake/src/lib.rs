@@ -170,6 +170,7 @@ impl Execution {
             instance_id: instance_id.to_owned(),
             case_id: format!("{instance_id}-{}", self.stamp()),
             execution: Some(self.id.clone()),
+            release: None,
             dry_run: false,
             incident_ticket: None,
             owner: None,
