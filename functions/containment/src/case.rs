@@ -283,9 +283,7 @@ mod tests {
     #[tokio::test]
     async fn two_executions_that_open_a_case_at_once_leave_one_case() {
         let taken = mock!(Client::put_item)
-            .match_requests(|r| {
-                r.condition_expression() == Some("attribute_not_exists(CaseId) OR #status = :released")
-            })
+            .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(CaseId) OR #status = :released"))
             .then_error(|| PutItemError::ConditionalCheckFailedException(condition_failed()));
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&taken]), "cases");
         assert!(!table.open(&Target::example(), &case()).await.expect("asked"));

@@ -14,6 +14,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Filter;
 use containment::{AutoScaling, Aws, CaptureMode, Error, Result, Target};
+use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -218,7 +219,8 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
         .map_err(|error| Error::InvalidInput(format!("the event of intake is not {{Input, Execution}}: {error}")))?;
     let settings = Settings::from(aws)?;
     let (mut request, execution) = request(event, &settings)?;
-    check_regions(aws.home(), &mut request).await?;
+    // Boxed, because the whole future's type is too deep for the compiler's default limit.
+    check_regions(aws.home(), &mut request).boxed().await?;
     let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
     desk.respond(request, &execution, &settings).await
 }

@@ -12,8 +12,8 @@ use intake::{Event, LeftOut, MemberAccounts, check_region_exists};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use request::{AUTO_SCALING, STEPS};
 use request::Request;
+pub use request::{AUTO_SCALING, STEPS};
 use standing::Desk;
 
 /// What the release workflow does.

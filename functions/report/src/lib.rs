@@ -121,8 +121,7 @@ pub fn handle(event: Value) -> Result<Report> {
     let event: Event =
         serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of report: {error}")))?;
     let workflow = event.workflow;
-    let instances: Vec<Value> =
-        event.instances.into_iter().map(|i| instance(i, workflow, event.sample)).collect();
+    let instances: Vec<Value> = event.instances.into_iter().map(|i| instance(i, workflow, event.sample)).collect();
     let left_out = event.left_out;
     let of_left_out =
         left_out.iter().map(|l| if l.status == Status::Failed { workflow.bad() } else { workflow.nothing() });

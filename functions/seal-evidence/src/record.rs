@@ -182,7 +182,10 @@ mod tests {
             "Steps": [{ "Step": "isolate-network", "Status": "Done" }],
         });
         let (case, release) = with_containment(record(), Some(contained.to_string().as_bytes()), "arn:release");
-        assert_eq!((case.verdict.as_str(), case.open.len(), case.steps[0].status.as_str()), ("PartiallyReleased", 1, "Done"));
+        assert_eq!(
+            (case.verdict.as_str(), case.open.len(), case.steps[0].status.as_str()),
+            ("PartiallyReleased", 1, "Done")
+        );
         assert_eq!(case.facts["InstanceType"], "m5.large");
         assert_eq!((release.execution.as_str(), release.case_closed, release.steps.len()), ("arn:release", false, 2));
         let (without, _) = with_containment(record(), None, "arn:release");

@@ -59,7 +59,9 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
         serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of {NAME}: {error}")))?;
     let target = Target::parse(event.target)?;
     let Some(asked) = target.release.clone() else {
-        return Err(Error::InvalidInput("Target.Release: missing; accepted: the steps that were to be released".into()));
+        return Err(Error::InvalidInput(
+            "Target.Release: missing; accepted: the steps that were to be released".into(),
+        ));
     };
     let ran: Vec<Outcome> = event.outcomes.into_iter().map(Outcome::from).collect();
     let report = Report::new(&target, json!({}), None);
@@ -116,11 +118,7 @@ fn now() -> String {
 
 /// A step's name and how AWS shows it, all steps at once, in the order of the workflow. Of those that were not asked for
 /// too: whether the case can be closed depends on all.
-async fn checks(
-    config: &SdkConfig,
-    target: &Target,
-    cases: &CaseTable,
-) -> Vec<(&'static str, Result<Outcome>)> {
+async fn checks(config: &SdkConfig, target: &Target, cases: &CaseTable) -> Vec<(&'static str, Result<Outcome>)> {
     let all = STEPS.into_iter().chain([AUTO_SCALING]).map(ToOwned::to_owned).collect();
     let target = &Target { release: Some(all), ..target.clone() };
     let checks: Vec<Check<'_>> = vec![

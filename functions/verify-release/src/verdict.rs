@@ -239,9 +239,13 @@ mod tests {
 
     #[test]
     fn a_case_that_could_not_be_closed_is_open_work() {
-        let mut report = Report { verdict: Verdict::Released, ..report() };
+        let mut report = report();
+        report.verdict = Verdict::Released;
         conclude(&mut report, Outcome::new(CLOSE, Status::Failed, "taken over".to_owned()));
-        assert_eq!((report.verdict, report.open), (Verdict::PartiallyReleased, vec!["close-case Failed: taken over".into()]));
+        assert_eq!(
+            (report.verdict, report.open),
+            (Verdict::PartiallyReleased, vec!["close-case Failed: taken over".into()])
+        );
     }
 
     #[test]
