@@ -268,7 +268,7 @@ mod tests {
     use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
     use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
-    use aws_smithy_mocks::{mock, mock_client};
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
 
     fn case() -> Case {
@@ -358,7 +358,7 @@ mod tests {
                 ("Verdict", "Released"),
             ])
         });
-        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [&rule]), "cases");
         assert_eq!(table.case(&Target::example()).await.expect("read"), None);
         let released = table.last_case(&Target::example()).await.expect("read").expect("a case").released;
         let wanted = Released { at: "2026-11-21T03:00:07Z".into(), execution: "arn:release".into() };

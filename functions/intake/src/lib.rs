@@ -219,10 +219,10 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
         .map_err(|error| Error::InvalidInput(format!("the event of intake is not {{Input, Execution}}: {error}")))?;
     let settings = Settings::from(aws)?;
     let (mut request, execution) = request(event, &settings)?;
-    // Boxed, because the whole future's type is too deep for the compiler's default limit.
-    check_regions(aws.home(), &mut request).boxed().await?;
+    check_regions(aws.home(), &mut request).await?;
     let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
-    desk.respond(request, &execution, &settings).await
+    // Boxed, because the whole future's type is too deep for the compiler's default limit.
+    desk.respond(request, &execution, &settings).boxed().await
 }
 
 /// Refuses a person's Region that does not exist; of an event, leaves out the instances that are said to be in one.
@@ -250,7 +250,8 @@ async fn check_regions(home: &SdkConfig, request: &mut Request) -> Result<()> {
 pub async fn check_region_exists(home: &SdkConfig, region: &str) -> Result<()> {
     match home.region().is_some_and(|own| own.as_ref() == region) {
         true => Ok(()),
-        false => exists(&Client::new(home), region).await,
+        // Boxed for the same reason as the rest of the function: see `handle`.
+        false => exists(&Client::new(home), region).boxed().await,
     }
 }
 
