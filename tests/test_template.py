@@ -29,6 +29,7 @@ UNNAMED = {
     "describe-network": {"kms:GenerateDataKey"},
     "hash-snapshots": {"kms:GenerateDataKey", "kms:Decrypt"},  # and EBS with the snapshot's key
     "collect-facts": {"kms:GenerateDataKey"},
+    "detach-profile": {"iam:PassRole"},  # AssociateIamInstanceProfile hands the instance the profile's role
     "create-flow-logs": {"ec2:CreateTags", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"},  # CreateFlowLogs with tags, to S3
     "capture-volatile": {"kms:GenerateDataKey", "kms:Decrypt"},
     "verify-containment": {"kms:GenerateDataKey"},
@@ -74,7 +75,7 @@ NOT_READ = {
     "hash-snapshots": {"ec2:DescribeVolumes"},
     "share-snapshots": {"ec2:DescribeVolumes"},
     "copy-snapshots": {"ec2:DescribeVolumes"},
-    "verify-containment": {"ec2:DescribeSecurityGroupRules"},
+    "verify-containment": {"ec2:DescribeSecurityGroupRules", "autoscaling:DescribeAutoScalingGroups"},
 }
 # What is called with the role of forensic-account.yaml alone; test_forensic_account.py compares it with that.
 FORENSIC = {
@@ -351,10 +352,18 @@ def test_a_share_is_possible_with_the_forensic_account_only_and_never_with_every
     assert denied == [to_others, {"Null": {"ec2:Add/group": "false"}}]
 
 
-def test_only_one_function_can_delete_and_only_what_it_is_told_to() -> None:
+def test_only_one_function_can_delete_evidence_and_a_release_only_what_cordon_itself_has_made() -> None:
     # A log delivery is what EC2 makes beside a flow log, and takes away if that fails; it holds no logs.
-    deleting = {name for name in functions() if any(":Delete" in action for action in allowed(name) - WITHOUT_RESOURCE)}
-    assert deleting == {"delete-originals"}
+    deleting = {name: {a for a in allowed(name) - WITHOUT_RESOURCE if ":Delete" in a} for name in functions()}
+    assert {name: actions for name, actions in deleting.items() if actions} == {
+        "delete-originals": {"ec2:DeleteSnapshot"},
+        "create-flow-logs": {"ec2:DeleteFlowLogs"},
+        "tag-resources": {"ec2:DeleteTags"},
+        "revoke-credentials": {"iam:DeleteRolePolicy"},
+    }
+    (policy,) = functions()["tag-resources"]["Properties"]["Policies"]
+    (untagging,) = [statement for statement in policy["Statement"] if statement["Action"] == "ec2:DeleteTags"]
+    assert not any("snapshot" in arn for arn in untagging["Resource"]), "the snapshots' tags are evidence"
 
 
 def test_accesses_to_the_evidence_are_logged_where_the_evidence_is_not() -> None:

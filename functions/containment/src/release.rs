@@ -157,6 +157,7 @@ mod tests {
     use crate::journal::Memory;
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
+    use std::future::Future;
     use std::sync::Mutex;
 
     /// A house whose lamps containment switches off, and whose doors it locks. A write to what is in `jammed` is refused.
@@ -352,5 +353,66 @@ mod tests {
         assert_eq!(house.state(), kept);
         release(&house, &released(), &journal).await.expect("released");
         assert_eq!(inspect_release(&house, &released(), &journal).await.expect("read").status, Status::Done);
+    }
+
+    use proptest::prelude::*;
+
+    /// Rooms with or without a lamp and a door, each in any state, and a seal that somebody has put on some of them.
+    fn houses() -> impl Strategy<Value = State<String>> {
+        let rooms = prop::sample::select(vec!["hall", "attic", "cellar", "a|b"]);
+        let things = prop::sample::select(vec!["Lamp", "Door", "Seal"]);
+        let values = prop::sample::select(vec!["lit", "off", "ajar", "locked", "sealed", "broken", ""]);
+        prop::collection::btree_map(
+            (rooms, things).prop_map(|(room, thing)| Key::new(room, thing)),
+            values.prop_map(ToOwned::to_owned),
+            0..12,
+        )
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
+    }
+
+    proptest! {
+        #[test]
+        fn contained_and_released_again_and_again_a_house_is_what_it_was(before in houses(), cases in 1..4_usize) {
+            let (house, journal) = (House { state: Mutex::new(before.clone()), ..House::default() }, Memory::default());
+            for case in 0..cases {
+                let case_id = format!("c-{case}");
+                let target = Target { case_id: case_id.clone(), ..contained() };
+                run(converge(&house, &target, &journal)).expect("contained");
+                run(converge(&house, &target, &journal)).expect("a re-run overwrites no first value");
+                let target = Target { case_id, ..released() };
+                let outcome = run(release(&house, &target, &journal)).expect("released");
+                prop_assert!(matches!(outcome.status, Status::Done | Status::NotApplicable));
+                prop_assert_eq!(&house.state(), &before);
+                let writes = *house.writes.lock().expect("lock");
+                let again = run(release(&house, &target, &journal)).expect("released");
+                prop_assert_eq!((again.changes.len(), *house.writes.lock().expect("lock")), (0, writes));
+            }
+        }
+
+        #[test]
+        fn whatever_is_refused_in_either_direction_a_plain_re_run_ends_where_it_should(
+            before in houses(),
+            jammed in prop::collection::btree_set((0..12_usize, prop::bool::ANY), 0..8),
+        ) {
+            let (house, journal) = (House { state: Mutex::new(before.clone()), ..House::default() }, Memory::default());
+            let jam = |release: bool| {
+                let seals = before.keys().map(|key| Key::new(&key.resource, "Seal"));
+                let keys: BTreeSet<Key> = before.keys().cloned().chain(seals).collect();
+                let of_way = jammed.iter().filter(|(_, way)| *way == release);
+                *house.jammed.lock().expect("lock") = of_way.filter_map(|(n, _)| keys.iter().nth(*n).cloned()).collect();
+            };
+            jam(false);
+            let first_try = run(converge(&house, &contained(), &journal));
+            prop_assert!(first_try.is_ok() || !house.jammed.lock().expect("lock").is_empty());
+            jam(true);
+            let released_half = run(release(&house, &released(), &journal));
+            prop_assert!(released_half.is_ok() || matches!(released_half, Err(Error::NotReleased(_))));
+            house.jammed.lock().expect("lock").clear();
+            run(release(&house, &released(), &journal)).expect("released");
+            prop_assert_eq!(house.state(), before);
+        }
     }
 }
