@@ -36,7 +36,7 @@ pub struct Guardrail {
     pub reason: String,
 }
 
-const CASE: &str = "case";
+pub(crate) const CASE: &str = "case";
 const GUARDRAIL: &str = "guardrail";
 
 impl CaseTable {
@@ -186,7 +186,7 @@ impl CaseTable {
     }
 }
 
-fn text(value: &str) -> AttributeValue {
+pub(crate) fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
@@ -195,7 +195,7 @@ fn set(values: &BTreeSet<String>) -> AttributeValue {
 }
 
 /// Whether a conditional write's condition held.
-fn held<T>(sent: Result<T>) -> Result<bool> {
+pub(crate) fn held<T>(sent: Result<T>) -> Result<bool> {
     match sent {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),

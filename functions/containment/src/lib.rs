@@ -4,6 +4,7 @@
 //! Nothing here names a step, and nothing in a step names Lambda.
 
 mod case;
+mod drift;
 mod error;
 mod forensic;
 mod journal;
@@ -13,8 +14,10 @@ mod recorder;
 mod serve;
 mod step;
 mod target;
+mod watch;
 
 pub use case::{Case, Guardrail};
+pub use drift::Drift;
 pub use error::{AwsError, Error, Kind, Result};
 pub use forensic::Forensic;
 pub use journal::{CaseTable, First, Journal};
@@ -23,3 +26,4 @@ pub use recorder::Recorder;
 pub use serve::{Aws, Caller, serve, serve_forensic_step, serve_step};
 pub use step::{Found, Goal, Key, State, Step, Writes, converge, inspect, keep_first};
 pub use target::{AutoScaling, Capture, CaptureMode, Target, check_account, check_instance_id, check_region};
+pub use watch::{Options, Watched};
