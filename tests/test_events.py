@@ -65,7 +65,7 @@ def test_a_functions_event_is_one_that_the_function_takes(stack: LocalStack, nam
     said = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, said
     assert said.get("Step", name) == name
-    assert {"Status", "Targets", "Facts", "Verdict", "Sent"} & set(said)
+    assert {"Status", "Targets", "Facts", "Verdict", "Sent", "batchItemFailures"} & set(said)
 
 
 def test_an_event_that_is_none_is_refused_by_the_name_that_the_workflow_matches(stack: LocalStack) -> None:

@@ -21,6 +21,9 @@ MACHINE = PROJECT / "statemachine" / "contain.asl.json"
 RELEASE = PROJECT / "statemachine" / "release.asl.json"  # its own tests are in test_release_machine.py
 LIBRARIES = {"case-report", "containment", "cordon", "custody", "evidence", "finding", "instance"}  # and the command line
 
+# Functions that the workflow does not call: a queue does.
+OUTSIDE = {"watch-drift"}
+
 # What AWS asks for beside, or instead of, the action that has the call's name.
 UNNAMED = {
     "isolate-network": {"ec2:CreateTags"},  # CreateSecurityGroup with tags
@@ -36,12 +39,15 @@ UNNAMED = {
     "verify-release": {"kms:GenerateDataKey"},
     "seal-evidence": {"kms:GenerateDataKey", "kms:Decrypt"},
     "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
+    "watch-drift": {"kms:GenerateDataKey", "kms:Decrypt", "sns:Publish", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
 }
 # What the calls of the case table's own functions need.
 TABLE = {
-    "dynamodb:GetItem": r"\bjournal\.first\(|\bledger\(|\binspect(_release)?\(|\bcases\.(case|last_case|guardrail)\(",
-    "dynamodb:PutItem": r"\bcases\.open\(",
-    "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|count_automatic|close)\(",
+    "dynamodb:BatchWriteItem": r"\.note_resources\(",
+    "dynamodb:GetItem": r"\bjournal\.first\(|\bledger\(|\binspect(_release)?\(|\bcases\.(case|last_case|guardrail|watched|has_drift)\(",
+    "dynamodb:PutItem": r"\bcases\.(open|add_drift)\(",
+    "dynamodb:Query": r"\bcases\.instances_of\(",
+    "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|note_verified|count_automatic|count_drift|close)\(",
 }
 # What AWS knows no resource for, beside its Describe calls.
 WITHOUT_RESOURCE = {
@@ -150,7 +156,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 def test_every_function_is_a_folder_a_resource_and_a_task_of_the_same_name() -> None:
     folders = {path.name for path in FUNCTIONS.iterdir() if path.is_dir()} - LIBRARIES
-    assert folders == set(functions()) == set(invocations().values()) | set(invocations(RELEASE).values())
+    assert folders == set(functions()) == set(invocations().values()) | set(invocations(RELEASE).values()) | OUTSIDE
 
 
 def test_every_function_is_built_from_the_crate_of_its_name() -> None:
@@ -257,7 +263,7 @@ def test_a_task_outlasts_its_function_so_that_a_time_out_is_the_functions_own() 
 
 def source(crate: str) -> str:
     """A crate's text, tests left out."""
-    paths = sorted(path for path in (FUNCTIONS / crate / "src").glob("*.rs") if path.name not in ("tests.rs", "recorded.rs", "properties.rs"))
+    paths = sorted(path for path in (FUNCTIONS / crate / "src").glob("*.rs") if path.name not in ("tests.rs", "call_tests.rs", "recorded.rs", "properties.rs"))
     return "".join(re.split(r"#\[cfg\(test\)\]\nmod \w+ \{", path.read_text(encoding="utf-8"))[0] for path in paths)
 
 

@@ -116,4 +116,22 @@ def mend_rules_in_templates() -> None:
     handlers["create"] = create
 
 
-MENDS = (mend_undelivered_events, mend_failures_of_functions, mend_rules_in_templates)
+def mend_bus_policies_in_templates() -> None:
+    """CloudFormation: AWS::Events::EventBusPolicy is a statement of the bus's policy; ministack knows the type by no name."""
+
+    def create(logical_id: str, properties: dict[str, Any], stack: str) -> Any:
+        bus, statement = properties.get("EventBusName", "default"), properties["Statement"]
+        if bus not in eventbridge._event_bus_policies:
+            eventbridge._event_bus_policies[bus] = {"Version": "2012-10-17", "Statement": []}
+        delete(properties["StatementId"], properties)
+        eventbridge._event_bus_policies[bus]["Statement"].append({"Sid": properties["StatementId"], **statement})
+        return properties["StatementId"], {}
+
+    def delete(physical_id: str, properties: dict[str, Any]) -> None:
+        policy = eventbridge._event_bus_policies.get(properties.get("EventBusName", "default"), {"Statement": []})
+        policy["Statement"] = [one for one in policy["Statement"] if one.get("Sid") != physical_id]
+
+    provisioners._RESOURCE_HANDLERS["AWS::Events::EventBusPolicy"] = {"create": create, "delete": delete}
+
+
+MENDS = (mend_undelivered_events, mend_failures_of_functions, mend_rules_in_templates, mend_bus_policies_in_templates)

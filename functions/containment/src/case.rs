@@ -48,7 +48,7 @@ pub struct Guardrail {
     pub reason: String,
 }
 
-const CASE: &str = "case";
+pub(crate) const CASE: &str = "case";
 const GUARDRAIL: &str = "guardrail";
 
 /// What the attribute `Status` of a case has.
@@ -243,7 +243,7 @@ impl CaseTable {
     }
 }
 
-fn text(value: &str) -> AttributeValue {
+pub(crate) fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
@@ -252,7 +252,7 @@ fn set(values: &BTreeSet<String>) -> AttributeValue {
 }
 
 /// Whether a conditional write's condition held.
-fn held<T>(sent: Result<T>) -> Result<bool> {
+pub(crate) fn held<T>(sent: Result<T>) -> Result<bool> {
     match sent {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),

@@ -6,6 +6,7 @@
 
 mod by_hand;
 mod case;
+mod drift;
 mod error;
 mod forensic;
 mod journal;
@@ -16,9 +17,11 @@ mod release;
 mod serve;
 mod step;
 mod target;
+mod watch;
 
 pub use by_hand::command;
 pub use case::{Case, Guardrail, Released};
+pub use drift::Drift;
 pub use error::{AwsError, Error, Kind, Result};
 pub use forensic::Forensic;
 pub use journal::{CaseTable, First, Journal};
@@ -28,3 +31,4 @@ pub use release::{inspect_release, journaled, release, restored};
 pub use serve::{Aws, Caller, serve, serve_forensic_step, serve_step};
 pub use step::{Found, Goal, Key, State, Step, Writes, converge, inspect, keep_first};
 pub use target::{AutoScaling, Capture, CaptureMode, Target, check_account, check_instance_id, check_region};
+pub use watch::{Options, Watched};

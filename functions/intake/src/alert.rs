@@ -75,7 +75,7 @@ fn trigger(alert: &Alert) -> Trigger {
         severity: finding.severity,
         sample: finding.sample,
     });
-    Trigger { source, findings: findings.collect() }
+    Trigger { source, findings: findings.collect(), drift: None }
 }
 
 /// The findings to respond to; the others are left out with the reason. Samples count only where nothing is real.

@@ -55,7 +55,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
         };
         Wanted { target, findings: BTreeSet::new(), ask: Vec::new() }
     });
-    let trigger = Trigger { source: Source::Hand, findings: Vec::new() };
+    let trigger = Trigger { source: Source::Hand, findings: Vec::new(), drift: None };
     Ok(Request { trigger, wanted: wanted.collect(), left_out: Vec::new() })
 }
 

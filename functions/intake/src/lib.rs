@@ -5,6 +5,7 @@
 
 mod alert;
 pub mod by_hand;
+mod drift;
 mod request;
 mod respond;
 
@@ -208,6 +209,7 @@ fn request(event: Event, settings: &Settings) -> Result<(Request, Execution)> {
     execution.check()?;
     let request = match finding::is_event(&input) {
         true => alert::read(&input, &execution, settings)?,
+        false if drift::is_drift(&input) => drift::read(&input, &execution, settings)?,
         false => by_hand::read(&input, &execution, settings)?,
     };
     Ok((request, execution))
@@ -221,6 +223,9 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
     let (mut request, execution) = request(event, &settings)?;
     check_regions(aws.home(), &mut request).await?;
     let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
+    if request.trigger.source == Source::Drift {
+        request = drift::with_options(&desk.cases, request).await?;
+    }
     // Boxed, because the whole future's type is too deep for the compiler's default limit.
     desk.respond(request, &execution, &settings).boxed().await
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use containment::{Status, Target};
+use containment::{Drift, Status, Target};
 use serde::Serialize;
 
 /// What starts an execution.
@@ -16,9 +16,17 @@ pub enum Source {
     GuardDuty,
     /// Nobody: a finding that Security Hub has imported.
     SecurityHub,
+    /// Nobody: somebody other than Cordon has changed a contained instance, which is contained again. The decision is that
+    /// of its case.
+    Drift,
 }
 
 impl Source {
+    /// Whether the decision to contain has been made, by the start itself or with the case.
+    pub(crate) fn is_decided(self) -> bool {
+        matches!(self, Source::Hand | Source::Drift)
+    }
+
     /// Whether nobody is there: the response mode and the minimum severity are for such starts.
     pub(crate) fn is_automatic(self) -> bool {
         matches!(self, Source::GuardDuty | Source::SecurityHub)
@@ -33,6 +41,9 @@ pub struct Trigger {
     pub source: Source,
     /// The findings of the event, at most 20 of them.
     pub findings: Vec<TriggerFinding>,
+    /// What was done to the instance, in a start for that reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
 }
 
 /// A finding in a few words. Its texts come from outside: they are data, never part of a command.

@@ -113,7 +113,7 @@ impl Desk {
         execution: &Execution,
         settings: &Settings,
     ) -> Result<()> {
-        if source == Source::Hand {
+        if source.is_decided() {
             return Ok(());
         }
         let at_once = settings.instances_per_execution;
@@ -189,6 +189,13 @@ fn standing(wanted: &Wanted, seen: &Seen, source: Source, execution: &Execution)
     if case.execution == execution.id {
         return Standing::Mine;
     }
+    if source == Source::Drift {
+        let reason = format!("execution {} is at it", case.execution);
+        return match seen.held {
+            true => Standing::Leave(leave(Status::NotApplicable, reason).quiet(true)),
+            false => Standing::Respond,
+        };
+    }
     let by_a_person = !source.is_automatic();
     let repeated = wanted.findings.iter().all(|finding| case.findings.contains(finding));
     let added = if repeated { "" } else { "; the finding is added to its case" };
@@ -233,7 +240,7 @@ fn asked(seen: &Seen) -> bool {
 /// Why a person is asked, as far as this one instance gives a reason.
 fn reasons_to_ask(seen: &Seen, source: Source, settings: &Settings) -> Vec<String> {
     let mut reasons = Vec::new();
-    if source == Source::Hand {
+    if source.is_decided() {
         return reasons;
     }
     if source.is_automatic() && settings.response_mode == ResponseMode::RequestApproval {
@@ -420,7 +427,7 @@ mod tests {
     fn request(instances: usize) -> Request {
         let target = |n: usize| Target { instance_id: format!("i-{n:017x}"), ..Target::example() };
         let wanted = (0..instances).map(|n| Wanted { target: target(n), ..wanted() });
-        let trigger = Trigger { source: Source::GuardDuty, findings: Vec::new() };
+        let trigger = Trigger { source: Source::GuardDuty, findings: Vec::new(), drift: None };
         Request { trigger, wanted: wanted.collect(), left_out: Vec::new() }
     }
 

@@ -194,7 +194,11 @@ impl Input {
             let account = if input.get("AccountId").is_some() { text("AccountId") } else { home };
             let ids = ids.iter().filter_map(Value::as_str).take(50);
             let instances = ids.map(|id| Instance::new(id, account, text("Region"))).collect();
-            return Input { trigger: json!({ "Source": "Hand" }), instances };
+            let trigger = match &input["Drift"] {
+                Value::Null => json!({ "Source": "Hand" }),
+                drift => json!({ "Source": "Drift", "Drift": drift }),
+            };
+            return Input { trigger, instances };
         }
         match finding::read(input) {
             Ok(alert) => Input::of(&alert),

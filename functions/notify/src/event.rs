@@ -19,6 +19,8 @@ pub(crate) enum Event {
 #[serde(tag = "Kind")]
 pub(crate) enum Told {
     ContainmentStarted(Story),
+    DriftFound(Story),
+    DriftNotRepaired(Story),
     ApprovalRequested(Question),
     ContainmentEnded(Ending),
     ReleaseEnded(Ending),
@@ -32,6 +34,7 @@ pub(crate) struct Story {
     pub(crate) targets: Value,
     pub(crate) left_out: Value,
     pub(crate) quiet: Value,
+    pub(crate) repairs_per_hour: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]

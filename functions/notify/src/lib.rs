@@ -8,6 +8,7 @@
 
 mod broken;
 mod chat;
+mod drift;
 mod email;
 mod ended;
 mod event;
@@ -67,7 +68,10 @@ impl Desk {
     async fn tell(&self, event: &Value, now: DateTime) -> Result<Answer> {
         let message = match event::read(event)? {
             Event::Told(told) => match *told {
+                Told::ContainmentStarted(story) if drift::is_drift(&story.trigger) => drift::repairing(&story),
                 Told::ContainmentStarted(story) => started::started(&story),
+                Told::DriftFound(story) => Some(drift::waiting(&story)),
+                Told::DriftNotRepaired(story) => Some(drift::not_repaired(&story)),
                 Told::ApprovalRequested(question) => Some(started::asked(&question, &now)),
                 Told::ContainmentEnded(ending) => ended::ended(&ending),
                 Told::ReleaseEnded(ending) => released::released(&ending),

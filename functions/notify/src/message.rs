@@ -11,6 +11,10 @@ use crate::quoted::Text;
 pub enum Kind {
     /// Instances are about to be contained, or planned to be.
     ContainmentStarted,
+    /// Somebody other than Cordon has changed a contained instance, which is contained again.
+    DriftFound,
+    /// The same, too often: this time it is not contained again.
+    DriftNotRepaired,
     /// A person has to say whether an instance may be isolated.
     ApprovalRequested,
     /// Every instance reads back as contained.
@@ -44,8 +48,10 @@ pub enum Kind {
 impl Kind {
     /// All kinds.
     #[cfg(test)]
-    pub(crate) const ALL: [Kind; 15] = [
+    pub(crate) const ALL: [Kind; 17] = [
         Kind::ContainmentStarted,
+        Kind::DriftFound,
+        Kind::DriftNotRepaired,
         Kind::ApprovalRequested,
         Kind::Contained,
         Kind::NothingDone,
@@ -66,6 +72,8 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::ContainmentStarted => "ContainmentStarted",
+            Kind::DriftFound => "DriftFound",
+            Kind::DriftNotRepaired => "DriftNotRepaired",
             Kind::ApprovalRequested => "ApprovalRequested",
             Kind::Contained => "Contained",
             Kind::NothingDone => "NothingDone",

@@ -61,7 +61,7 @@ fn target_line(target: &Value) -> Text {
     }
 }
 
-fn target_data(target: &Value) -> Value {
+pub(crate) fn target_data(target: &Value) -> Value {
     let mut data = Instance::read(target).to_json();
     if let Some(case) = target["CaseId"].as_str() {
         data["CaseId"] = json!(clean(case, 100));

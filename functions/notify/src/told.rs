@@ -32,6 +32,7 @@ pub(crate) fn why(trigger: &Value) -> Vec<Text> {
     let who = match trigger["Source"].as_str() {
         Some("Hand") if findings.is_empty() => return vec![Text::ours("Somebody started it by hand.")],
         Some("Hand") => "Somebody started it by hand, about: ",
+        Some("Drift") => return crate::drift::said(&trigger["Drift"]),
         Some("GuardDuty") => "GuardDuty says: ",
         Some("SecurityHubCustomAction") => "Somebody chose this finding in Security Hub: ",
         Some("SecurityHub") => "Security Hub says: ",
@@ -78,10 +79,14 @@ pub(crate) fn trigger(trigger: &Value) -> Value {
         let sample = finding["Sample"].as_bool().map(|sample| ("Sample".to_owned(), json!(sample)));
         Value::Object(texts.chain(severity).chain(sample).collect())
     };
-    json!({
+    let mut told = json!({
         "Source": clean(trigger["Source"].as_str().unwrap_or("Unknown"), 40),
         "Findings": findings.map(fields).collect::<Vec<_>>(),
-    })
+    });
+    if trigger["Drift"].is_object() {
+        told["Drift"] = crate::drift::data(&trigger["Drift"]);
+    }
+    told
 }
 
 /// What was left out, in words.

@@ -4,6 +4,9 @@
 //! The verdict comes from AWS as it is now, never from what a step said of itself.
 
 mod verdict;
+mod watched;
+
+use std::time::SystemTime;
 
 use aws_config::SdkConfig;
 use containment::{Aws, CaseTable, Error, Forensic, Outcome, Reported, Result, Step, Target, inspect};
@@ -82,12 +85,22 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
         return Ok(report.planned(ran).shortened(event.output_bytes));
     }
     let config = aws.of(&target, NAME).await?;
-    let (checks, paths) = futures::join!(checks(aws, &config, &target), tracked_paths(&config, &target));
-    let mut report = report.verified(&ran, checks?, paths);
+    let began = now();
+    let (checks, network) = futures::join!(checks(aws, &config, &target), network(&config, &target));
+    let (checks, forensic) = (checks?, aws.forensic()?);
+    let resources = watched::resources(&target, forensic.as_ref(), &network.found, &checks);
+    let mut report = report.verified(&ran, checks, network.paths);
     let bucket = Bucket::of(aws)?;
     let whole = serde_json::to_value(&report).unwrap_or_default();
     let journal = aws.case_table()?;
-    match bucket.put(&target, NAME, &whole).await {
+    // A call that undoes the containment may name any of these and not the instance; whoever watches has to know them by
+    // the time that the verdict says so.
+    let (stored, noted) =
+        futures::join!(bucket.put(&target, NAME, &whole), journal.note_resources(&target, &resources));
+    if let Err(error) = noted {
+        report.record_is_missing(NAME, &error);
+    }
+    match stored {
         Ok(entry) => {
             if let Err(error) = evidence::enter(&journal, &target, &entry).await {
                 report.record_is_missing(NAME, &error);
@@ -97,7 +110,9 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
         Err(error) => report.record_is_missing(NAME, &error),
     }
     // For intake: a finding that is repeated about a contained instance needs no second containment.
-    if let Err(error) = journal.note_verdict(&target, &format!("{:?}", report.verdict)).await {
+    let isolated = matches!(report.verdict, Verdict::Contained | Verdict::PartiallyContained);
+    let verdict = format!("{:?}", report.verdict);
+    if let Err(error) = journal.note_verified(&target, &verdict, isolated, began).await {
         report.record_is_missing(NAME, &error);
     }
     Ok(report.shortened(event.output_bytes))
@@ -165,12 +180,28 @@ fn check_locks<'a>(aws: &'a Aws, forensic: &'a Forensic, target: &'a Target, jou
     async move { (LockSnapshots::NAME, shown.await) }.boxed()
 }
 
+/// What is known of the instance's interfaces.
+struct Network {
+    /// The connections that group changes can't cut.
+    paths: Vec<String>,
+    /// The interfaces, their addresses and Cordon's groups; nothing where they could not be read.
+    found: isolate_network::Facts,
+}
+
 /// The paths that group changes can't cut, looked up again: a re-run has nothing to write and would not look (trap A2).
-async fn tracked_paths(config: &SdkConfig, target: &Target) -> Vec<String> {
+async fn network(config: &SdkConfig, target: &Target) -> Network {
     let ec2 = aws_sdk_ec2::Client::new(config);
-    let paths = async {
-        let found = IsolateNetwork::with_client(ec2.clone()).read(target).await?;
-        automatically_tracked(&ec2, found.facts.interfaces.iter().map(|(id, interface)| (id.as_str(), interface))).await
+    let unknown = |error: Error| vec![format!("which connections cannot be cut is unknown: {error}")];
+    let found = match IsolateNetwork::with_client(ec2.clone()).read(target).await {
+        Ok(found) => found.facts,
+        Err(error) => return Network { paths: unknown(error), found: isolate_network::Facts::default() },
     };
-    paths.await.unwrap_or_else(|error| vec![format!("which connections cannot be cut is unknown: {error}")])
+    let paths = automatically_tracked(&ec2, found.interfaces.iter().map(|(id, one)| (id.as_str(), one))).await;
+    Network { paths: paths.unwrap_or_else(unknown), found }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,59 @@
+//! What somebody other than Cordon did to a contained instance, as CloudTrail recorded it.
+
+use serde::{Deserialize, Serialize};
+
+/// An API call that may have undone a containment. Its texts are the caller's: data, never part of a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Drift {
+    /// CloudTrail's id of the event.
+    pub event_id: String,
+    /// The call, such as `ModifyNetworkInterfaceAttribute`.
+    pub event_name: String,
+    /// When it was made, in UTC.
+    #[serde(default)]
+    pub event_time: String,
+    /// The caller's ARN, or what kind of caller it is where CloudTrail has none.
+    #[serde(default)]
+    pub caller: String,
+    /// The access key that signed the call.
+    #[serde(default)]
+    pub access_key_id: String,
+    /// The address that it came from, or the AWS service that made it.
+    #[serde(default)]
+    pub source_ip_address: String,
+    /// What the caller says it used.
+    #[serde(default)]
+    pub user_agent: String,
+    /// What the call named of the instance's case: the instance itself, an interface, a snapshot, …
+    #[serde(default)]
+    pub resource: String,
+    /// The call's parameters as JSON text, the first of it; the whole event is in the evidence.
+    #[serde(default)]
+    pub parameters: String,
+}
+
+/// An execution's input has 256 KiB, and so has every state; nobody reads more of it than this.
+const CHARACTERS: usize = 400;
+
+impl Drift {
+    /// With no text longer than a message shows.
+    pub fn shortened(mut self) -> Self {
+        for text in [
+            &mut self.event_id,
+            &mut self.event_name,
+            &mut self.event_time,
+            &mut self.caller,
+            &mut self.access_key_id,
+            &mut self.source_ip_address,
+            &mut self.user_agent,
+            &mut self.resource,
+            &mut self.parameters,
+        ] {
+            if let Some((end, _)) = text.char_indices().nth(CHARACTERS) {
+                text.truncate(end);
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,66 @@
+//! What `watch-drift` starts an execution with: an instance of an open case that somebody else has changed, and how.
+//!
+//! Nobody is asked, because the case was contained by decision; and so it is worth nothing without such a case.
+
+use containment::{CaseTable, Drift, Error, Result, Status, Target};
+use serde_json::Value;
+
+use crate::by_hand;
+use crate::request::{LeftOut, Request, Source, Wanted};
+use crate::{Execution, Settings, refuse};
+
+const FIELD: &str = "Drift";
+
+/// Whether the input is of this kind.
+pub(crate) fn is_drift(input: &Value) -> bool {
+    input.get(FIELD).is_some()
+}
+
+/// Reads the input: that of a person for one instance and without options, with the call beside it.
+pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) -> Result<Request> {
+    let mut rest = input.clone();
+    let drift = rest.as_object_mut().and_then(|fields| fields.remove(FIELD)).unwrap_or_default();
+    let accepted = "only beside one of InstanceIds, Region and AccountId";
+    if let Some((field, value)) = rest
+        .as_object()
+        .into_iter()
+        .flatten()
+        .find(|(f, _)| !["InstanceIds", "Region", "AccountId"].contains(&f.as_str()))
+    {
+        return refuse(field, value, &format!("{FIELD} {accepted}"));
+    }
+    let drift: Drift = serde_json::from_value(drift)
+        .map_err(|error| Error::InvalidInput(format!("{FIELD}: {error}; it is what watch-drift starts with")))?;
+    let mut request = by_hand::read(&rest, execution, settings)?;
+    if request.wanted.len() != 1 {
+        return refuse("InstanceIds", &rest["InstanceIds"], &format!("one instance beside {FIELD}"));
+    }
+    request.trigger.source = Source::Drift;
+    request.trigger.drift = Some(drift.shortened());
+    Ok(request)
+}
+
+/// Leaves out what is not watched, and gives the rest its case's options. Reads the case table.
+pub(crate) async fn with_options(cases: &CaseTable, mut request: Request) -> Result<Request> {
+    for wanted in std::mem::take(&mut request.wanted) {
+        match cases.watched(&wanted.target.key()).await? {
+            Some(watched) => {
+                let options = watched.options;
+                let target = Target {
+                    incident_ticket: options.incident_ticket,
+                    owner: options.owner,
+                    auto_scaling: options.auto_scaling,
+                    revoke_all_sessions: options.revoke_all_sessions,
+                    ..wanted.target
+                };
+                request.wanted.push(Wanted { target, ..wanted });
+            }
+            None => {
+                let reason = "it has no open case in which it was contained, so nothing is kept up";
+                let left_out = LeftOut::instance(&wanted.target, Status::NotApplicable, reason);
+                request.left_out.push(left_out.quiet(true));
+            }
+        }
+    }
+    Ok(request)
+}

@@ -1,0 +1,327 @@
+//! Keeps contained instances contained: answers an API call that may have undone a containment with another containment of
+//! the instance, adds the call to the case, and calls a person when that is not enough.
+//!
+//! Reads and writes the case table and the evidence bucket, and starts executions. What comes of it is the workflow's: it
+//! reads AWS, repairs what differs and says so. Nothing here reads or changes the instance.
+
+mod call;
+
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
+use aws_sdk_sfn::types::ExecutionStatus;
+use containment::{Aws, CaseTable, Drift, Error, Result, Target, Watched};
+use evidence::Bucket;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use lambda_runtime::tracing;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use call::{Call, Named, Own};
+
+/// The function's name, and that of what it puts into the evidence.
+pub const NAME: &str = "watch-drift";
+
+/// Messages of the queue that the rule delivers to, each with an event.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Batch {
+    /// The messages.
+    pub records: Vec<Record>,
+}
+
+/// A message.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Its id in the queue.
+    pub message_id: String,
+    /// The event as EventBridge delivers it.
+    pub body: String,
+}
+
+/// What became of the messages.
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// Those that stay in the queue and come again.
+    pub batch_item_failures: Vec<Failure>,
+}
+
+/// A message that comes again.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// Its id in the queue.
+    pub item_identifier: String,
+}
+
+/// EC2 may show a change some seconds after the call: a verification that began earlier than this after it may have
+/// missed it (trap I3).
+const SHOWS_WITHIN: i64 = 5;
+
+/// A new execution may take a moment to show: DescribeExecution is eventually consistent.
+const MAY_NOT_SHOW_YET: i64 = 300;
+
+/// So many calls about an instance in a clock hour go into the bucket as well; further ones into the table only. The
+/// ledger is one item, and an attacker's calls must not fill it.
+const STORED_AN_HOUR: usize = 8;
+
+/// Of those who share what a call names (a security group), so many have it in their cases.
+const INSTANCES_AT_MOST: usize = 20;
+
+/// The function: a batch of events in, and those that have to come again out.
+pub async fn handle(aws: &Aws, event: Value) -> Result<Answer> {
+    let batch: Batch =
+        serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of {NAME}: {error}")))?;
+    let limit = aws.required("REPAIRS_PER_HOUR")?;
+    let desk = Desk {
+        cases: aws.case_table()?,
+        bucket: Bucket::of(aws)?,
+        sfn: aws_sdk_sfn::Client::new(aws.home()),
+        machine: aws.required("STATE_MACHINE_ARN")?,
+        own: Own {
+            account: aws.required("RESPONDER_ACCOUNT")?,
+            stack: aws.required("STACK_NAME")?,
+            member_role: aws.required("MEMBER_ROLE")?,
+            forensic_role: aws.setting("FORENSIC_ROLE"),
+        },
+        repairs_per_hour: limit
+            .parse()
+            .map_err(|_| Error::Misconfigured(format!("the function's environment has REPAIRS_PER_HOUR {limit:?}")))?,
+        tell: Box::new(|message| async move { notify::handle(aws, &message).await.map(|_| ()) }.boxed()),
+    };
+    Ok(desk.all(batch, now()).await)
+}
+
+/// Where to look, and whom to tell.
+struct Desk<'a> {
+    cases: CaseTable,
+    bucket: Bucket,
+    sfn: aws_sdk_sfn::Client,
+    /// The state machine that contains.
+    machine: String,
+    own: Own,
+    repairs_per_hour: usize,
+    tell: Box<dyn Fn(Value) -> BoxFuture<'a, Result<()>> + Send + Sync + 'a>,
+}
+
+/// What a call came to for an instance.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    /// Another containment was started, or had been by an earlier try.
+    Repairing(String),
+    /// A verification has read the instance since: there is nothing to repair.
+    Seen,
+    /// An execution is at it: the call is looked at again when it has ended.
+    Waits(String),
+    /// No more repairs in this hour: a person was called, and the call is looked at again.
+    PersonCalled,
+}
+
+impl Outcome {
+    /// Whether the call has to be looked at again.
+    fn comes_again(&self) -> bool {
+        matches!(self, Outcome::Waits(_) | Outcome::PersonCalled)
+    }
+}
+
+impl Desk<'_> {
+    async fn all(&self, batch: Batch, now: i64) -> Answer {
+        let mut answer = Answer::default();
+        // One after the other: what one of them starts, the next one sees.
+        for record in batch.records {
+            // Boxed, because the whole future's type is too deep for the compiler's default limit.
+            match self.one(&record.body, now).boxed_local().await {
+                Ok(outcomes) if !outcomes.iter().any(Outcome::comes_again) => {}
+                Ok(_) => answer.batch_item_failures.push(Failure { item_identifier: record.message_id }),
+                Err(error) => {
+                    tracing::error!(error_type = error.name(), "{error}");
+                    answer.batch_item_failures.push(Failure { item_identifier: record.message_id });
+                }
+            }
+        }
+        answer
+    }
+
+    /// One event, and what it came to.
+    async fn one(&self, body: &str, now: i64) -> Result<Vec<Outcome>> {
+        let event: Value = serde_json::from_str(body)
+            .map_err(|error| Error::InvalidInput(format!("the message is no event: {error}")))?;
+        let Some(call) = call::read(&event, &self.own) else { return Ok(Vec::new()) };
+        let mut outcomes = Vec::new();
+        for named in &call.named {
+            let touched = self.touched(named, &call, now).await?;
+            let drift = Drift { resource: named.id.clone(), ..call.drift.clone() };
+            for (key, watched) in &touched {
+                self.record(key, watched, &drift, &call.event, now).boxed_local().await?;
+            }
+            // What several share (a group's rules) is repaired for all by the containment of any of them.
+            for (key, watched) in touched.iter().take(1) {
+                let outcome = self.respond(key, watched, &call, &drift, now).boxed_local().await?;
+                tracing::info!(
+                    event = drift.event_id,
+                    "{} on {}: {key}: {outcome:?}",
+                    drift.event_name,
+                    drift.resource
+                );
+                outcomes.push(outcome);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// The watched instances that the call touches by what it names here.
+    async fn touched(&self, named: &Named, call: &Call, now: i64) -> Result<Vec<(String, Watched)>> {
+        let keys = match named.instance {
+            true => vec![named.key.clone()],
+            false => self.cases.instances_of(&named.key).await?,
+        };
+        let at = call.at.unwrap_or(now);
+        let looked = stream::iter(keys).map(|key| async { (self.cases.watched(&key).await, key) }).buffered(10);
+        let mut looked = std::pin::pin!(looked);
+        let mut found = Vec::new();
+        while let Some((watched, key)) = looked.next().await {
+            // What was done before the instance was contained undid nothing.
+            found.extend(watched?.filter(|watched| watched.since <= at).map(|watched| (key, watched)));
+            if found.len() == INSTANCES_AT_MOST {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds the call to the case, once: to the table, and to the evidence as long as there is room for it.
+    async fn record(&self, key: &str, watched: &Watched, drift: &Drift, event: &Value, now: i64) -> Result<()> {
+        if self.cases.has_drift(key, &watched.case_id, &drift.event_id).await? {
+            return Ok(());
+        }
+        if self.cases.count_drift(key, &format!("drift#{}", hour(now)), &drift.event_id, STORED_AN_HOUR).await? {
+            let target = target(key, watched)?;
+            let entry = self.bucket.put(&target, NAME, &json!({ "Drift": drift, "Event": event })).await?;
+            evidence::enter(&self.cases, &target, &entry).await?;
+        }
+        self.cases.add_drift(key, &watched.case_id, drift).await
+    }
+
+    async fn respond(&self, key: &str, watched: &Watched, call: &Call, drift: &Drift, now: i64) -> Result<Outcome> {
+        if watched.verified_at >= call.at.unwrap_or(now) + SHOWS_WITHIN {
+            return Ok(Outcome::Seen);
+        }
+        let target = target(key, watched)?;
+        let name = format!("drift-{}-{}", target.instance_id, drift.event_id);
+        let execution = format!("{}:{name}", self.machine.replacen(":stateMachine:", ":execution:", 1));
+        // An earlier try may have claimed it and got no further; the same name starts nothing twice.
+        let mine = watched.repair.as_ref().is_some_and(|(claimed, _)| *claimed == execution);
+        if !mine {
+            let holders =
+                [Some((&watched.execution, watched.held_since)), watched.repair.as_ref().map(|(r, at)| (r, *at))];
+            for (holder, since) in holders.into_iter().flatten() {
+                if self.is_running(holder, since, now).await? {
+                    self.tell_to_wait(key, watched, &target, drift, holder).await?;
+                    return Ok(Outcome::Waits(holder.clone()));
+                }
+            }
+            let hour = hour(now);
+            let record = format!("repairs#{hour}");
+            if !self.cases.count_drift(key, &record, &drift.event_id, self.repairs_per_hour).await? {
+                self.call_a_person(key, watched, &target, drift, &hour).await?;
+                return Ok(Outcome::PersonCalled);
+            }
+            if !self.cases.claim_repair(key, watched, &execution, now).await? {
+                return Err(Error::Conflict(format!("the case of {key} was taken at this moment")));
+            }
+        }
+        self.start(&name, &target, drift).await?;
+        Ok(Outcome::Repairing(execution))
+    }
+
+    async fn start(&self, name: &str, target: &Target, drift: &Drift) -> Result<()> {
+        let input = json!({
+            "InstanceIds": [target.instance_id], "Region": target.region, "AccountId": target.account_id, "Drift": drift,
+        });
+        let call = self.sfn.start_execution().state_machine_arn(&self.machine).name(name).input(input.to_string());
+        match call.send().await.map_err(Error::aws("states:StartExecution", &self.machine)) {
+            Err(error) if error.code() == Some("ExecutionAlreadyExists") => Ok(()),
+            sent => sent.map(|_| ()),
+        }
+    }
+
+    async fn is_running(&self, execution: &str, since: i64, now: i64) -> Result<bool> {
+        let sent = self.sfn.describe_execution().execution_arn(execution).send().await;
+        match sent.map_err(Error::aws("states:DescribeExecution", execution)) {
+            Ok(reply) => Ok(matches!(reply.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive)),
+            Err(error) if error.code() == Some("ExecutionDoesNotExist") => Ok(now - since < MAY_NOT_SHOW_YET),
+            // Whoever ran a function by hand left a name that is no execution's.
+            Err(error) if error.code() == Some("InvalidArn") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Once for each execution that is waited for; of a repair people know already.
+    async fn tell_to_wait(
+        &self,
+        key: &str,
+        watched: &Watched,
+        target: &Target,
+        drift: &Drift,
+        holder: &str,
+    ) -> Result<()> {
+        let repair = holder.rsplit(':').next().is_some_and(|name| name.starts_with("drift-"));
+        if repair || watched.told_to_wait_for.as_deref() == Some(holder) {
+            return Ok(());
+        }
+        (self.tell)(self.message("DriftFound", holder, target, drift)).await?;
+        self.cases.note_told_to_wait(key, watched, holder).await
+    }
+
+    async fn call_a_person(
+        &self,
+        key: &str,
+        watched: &Watched,
+        target: &Target,
+        drift: &Drift,
+        hour: &str,
+    ) -> Result<()> {
+        if watched.called_in.as_deref() == Some(hour) {
+            return Ok(());
+        }
+        let mut message = self.message("DriftNotRepaired", &watched.execution, target, drift);
+        message["RepairsPerHour"] = json!(self.repairs_per_hour);
+        (self.tell)(message).await?;
+        self.cases.note_called(key, watched, hour).await
+    }
+
+    fn message(&self, kind: &str, execution: &str, target: &Target, drift: &Drift) -> Value {
+        json!({
+            "Kind": kind, "Execution": { "Id": execution }, "Targets": [target],
+            "Trigger": { "Source": "Drift", "Findings": [], "Drift": drift },
+        })
+    }
+}
+
+/// The instance with its case, for evidence and messages.
+fn target(key: &str, watched: &Watched) -> Result<Target> {
+    let mut parts = key.splitn(3, '/');
+    let mut part = || parts.next().unwrap_or_default();
+    Target::parse(json!({
+        "AccountId": part(), "Region": part(), "InstanceId": part(), "CaseId": watched.case_id,
+        "Execution": watched.execution,
+    }))
+}
+
+/// The clock hour, as `2026-11-21T03`.
+fn hour(now: i64) -> String {
+    let time = DateTime::from_secs(now).fmt(DateTimeFormat::DateTime).unwrap_or_default();
+    time.get(..13).unwrap_or_default().to_owned()
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
