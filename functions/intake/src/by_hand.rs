@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use containment::{AutoScaling, Capture, Error, Result, Target, check_account, check_instance_id, check_region};
 use serde_json::{Map, Value};
 
+use crate::fleet::{self, FLEET_AT_MOST};
 use crate::request::{Request, Source, Trigger, Wanted};
-use crate::{Execution, INSTANCES_AT_MOST, Settings, refuse};
+use crate::{Execution, Settings, refuse};
 
 /// A tag's value has at most so many characters.
 const TAG_VALUE_AT_MOST: usize = 256;
@@ -14,6 +15,9 @@ const TAG_VALUE_AT_MOST: usize = 256;
 /// Captures and hash lists are asked about again and again, and an execution's history has 25,000 events (trap H4); and
 /// no instance may wait connected for a place in the second Map, which takes 40.
 pub(crate) const LONG_AT_MOST: usize = 10;
+
+/// What the execution of a fleet adds to the input of its batches.
+const BATCH: &str = "Batch";
 
 const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions, \
      CaptureVolatile, CaptureMemory, CaptureMode, HashSnapshots";
@@ -28,12 +32,16 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
         );
     };
     let known: BTreeSet<&str> = ACCEPTED.split(", ").collect();
-    if let Some((field, value)) = input.iter().find(|(field, _)| !known.contains(field.as_str())) {
+    let strange = |field: &str| !known.contains(field) && field != BATCH;
+    if let Some((field, value)) = input.iter().find(|(field, _)| strange(field)) {
         return refuse(field, value, &format!("only the fields {ACCEPTED}"));
     }
     let account_id = account(input, execution, settings)?;
     let region = region(input)?;
     let ids = instance_ids(input)?;
+    let batch = input.get(BATCH).map(|value| fleet::batch(value, execution)).transpose()?;
+    // A batch is never cut again, whatever the limits are by now.
+    let is_fleet = batch.is_none() && ids.len() > settings.fleet_above;
     let auto_scaling = auto_scaling(input)?;
     let dry_run = flag(input, "DryRun")?;
     let revoke_all_sessions = flag(input, "RevokeAllSessions")?;
@@ -64,7 +72,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
         Wanted { target, findings: BTreeSet::new(), ask: Vec::new() }
     });
     let trigger = Trigger { source: Source::Hand, findings: Vec::new() };
-    Ok(Request { trigger, wanted: wanted.collect(), left_out: Vec::new() })
+    Ok(Request { trigger, wanted: wanted.collect(), left_out: Vec::new(), is_fleet, batch })
 }
 
 fn account(input: &Map<String, Value>, execution: &Execution, settings: &Settings) -> Result<String> {
@@ -89,23 +97,23 @@ fn region(input: &Map<String, Value>) -> Result<String> {
 }
 
 fn instance_ids(input: &Map<String, Value>) -> Result<Vec<String>> {
-    let accepted = format!("a list of 1 to {INSTANCES_AT_MOST} instance ids such as [\"i-0123456789abcdef0\"]");
+    let accepted = format!("a list of 1 to {FLEET_AT_MOST} instance ids such as [\"i-0123456789abcdef0\"]");
     let Some(value) = input.get("InstanceIds") else {
         return Err(Error::InvalidInput(format!("InstanceIds: missing; accepted: {accepted}")));
     };
     let Some(ids) = value.as_array().filter(|ids| !ids.is_empty()) else {
         return refuse("InstanceIds", value, &accepted);
     };
-    let mut distinct: Vec<String> = Vec::new();
+    let (mut distinct, mut known) = (Vec::new(), BTreeSet::new());
     for (n, id) in ids.iter().enumerate() {
         let field = format!("InstanceIds[{n}]");
         let Some(id) = id.as_str() else { return refuse(&field, id, "an instance id such as \"i-0123456789abcdef0\"") };
         check_instance_id(&field, id)?;
-        if !distinct.iter().any(|known| known == id) {
+        if known.insert(id) {
             distinct.push(id.to_owned());
         }
     }
-    if distinct.len() > INSTANCES_AT_MOST {
+    if distinct.len() > FLEET_AT_MOST {
         return Err(Error::InvalidInput(format!("InstanceIds: {} distinct ids; accepted: {accepted}", distinct.len())));
     }
     Ok(distinct)

@@ -22,7 +22,7 @@ use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
 use futures::future::join_all;
 
 use groups::Ready;
-pub use groups::{CAPTURE, CONVERSION, Group, ISOLATION};
+pub use groups::{CAPTURE, CONVERSION, Group, ISOLATION, prepare};
 pub use routes::automatically_tracked;
 pub use window::Window;
 

@@ -70,7 +70,11 @@ impl Desk {
                 Told::ApprovalRequested(question) => Some(started::asked(&question, &now)),
                 Told::ContainmentEnded(ending) => ended::ended(&ending),
             },
-            Event::BadEnd(end) => Some(broken::broken(&self.explained(end).await)),
+            Event::BadEnd(end) => {
+                let end = self.explained(end).await;
+                // A batch's fleet tells of all its batches at once.
+                (!end.input["Batch"].is_object()).then(|| broken::broken(&end))
+            }
             Event::NothingBad => None,
         };
         match message {
