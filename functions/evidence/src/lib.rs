@@ -106,8 +106,7 @@ impl Bucket {
     /// Answers with the object's version and the request's id.
     async fn send(&self, key: &str, content_type: &str, bytes: Vec<u8>) -> Result<(Option<String>, Option<String>)> {
         let call = self.client.put_object().bucket(&self.name).key(key).content_type(content_type);
-        let call =
-            call.checksum_sha256(BASE64_STANDARD.encode(custody::digest(&bytes))).body(ByteStream::from(bytes));
+        let call = call.checksum_sha256(BASE64_STANDARD.encode(custody::digest(&bytes))).body(ByteStream::from(bytes));
         // Containment waits for this put: a bucket that does not answer must not hold it up for long.
         let soon = TimeoutConfig::builder().operation_timeout(Duration::from_secs(10)).build();
         let call = call.customize().config_override(aws_sdk_s3::config::Builder::new().timeout_config(soon));

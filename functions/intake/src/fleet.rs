@@ -143,9 +143,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_accepted_from_an_execution_of_the_same_state_machine_only() {
-        let of = |execution: &str| {
-            json!({ "Id": "20261121T030007123Z-run-0", "Number": 3, "Execution": execution, "SettleAt": "2026-11-21T03:00:07Z" })
-        };
+        let of = |execution: &str| json!({ "Id": "20261121T030007123Z-run-0", "Number": 3, "Execution": execution, "SettleAt": "2026-11-21T03:00:07Z" });
         let fleet = execution().id.replace("run-1", "run-0");
         assert_eq!(batch(&of(&fleet), &execution()).expect("accepted").number, 3);
         for other in [execution().id, fleet.replace("cordon-contain", "another"), "run-0".to_owned()] {

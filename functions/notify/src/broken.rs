@@ -175,7 +175,8 @@ impl Input {
         };
         let named = alert.findings.iter().flat_map(|finding| &finding.instances);
         let mut instances: Vec<Instance> = Vec::new();
-        for instance in named.map(|named| Instance::new(&named.instance_id, &named.account_id, &named.region)).take(NAMED_AT_MOST)
+        for instance in
+            named.map(|named| Instance::new(&named.instance_id, &named.account_id, &named.region)).take(NAMED_AT_MOST)
         {
             if !instances.contains(&instance) {
                 instances.push(instance);

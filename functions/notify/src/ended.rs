@@ -53,7 +53,8 @@ fn of_fleet(report: &Value) -> Option<(String, String)> {
     let counts = report["Counts"]["Verdicts"].as_object()?;
     let known = VERDICTS.iter().filter_map(|(verdict, _)| Some((*verdict, counts.get(*verdict)?.as_u64()?)));
     let counts = known.map(|(verdict, count)| format!("{count} {verdict}")).collect::<Vec<_>>().join(", ");
-    let whole = bucket_and_key(&report["Results"]).map(|(bucket, key)| format!(" The whole list: s3://{bucket}/{key}."));
+    let whole =
+        bucket_and_key(&report["Results"]).map(|(bucket, key)| format!(" The whole list: s3://{bucket}/{key}."));
     Some((
         format!("Cordon has ended with a fleet of {instances} instances: {counts}.{}", whole.unwrap_or_default()),
         format!("fleet of {instances} instances: {counts}"),

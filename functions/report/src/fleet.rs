@@ -141,9 +141,9 @@ impl Folder {
         let written = self.bucket.write(key, "application/json", whole.to_string().into_bytes()).await;
         let told = event.told.map(Outcome::from).filter(|told| told.status == Status::Failed);
         let mut table = vec![heading(&fleet, &counts)];
-        table.extend(told.map(|told| {
-            format!("nobody could be told that it begins: {}", told.reason.unwrap_or_default())
-        }));
+        table.extend(
+            told.map(|told| format!("nobody could be told that it begins: {}", told.reason.unwrap_or_default())),
+        );
         table.extend(failure.map(|f| format!("{} Failed: {}", f.step, f.reason.unwrap_or_default())));
         table.extend(fleet.problems.iter().map(|problem| format!("prepare-fleet: {problem}")));
         table.push(match &written {
@@ -186,7 +186,8 @@ impl Folder {
         let place = format!("{}/{key}", self.name);
         let reply = self.s3.get_object().bucket(&self.name).key(key).send().await;
         let body = reply.map_err(Error::aws("s3:GetObject", &place))?.body;
-        let bytes = body.collect().await.map_err(|error| Error::Unavailable(format!("s3:GetObject on {place}: {error}")))?;
+        // Which the workflow tries again.
+        let bytes = body.collect().await.map_err(|e| Error::Conflict(format!("reading {place} broke off: {e}")))?;
         serde_json::from_slice(&bytes.into_bytes())
             .map_err(|error| Error::Misconfigured(format!("{place} is not what Cordon writes there: {error}")))
     }
@@ -254,7 +255,9 @@ fn unreported(number: usize, end: Option<&BatchEnd>, failure: Option<&Outcome>) 
             format!("{error}: {}", cause.as_deref().unwrap_or("without a cause"))
         }
         _ => match failure {
-            Some(failure) => format!("the fleet broke off: {}", failure.reason.as_deref().unwrap_or("without a reason")),
+            Some(failure) => {
+                format!("the fleet broke off: {}", failure.reason.as_deref().unwrap_or("without a reason"))
+            }
             None => "nothing is known of its execution".to_owned(),
         },
     };
@@ -310,12 +313,12 @@ mod tests {
     }
 
     fn listed(numbers: &'static [usize]) -> Rule {
-        mock!(Client::list_objects_v2)
-            .match_requests(|r| r.prefix() == Some("fleets/f-1/batches/"))
-            .then_output(move || {
+        mock!(Client::list_objects_v2).match_requests(|r| r.prefix() == Some("fleets/f-1/batches/")).then_output(
+            move || {
                 let key = |n: &usize| Object::builder().key(format!("fleets/f-1/batches/{n:05}.json")).build();
                 ListObjectsV2Output::builder().set_contents(Some(numbers.iter().map(key).collect())).build()
-            })
+            },
+        )
     }
 
     fn object(key: &'static str, content: Value) -> Rule {
@@ -355,12 +358,19 @@ mod tests {
         let first = json!({ "Execution": "arn:b-0", "Instances": [instance("i-1", "Contained"), instance("i-2", "Contained")] });
         let whole = Arc::new(Mutex::new(Vec::new()));
         let rules = [list(), listed(&[0]), object("fleets/f-1/batches/00000.json", first), kept(Arc::clone(&whole))];
-        let (fleet, event) = event(json!({ "Ends": [{ "Number": 1, "Status": "ABORTED", "Error": "States.TaskFailed" }] }));
+        let (fleet, event) =
+            event(json!({ "Ends": [{ "Number": 1, "Status": "ABORTED", "Error": "States.TaskFailed" }] }));
         let report = folder(&rules.iter().collect::<Vec<_>>()).combined(fleet, event).await.expect("a report");
         assert_eq!((report.verdict, report.succeeded), ("NotContained", false));
         assert_eq!(report.counts.expect("counts")["Verdicts"], json!({ "Contained": 2, "NotContained": 2 }));
         assert_eq!(report.instances[0]["InstanceId"], "i-3", "the failed ones come first");
-        assert!(report.table.contains("i-4 in eu-west-1: NotContained\n  batch 1 gave no report of it: its execution ended ABORTED"), "{}", report.table);
+        assert!(
+            report.table.contains(
+                "i-4 in eu-west-1: NotContained\n  batch 1 gave no report of it: its execution ended ABORTED"
+            ),
+            "{}",
+            report.table
+        );
         assert_eq!(whole.lock().expect("lock").last().expect("written")["Instances"].as_array().map(Vec::len), Some(4));
     }
 
@@ -368,8 +378,11 @@ mod tests {
     async fn a_fleet_of_which_every_instance_is_contained_succeeds_and_says_where_the_whole_result_is() {
         let of = |ids: [&str; 2]| json!({ "Execution": "arn:b", "Instances": ids.map(|id| instance(id, "Contained")) });
         let rules = [
-            list(), listed(&[0, 1]), kept(Arc::default()),
-            object("fleets/f-1/batches/00000.json", of(["i-1", "i-2"])), object("fleets/f-1/batches/00001.json", of(["i-3", "i-4"])),
+            list(),
+            listed(&[0, 1]),
+            kept(Arc::default()),
+            object("fleets/f-1/batches/00000.json", of(["i-1", "i-2"])),
+            object("fleets/f-1/batches/00001.json", of(["i-3", "i-4"])),
         ];
         let (fleet, event) = event(json!({}));
         let report = folder(&rules.iter().collect::<Vec<_>>()).combined(fleet, event).await.expect("a report");
@@ -383,8 +396,11 @@ mod tests {
         let first = json!({ "Execution": "arn:b-0", "Instances": [instance("i-1", "Contained")], "LeftOut": [left] });
         let second = json!({ "Execution": "arn:b-1", "Instances": [instance("i-3", "Contained"), instance("i-4", "Contained")] });
         let rules = [
-            list(), listed(&[0, 1]), kept(Arc::default()),
-            object("fleets/f-1/batches/00000.json", first), object("fleets/f-1/batches/00001.json", second),
+            list(),
+            listed(&[0, 1]),
+            kept(Arc::default()),
+            object("fleets/f-1/batches/00000.json", first),
+            object("fleets/f-1/batches/00001.json", second),
         ];
         let (fleet, event) = event(json!({}));
         let report = folder(&rules.iter().collect::<Vec<_>>()).combined(fleet, event).await.expect("a report");
@@ -394,23 +410,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_fleet_that_could_not_be_prepared_fails_with_the_reason() {
-        let failure = json!({ "Step": "prepare-fleet", "Error": "AccessDenied", "Cause": "ec2:DescribeInstances: denied" });
+        let failure =
+            json!({ "Step": "prepare-fleet", "Error": "AccessDenied", "Cause": "ec2:DescribeInstances: denied" });
         let rules = [list(), listed(&[]), kept(Arc::default())];
         let (fleet, event) = event(json!({ "Failure": failure }));
         let report = folder(&rules.iter().collect::<Vec<_>>()).combined(fleet, event).await.expect("a report");
         assert!(!report.succeeded);
-        assert!(report.table.contains("prepare-fleet Failed: AccessDenied: ec2:DescribeInstances: denied"), "{}", report.table);
+        assert!(
+            report.table.contains("prepare-fleet Failed: AccessDenied: ec2:DescribeInstances: denied"),
+            "{}",
+            report.table
+        );
     }
 
     #[test]
     fn the_output_of_the_largest_fleet_is_bounded_when_everything_failed() {
         let row = Row {
-            instance_id: "i-0123456789abcdef0".into(), account_id: "123456789012".into(), region: "ap-northeast-1".into(),
-            case_id: None, verdict: "NotContained".into(), open: vec!["壊".repeat(300); OPEN_AT_MOST], batch: 7, execution: Some("a".repeat(200)),
+            instance_id: "i-0123456789abcdef0".into(),
+            account_id: "123456789012".into(),
+            region: "ap-northeast-1".into(),
+            case_id: None,
+            verdict: "NotContained".into(),
+            open: vec!["壊".repeat(300); OPEN_AT_MOST],
+            batch: 7,
+            execution: Some("a".repeat(200)),
         };
         let shown: Vec<Value> = std::iter::repeat_n(&row, SHOWN_AT_MOST).map(shown).collect();
         let table = bounded(&std::iter::repeat_n(&row, 10_000).flat_map(lines).collect::<Vec<_>>());
         assert!(table.chars().count() < 32_768);
-        assert!(json!(shown).to_string().len() + table.len() < 220_000, "{}", json!(shown).to_string().len() + table.len());
+        assert!(
+            json!(shown).to_string().len() + table.len() < 220_000,
+            "{}",
+            json!(shown).to_string().len() + table.len()
+        );
     }
 }

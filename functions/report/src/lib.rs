@@ -163,7 +163,8 @@ fn conclude(verdicts: Vec<&str>, dry_run: bool) -> (&'static str, bool) {
     let worst = VERDICTS.into_iter().find(|verdict| verdicts.contains(verdict));
     // Nothing at all is no success, and neither is a verdict that nobody knows.
     let verdict = worst.filter(|_| verdicts.iter().all(|v| VERDICTS.contains(v))).unwrap_or("NotContained");
-    let good: &[&str] = if dry_run { &["Planned", "NothingDone"] } else { &["Contained", "NotApproved", "NothingDone"] };
+    let good: &[&str] =
+        if dry_run { &["Planned", "NothingDone"] } else { &["Contained", "NotApproved", "NothingDone"] };
     (verdict, good.contains(&verdict) && verdicts.iter().all(|v| good.contains(v)))
 }
 
@@ -331,9 +332,8 @@ mod tests {
 
     #[test]
     fn what_had_to_be_left_out_makes_the_whole_fail_and_what_needed_nothing_does_not() {
-        let with = |status: &str, instances: Vec<Value>| {
-            of(json!({ "LeftOut": [left_out(status)], "Instances": instances }))
-        };
+        let with =
+            |status: &str, instances: Vec<Value>| of(json!({ "LeftOut": [left_out(status)], "Instances": instances }));
         let nothing = with("NotApplicable", vec![]);
         assert_eq!((nothing.verdict, nothing.succeeded), ("NothingDone", true));
         assert!(nothing.table.contains("i-9 in eu-west-1: because"));
@@ -355,9 +355,7 @@ mod tests {
             "Target": { "InstanceId": "i-99999999", "Region": "eu-west-1" },
             "Failure": { "Step": "describe-instance", "Error": "NotFound", "Cause": "there is none" },
         });
-        let sampled = |sample: bool| {
-            of(json!({ "DryRun": true, "Sample": sample, "Instances": [failed] }))
-        };
+        let sampled = |sample: bool| of(json!({ "DryRun": true, "Sample": sample, "Instances": [failed] }));
         assert_eq!((sampled(true).verdict, sampled(true).succeeded), ("NothingDone", true));
         assert_eq!((sampled(false).verdict, sampled(false).succeeded), ("NotContained", false));
     }
