@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How little Cordon needs: states, AWS calls and round trips of a containment, and what its functions weigh.
 
-    .local/stack/bin/python tests/bench.py [--quick] [--only path|growth|functions] [--runs N]
+    .local/stack/bin/python tests/bench.py [--quick] [--only path|growth|fleet|functions] [--runs N]
 
 States, calls and round trips are counted from the local stack's own records, so they do not depend on this machine;
 cold starts do, so read their ratios. It asserts nothing: the exit code is 0 unless something could not be measured.
@@ -21,10 +21,12 @@ from bench_containment import (
     KINDS, Path, Run, contain, deployed_stack, function_of, kind_of, path_to_isolation, remove_load_balancing, run_among_target_groups,
     run_fleet, typical_fleet, typical_instance, LATENCY_SECONDS,
 )  # fmt: skip
+from bench_fleet import BATCHES_AT_ONCE, FleetRun, figures as fleet_figures, measure_trace, run_fleet_of
 from bench_functions import COMPARED, Figures, function_bench, function_names
+from bench_tokens import at_best, product, simulate
 from local_stack.stack import RUNS, LocalStack, StackError
 
-PARTS = ("path", "growth", "functions")
+PARTS = ("path", "growth", "fleet", "functions")
 NEW, SEEN = "new VPC", "VPC seen before"
 
 # The aims, and what a well-known version without functions needs, where every call is a state.
@@ -48,6 +50,10 @@ def main() -> int:
                     figures |= bench_path(stack)
                 if "growth" in parts:
                     figures |= bench_growth(stack, options.quick)
+        if "fleet" in parts:
+            # A deployment of its own: this machine has no room for as many batches at a time as AWS.
+            with deployed_stack(FleetConcurrency=str(BATCHES_AT_ONCE)) as stack:
+                figures |= bench_fleet(stack, options)
         if "functions" in parts:
             figures |= bench_functions(options.runs)
     except StackError as error:
@@ -63,6 +69,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="leave out 50 instances and 100 target groups: 3 minutes, not 9")
+    parser.add_argument("--thousand", action="store_true", help="a fleet of 1,000 instances on the local stack too: more than half an hour")
     parser.add_argument("--only", choices=PARTS, help="one part of the figures")
     parser.add_argument("--runs", type=int, default=9, metavar="N", help="how many processes of each function the medians are of (9)")
     return parser.parse_args()
@@ -182,6 +189,48 @@ def show_failures(runs: dict[int, Run]) -> None:
 def sizes(run: Run) -> tuple[int, int, int, int]:
     changes = sum(kind_of(call) == "changes" for call in run.calls)
     return run.transitions, len(run.ec2_side), changes, len(run.calls)
+
+
+# --- Fleets ------------------------------------------------------------------------------------------------------
+
+AT_BEST_AIM = 1.2
+
+
+def bench_fleet(stack: LocalStack, options: argparse.Namespace) -> dict[str, Any]:
+    trace = measure_trace(stack)
+    counts = (1, 10) if options.quick else (1, 10, 100, *((1_000,) if options.thousand else ()))
+    fleets = {count: run_fleet_of(stack, count) for count in counts}
+    heading("Fleets on the local stack, one interface and two volumes each, in one Auto Scaling group and a new VPC")
+    header = ("INSTANCES", "BATCHES", "STATES IN SEQUENCE", "TRANSITIONS EACH", "EC2-SIDE CALLS EACH", "ALL CALLS EACH", "VERDICTS")
+    print(table(header, [fleet_row(count, run) for count, run in fleets.items()]))
+    print("  STATES IN SEQUENCE are those until an instance's isolation is begun.")
+    show_failures({count: run.run for count, run in fleets.items()})
+    simulated = {count: (simulate(trace, count), *at_best(trace, count)) for count in (1, 10, 100, 1_000, *(() if options.quick else (10_000,)))}
+    settings = product()
+    heading("Until all are isolated, simulated against EC2's documented token buckets, in one account and Region")
+    print(f"  Calls as measured above. {settings.sdk_attempts} attempts of the SDK, batches of {settings.batch}; assumed: a call 0.1 s, a state 0.1 s.")
+    header = ("INSTANCES", "ISOLATED AFTER s", "AT BEST s", "RATIO", f"AIM {AT_BEST_AIM}", "WHAT LIMITS", "REFUSED, TRIED AGAIN", "LOST", "ALL DONE AFTER s")
+    rows = []
+    for count, (outcome, best, limit) in simulated.items():
+        ratio = outcome.all_isolated / best
+        met = "met" if ratio <= AT_BEST_AIM else "MISSED"
+        rows.append((count, f"{outcome.all_isolated:.1f}", f"{best:.1f}", f"{ratio:.2f}", met, limit or "its own way", outcome.refused,
+                     outcome.lost.total(), f"{outcome.ended:.0f}"))  # fmt: skip
+    print(table(header, rows))
+    print("  REFUSED counts CloudTrail's LookupEvents, which may be left out of an instance's facts; LOST, steps whose retries were all used up.")
+    return {
+        "Fleets": {str(count): fleet_figures(run) for count, run in fleets.items()},
+        "Simulated": {
+            str(count): {"IsolatedAfter": one.all_isolated, "AtBest": best, "Limit": limit, "Refused": one.refused, "Lost": dict(one.lost),
+                         "Notes": one.notes, "EndedAfter": one.ended}
+            for count, (one, best, limit) in simulated.items()
+        },
+    }  # fmt: skip
+
+
+def fleet_row(count: int, run: FleetRun) -> Row:
+    each = [f"{number / count:.1f}" for number in (run.transitions, len(run.run.ec2_side), len(run.run.calls))]
+    return (count, len(run.batches), run.states_in_sequence, *each, run.verdicts)
 
 
 # --- Functions ---------------------------------------------------------------------------------------------------

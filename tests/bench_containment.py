@@ -94,18 +94,18 @@ def function_of(call: Call) -> str:
 
 
 @contextmanager
-def deployed_stack() -> Iterator[LocalStack]:
+def deployed_stack(**parameters: str) -> Iterator[LocalStack]:
     """Everything settles at once here: what is counted is what Cordon asks for, not how often it polls."""
     with LocalStack(settings={"SFN_WAIT_SCALE": "0.05"}) as stack:
-        deploy(stack)
+        deploy(stack, parameters)
         yield stack
 
 
-def deploy(stack: LocalStack) -> None:
+def deploy(stack: LocalStack, parameters: dict[str, str]) -> None:
     """Tries again for a while, since somebody may be building the binaries at this moment."""
     for attempt in range(4):
         try:
-            stack.deploy({"StateMachineName": MACHINE, "LogLevel": "ERROR"}, build=False, name=f"{MACHINE}-{attempt}")
+            stack.deploy({"StateMachineName": MACHINE, "LogLevel": "ERROR", **parameters}, build=False, name=f"{MACHINE}-{attempt}")
             return
         except StackError:
             if attempt == 3:

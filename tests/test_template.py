@@ -27,6 +27,11 @@ OUTSIDE = {"watch-drift"}
 # What AWS asks for beside, or instead of, the action that has the call's name.
 UNNAMED = {
     "isolate-network": {"ec2:CreateTags"},  # CreateSecurityGroup with tags
+    "prepare-fleet": {
+        "kms:GenerateDataKey", "ec2:CreateTags", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
+        "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress",
+    },  # the groups of isolate-network
+    "report": {"kms:GenerateDataKey", "kms:Decrypt"},
     "encrypt-snapshots": {"ec2:CreateTags", "kms:*"},  # CopySnapshot with tags, under a key
     "describe-instance": {"kms:GenerateDataKey"},  # S3 encrypts with the stack's key
     "describe-network": {"kms:GenerateDataKey"},
@@ -58,6 +63,7 @@ WITHOUT_RESOURCE = {
 MEMBER = {"sts:AssumeRole", "sts:TagSession"}
 # Functions that call other crates of the workspace: what those read, they need as well.
 READS_OF = {
+    "prepare-fleet": ["isolate-network"],
     "describe-instance": ["detach-autoscaling", "isolate-network"],
     "delete-originals": ["encrypt-snapshots"],
     "hash-snapshots": ["encrypt-snapshots"],
@@ -76,6 +82,7 @@ READS_OF = {
 }  # fmt: skip
 # What those crates read only while they write.
 NOT_READ = {
+    "prepare-fleet": {"ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"},  # of an instance
     "describe-instance": {"ec2:DescribeSecurityGroupRules"},
     "delete-originals": {"ec2:DescribeVolumes"},
     "hash-snapshots": {"ec2:DescribeVolumes"},
@@ -195,16 +202,16 @@ def test_every_invocation_retries_what_passes_with_jitter_and_in_the_same_way() 
 
 def test_no_step_can_stop_another() -> None:
     for name, task in tasks().items():
-        if name not in ("Check the input", "Report"):
+        if name not in ("Check the input", "Report"):  # whose end is the execution's
             assert task["Catch"][-1]["ErrorEquals"] == ["States.ALL"], name
 
 
 def test_a_caught_error_goes_on_to_the_state_that_success_goes_to() -> None:
     branches = [branch for _, state in states(machine()) if state["Type"] == "Parallel" for branch in state["Branches"]]
-    assert len(branches) == 10
+    assert len(branches) == 11
     inside = {name: state for branch in branches for name, state in states(branch)}
     for name, state in inside.items():
-        if state["Type"] == "Task" and "Next" in state and name != "Describe the instance":
+        if state["Type"] == "Task" and "Next" in state and name not in ("Describe the instance", "Prepare the fleet"):
             assert {catch["Next"] for catch in state["Catch"]} == {state["Next"]}, name
 
 
@@ -256,6 +263,29 @@ def test_a_task_outlasts_its_function_so_that_a_time_out_is_the_functions_own() 
         # A person's time to answer is a parameter; its least value is longer than the function's.
         seconds = template()["Parameters"]["ApprovalTimeout"]["MinValue"] if isinstance(seconds, str) else seconds
         assert seconds >= functions()[function]["Properties"].get("Timeout", default), name
+
+
+# --- Fleets --------------------------------------------------------------------------------------------------------
+
+
+def test_a_fleet_is_a_distributed_map_of_executions_that_cannot_stop_each_other() -> None:
+    named = dict(states(machine()))
+    fleet, batch = named["Contain the fleet"], named["Contain the batch"]
+    assert fleet["ItemProcessor"]["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
+    assert fleet["ToleratedFailurePercentage"] == 100 and "${FleetConcurrency}" in fleet["MaxConcurrency"]
+    assert batch["Resource"] == "arn:aws:states:::states:startExecution.sync:2"
+    assert "Name" in batch["Arguments"], "a start whose answer was lost starts no second execution"
+    inside = json.dumps(fleet["ItemProcessor"])
+    assert not re.search(r"\$(?!states\b)(?:dryRun|quiet|trigger|leftOut|batch|settleAt)\b", inside), "a child sees no variable of its parent (trap H3)"
+
+
+def test_a_fleet_adds_no_state_to_the_way_to_isolation() -> None:
+    """The decision stands in a branch of its own, beside the Map of instances, and the pace before protection only."""
+    respond = machine()["States"]["Respond"]
+    starts = [branch["StartAt"] for branch in respond["Branches"]]
+    assert starts == ["Tell that it begins", "Contain each instance", "Is it a fleet?"] and machine()["States"]["Check the input"]["Next"] == "Respond"
+    contain = dict(states(machine()))["Contain the instance"]
+    assert [branch["StartAt"] for branch in contain["Branches"]][:2] == ["May the workload be disturbed?", "Keep to EC2's pace"]
 
 
 # --- Least privilege ---------------------------------------------------------------------------------------------
@@ -329,9 +359,13 @@ def test_a_function_can_enter_a_member_account_only_in_its_own_name() -> None:
 
 def test_the_state_machine_may_invoke_its_functions_and_write_an_answer_and_the_rules_may_start_it() -> None:
     (policy,) = template()["Resources"]["Contain"]["Properties"]["Policies"]
-    invoke, answer, _ = policy["Statement"]
+    invoke, answer, start, stop, rule, _ = policy["Statement"]
     assert {kebab(arn.removeprefix("!GetAtt ").removesuffix(".Arn")) for arn in invoke["Resource"]} == set(invocations().values())
     assert (answer["Action"], answer["Resource"]) == ("dynamodb:UpdateItem", "!GetAtt CaseTable.Arn")
+    states = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
+    assert (start["Action"], start["Resource"]) == ("states:StartExecution", f"!Sub {states}:stateMachine:${{StateMachineName}}"), "a fleet's batches"
+    assert (stop["Action"], stop["Resource"]) == (["states:DescribeExecution", "states:StopExecution"], f"!Sub {states}:execution:${{StateMachineName}}*")
+    assert rule["Resource"].endswith(":rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"), "AWS names no narrower one"
     (start,) = template()["Resources"]["StartContainment"]["Properties"]["Policies"]
     assert start["PolicyDocument"]["Statement"] == [{"Effect": "Allow", "Action": "states:StartExecution", "Resource": "!Ref Contain"}]
 
@@ -413,7 +447,7 @@ def test_the_security_linter_finds_nothing_that_has_no_reason() -> None:
 def validate_machine(text: str, path: Path) -> subprocess.CompletedProcess[str]:
     """The validator's answer about the definition as it is deployed, placeholders filled in."""
     arn = r"arn:aws:lambda:ap-northeast-1:123456789012:function:\1"
-    for number in ("MaxConcurrency", "ApprovalTimeout", "CaptureDeadline"):
+    for number in ("MaxConcurrency", "FleetConcurrency", "ApprovalTimeout", "CaptureDeadline"):
         text = text.replace(f"${{{number}}}", "60")
     path.write_text(re.sub(r"\$\{(\w+)\}", arn, text), encoding="utf-8")
     validator = TOOLS / "node/node_modules/asl-validator/dist/bin/asl-validator.js"

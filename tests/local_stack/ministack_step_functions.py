@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import json
 import threading
+import time
 from contextvars import ContextVar
 from typing import Any, Callable
 
@@ -172,6 +173,72 @@ def time_out(execution: Execution) -> None:
     states._emit_execution_status_event(execution)
 
 
+def mend_distributed_map_in_jsonata() -> None:
+    """AWS: a Distributed Map takes Items, ItemSelector, MaxConcurrency and Output in JSONata as an inline one does.
+
+    Each child workflow is an execution of its own: the context has its id and input, and the variables of the states
+    around the Map are not there. ministack knows the fields of JSONPath only, and hands on the parent's context.
+    """
+    upstream_map, upstream_child = states._run_distributed_map, states._run_sub_machine
+
+    def distributed(state: dict[str, Any], raw: Any, effective: Any, iterator: Any, execution: Execution, context: Context) -> Any:
+        if states._state_query_language(state, context) != "JSONata":
+            return upstream_map(state, raw, effective, iterator, execution, context)
+        items = states._jsonata_state_field(state, "Items", "array", raw, context)
+        inputs = [selected(state, raw, context, index, item) for index, item in enumerate(items)]
+        plain = {name: value for name, value in state.items() if name not in ("Items", "ItemSelector", "Output", "Assign")}
+        if "MaxConcurrency" in state:
+            plain["MaxConcurrency"] = states._jsonata_state_field(state, "MaxConcurrency", "number", raw, context)
+        # Upstream takes its items from the effective input, where there is no ItemsPath.
+        result, following = upstream_map(plain, inputs, inputs, iterator, execution, context)
+        output = states._apply_jsonata_output(state, raw, context, result=result, default=result)
+        states._apply_state_assign(state, raw, context, result=result)
+        return output, following
+
+    def child(inner: Any, start: str, given: Any, execution: Execution, context: Context) -> Any:
+        if "mapRunArn" in execution:
+            of_child = {"Id": execution["executionArn"], "Name": execution["name"], "StartTime": execution["startDate"], "Input": given}
+            context = {**context, "Execution": {**context.get("Execution", {}), **of_child}, "variables": {}}
+        return upstream_child(inner, start, given, execution, context)
+
+    states._run_distributed_map, states._run_sub_machine = distributed, child
+
+
+def selected(state: dict[str, Any], raw: Any, context: Context, index: int, item: Any) -> Any:
+    """What ItemSelector makes of an item."""
+    if "ItemSelector" not in state:
+        return item
+    of_item = {**context, "Map": {"Item": {"Index": index, "Value": item}}}
+    return states._apply_jsonata_template(state["ItemSelector"], raw, of_item)
+
+
+def mend_waiting_for_an_execution() -> None:
+    """AWS: a task that waits for an execution starts it as StartExecution does, and its end is an event like any other's.
+
+    The task fails with States.TaskFailed however the execution ended; the cause is what DescribeExecution says of it, as
+    JSON: its Status, its Error and its Cause. ministack runs it as an express one and hands on its error.
+    """
+
+    def wait_for(resource: str, given: Any) -> Any:
+        status, _, body = states._start_execution(states._nested_start_execution_request(given))
+        said = json.loads(body)
+        if status >= 400:
+            raise states._ExecutionError(f"StepFunctions.{said.get('__type', 'AWSStepFunctionsException')}", said.get("message", ""))
+        arn = said["executionArn"]
+        while states._executions[arn]["status"] == "RUNNING":
+            time.sleep(0.05)
+        described = json.loads(states._describe_execution({"executionArn": arn})[2])
+        described = {name[:1].upper() + name[1:]: value for name, value in described.items()}
+        if described["Status"] != "SUCCEEDED":
+            raise states._ExecutionError("States.TaskFailed", json.dumps(described, separators=(",", ":")))
+        if resource.endswith(".sync:2"):
+            described["Output"] = json.loads(described["Output"])
+        return described
+
+    states._invoke_nested_start_execution_sync = wait_for
+
+
 MENDS = (
     mend_timeout_in_jsonata, mend_task_tokens, mend_failed_call_before_the_wait, mend_end_of_executions, mend_timeout_of_executions,
+    mend_distributed_map_in_jsonata, mend_waiting_for_an_execution,
 )  # fmt: skip

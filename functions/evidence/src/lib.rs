@@ -83,16 +83,11 @@ impl Bucket {
     /// Puts bytes under a key.
     pub async fn put_bytes(&self, target: &Target, key: String, content_type: &str, bytes: Vec<u8>) -> Result<Entry> {
         let (hash, size) = (custody::digest(&bytes), bytes.len());
-        let call = self.client.put_object().bucket(&self.name).key(&key).content_type(content_type);
-        let call = call.checksum_sha256(BASE64_STANDARD.encode(hash)).body(ByteStream::from(bytes));
-        // Containment waits for this put: a bucket that does not answer must not hold it up for long.
-        let soon = TimeoutConfig::builder().operation_timeout(Duration::from_secs(10)).build();
-        let call = call.customize().config_override(aws_sdk_s3::config::Builder::new().timeout_config(soon));
-        let (sent, caller) = futures::join!(call.send(), self.caller.arn());
-        let reply = sent.map_err(Error::aws("s3:PutObject", format!("{}/{key}", self.name)))?;
+        let (sent, caller) = futures::join!(self.send(&key, content_type, bytes), self.caller.arn());
+        let (version_id, request_id) = sent?;
         Ok(Entry {
-            request_id: reply.request_id().map(ToOwned::to_owned),
-            pointer: Pointer { bucket: self.name.clone(), key, version_id: reply.version_id },
+            request_id,
+            pointer: Pointer { bucket: self.name.clone(), key, version_id },
             sha256: Some(custody::hex(&hash)),
             size: size as u64,
             resource: target.instance_id.clone(),
@@ -101,6 +96,29 @@ impl Bucket {
             execution: target.execution.clone(),
         })
     }
+
+    /// Puts bytes that belong to no case under a key, such as what is about a whole fleet.
+    pub async fn write(&self, key: String, content_type: &str, bytes: Vec<u8>) -> Result<Pointer> {
+        let (version_id, _) = self.send(&key, content_type, bytes).await?;
+        Ok(Pointer { bucket: self.name.clone(), key, version_id })
+    }
+
+    /// Answers with the object's version and the request's id.
+    async fn send(&self, key: &str, content_type: &str, bytes: Vec<u8>) -> Result<(Option<String>, Option<String>)> {
+        let call = self.client.put_object().bucket(&self.name).key(key).content_type(content_type);
+        let call = call.checksum_sha256(BASE64_STANDARD.encode(custody::digest(&bytes))).body(ByteStream::from(bytes));
+        // Containment waits for this put: a bucket that does not answer must not hold it up for long.
+        let soon = TimeoutConfig::builder().operation_timeout(Duration::from_secs(10)).build();
+        let call = call.customize().config_override(aws_sdk_s3::config::Builder::new().timeout_config(soon));
+        let reply = call.send().await.map_err(Error::aws("s3:PutObject", format!("{}/{key}", self.name)))?;
+        let request_id = reply.request_id().map(ToOwned::to_owned);
+        Ok((reply.version_id, request_id))
+    }
+}
+
+/// Where everything about a fleet lies in the bucket: its list, what became of each batch, and of all instances.
+pub fn fleet_prefix(id: &str) -> String {
+    format!("fleets/{id}")
 }
 
 /// The journal's record that is the case's ledger: what must be in the bucket, kept where whoever can delete from the

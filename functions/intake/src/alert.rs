@@ -59,7 +59,7 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
             LeftOut::instance(&w.target, Status::NotApplicable, reason)
         }));
     }
-    Ok(Request { trigger, wanted, left_out })
+    Ok(Request { trigger, wanted, left_out, is_fleet: false, batch: None })
 }
 
 fn trigger(alert: &Alert) -> Trigger {

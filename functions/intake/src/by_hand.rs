@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use containment::{AutoScaling, Capture, Error, Result, Target, check_account, check_instance_id, check_region};
 use serde_json::{Map, Value};
 
+use crate::fleet::{self, FLEET_AT_MOST};
 use crate::request::{Request, Source, Trigger, Wanted};
-use crate::{Execution, INSTANCES_AT_MOST, MemberAccounts, Settings, refuse};
+use crate::{Execution, MemberAccounts, Settings, refuse};
 
 /// A tag's value has at most so many characters.
 const TAG_VALUE_AT_MOST: usize = 256;
@@ -17,15 +18,21 @@ const TAG_VALUE_AT_MOST: usize = 256;
 /// no instance may wait connected for a place in the second Map, which takes 40.
 pub(crate) const LONG_AT_MOST: usize = 10;
 
+/// What the execution of a fleet adds to the input of its batches.
+const BATCH: &str = "Batch";
+
 const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions, \
      CaptureVolatile, CaptureMemory, CaptureMode, HashSnapshots";
 
 /// Reads the input; the error names the field, the value and what is accepted.
 pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) -> Result<Request> {
-    let input = fields(input, ACCEPTED)?;
+    let input = fields(input, ACCEPTED, &[BATCH])?;
     let account_id = account(input, execution.account(), &settings.member_accounts)?;
     let region = region(input)?;
-    let ids = instance_ids(input)?;
+    let ids = instance_ids(input, FLEET_AT_MOST)?;
+    let batch = input.get(BATCH).map(|value| fleet::batch(value, execution)).transpose()?;
+    // A batch is never cut again, whatever the limits are by now.
+    let is_fleet = batch.is_none() && ids.len() > settings.fleet_above;
     let auto_scaling = auto_scaling(input)?;
     let dry_run = flag(input, "DryRun")?;
     let revoke_all_sessions = flag(input, "RevokeAllSessions")?;
@@ -56,11 +63,12 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
         Wanted { target, findings: BTreeSet::new(), ask: Vec::new() }
     });
     let trigger = Trigger { source: Source::Hand, findings: Vec::new(), drift: None };
-    Ok(Request { trigger, wanted: wanted.collect(), left_out: Vec::new() })
+    Ok(Request { trigger, wanted: wanted.collect(), left_out: Vec::new(), is_fleet, batch })
 }
 
-/// The input's fields, all of which have to be among the accepted ones (a list of names with `, ` between them).
-pub fn fields<'a>(input: &'a Value, accepted: &str) -> Result<&'a Map<String, Value>> {
+/// The input's fields, all of which have to be among the accepted ones (a list of names with `, ` between them), or
+/// among those that Cordon's own executions add and nobody is told of.
+pub fn fields<'a>(input: &'a Value, accepted: &str, own: &[&str]) -> Result<&'a Map<String, Value>> {
     let Value::Object(input) = input else {
         return refuse(
             "the input",
@@ -69,7 +77,8 @@ pub fn fields<'a>(input: &'a Value, accepted: &str) -> Result<&'a Map<String, Va
         );
     };
     let known: BTreeSet<&str> = accepted.split(", ").collect();
-    match input.iter().find(|(field, _)| !known.contains(field.as_str())) {
+    let strange = |field: &str| !known.contains(field) && !own.contains(&field);
+    match input.iter().find(|(field, _)| strange(field)) {
         Some((field, value)) => refuse(field, value, &format!("only the fields {accepted}")),
         None => Ok(input),
     }
@@ -97,25 +106,25 @@ pub fn region(input: &Map<String, Value>) -> Result<String> {
     Ok(region.to_owned())
 }
 
-/// `InstanceIds`: the distinct ones, in the order of the input.
-pub fn instance_ids(input: &Map<String, Value>) -> Result<Vec<String>> {
-    let accepted = format!("a list of 1 to {INSTANCES_AT_MOST} instance ids such as [\"i-0123456789abcdef0\"]");
+/// `InstanceIds`: the distinct ones, at most so many, in the order of the input.
+pub fn instance_ids(input: &Map<String, Value>, at_most: usize) -> Result<Vec<String>> {
+    let accepted = format!("a list of 1 to {at_most} instance ids such as [\"i-0123456789abcdef0\"]");
     let Some(value) = input.get("InstanceIds") else {
         return Err(Error::InvalidInput(format!("InstanceIds: missing; accepted: {accepted}")));
     };
     let Some(ids) = value.as_array().filter(|ids| !ids.is_empty()) else {
         return refuse("InstanceIds", value, &accepted);
     };
-    let mut distinct: Vec<String> = Vec::new();
+    let (mut distinct, mut known) = (Vec::new(), BTreeSet::new());
     for (n, id) in ids.iter().enumerate() {
         let field = format!("InstanceIds[{n}]");
         let Some(id) = id.as_str() else { return refuse(&field, id, "an instance id such as \"i-0123456789abcdef0\"") };
         check_instance_id(&field, id)?;
-        if !distinct.iter().any(|known| known == id) {
+        if known.insert(id) {
             distinct.push(id.to_owned());
         }
     }
-    if distinct.len() > INSTANCES_AT_MOST {
+    if distinct.len() > FLEET_AT_MOST {
         return Err(Error::InvalidInput(format!("InstanceIds: {} distinct ids; accepted: {accepted}", distinct.len())));
     }
     Ok(distinct)

@@ -6,6 +6,7 @@
 mod alert;
 pub mod by_hand;
 mod drift;
+mod fleet;
 mod request;
 mod respond;
 
@@ -19,6 +20,7 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use fleet::{Batch, Fleet};
 pub use request::{LeftOut, Source, Trigger, TriggerFinding};
 use request::{Request, Wanted};
 use respond::Desk;
@@ -60,6 +62,10 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// What nothing is done about.
     pub left_out: Vec<LeftOut>,
+    /// The instances in batches, where there are too many for one execution; `targets` is then empty.
+    pub fleet: Option<Fleet>,
+    /// Which fleet's batch this is, if it is one.
+    pub batch: Option<Batch>,
 }
 
 /// What becomes of an instance when nobody started the containment by hand.
@@ -88,6 +94,11 @@ pub struct Settings {
     pub member_accounts: MemberAccounts,
     /// `CAPTURE_ON_FINDING`: whether the host of a finding is captured, and before or after it is isolated.
     pub capture_on_finding: Option<CaptureMode>,
+    /// `FLEET_ABOVE`: more than these are contained in batches. All instances of one execution share states of 256 KiB
+    /// and a history of 25,000 events (traps H3, H4), and 40 of them wait at a time in its second Map.
+    pub fleet_above: usize,
+    /// `INSTANCES_PER_BATCH`.
+    pub instances_per_batch: usize,
 }
 
 /// The accounts beside Cordon's own that it may act in: `MEMBER_ACCOUNTS`, separated by commas.
@@ -121,10 +132,6 @@ impl FromIterator<String> for MemberAccounts {
     }
 }
 
-/// The largest number of instances in one execution: their outcomes travel through states of 256 KiB (trap H3),
-/// and their events share one history of 25,000 (H4).
-pub const INSTANCES_AT_MOST: usize = 50;
-
 impl Settings {
     fn from(aws: &Aws) -> Result<Self> {
         Ok(Settings {
@@ -137,6 +144,8 @@ impl Settings {
                 "None" => None,
                 mode => Some(parsed("CAPTURE_ON_FINDING", &Value::from(mode).to_string())?),
             },
+            fleet_above: parsed("FLEET_ABOVE", &aws.required("FLEET_ABOVE")?)?,
+            instances_per_batch: parsed("INSTANCES_PER_BATCH", &aws.required("INSTANCES_PER_BATCH")?)?,
         })
     }
 }
@@ -163,6 +172,16 @@ impl Execution {
             Some((day, time)) if time.len() == 6 => format!("{day}T{time}Z"),
             _ => String::new(),
         }
+    }
+
+    /// The start to the millisecond and what of the execution's name needs no quoting: 70 characters at most, so that a
+    /// batch's number fits behind them in the 80 of an execution's name.
+    fn fleet_id(&self) -> String {
+        let digits: String = self.start_time.chars().filter(char::is_ascii_digit).take(17).collect();
+        let (day, time) = digits.split_at_checked(8).unwrap_or_default();
+        let name = self.id.splitn(8, ':').nth(7).unwrap_or_default();
+        let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(50).collect();
+        format!("{day}T{time}Z-{plain}")
     }
 
     /// Refuses what is no execution. Calls nothing.
@@ -221,13 +240,20 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
         .map_err(|error| Error::InvalidInput(format!("the event of intake is not {{Input, Execution}}: {error}")))?;
     let settings = Settings::from(aws)?;
     let (mut request, execution) = request(event, &settings)?;
-    check_regions(aws.home(), &mut request).await?;
     let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
     if request.trigger.source == Source::Drift {
         request = drift::with_options(&desk.cases, request).await?;
     }
-    // Boxed, because the whole future's type is too deep for the compiler's default limit.
-    desk.respond(request, &execution, &settings).boxed().await
+    match &request.batch {
+        // Its fleet has asked about the Region.
+        Some(batch) => fleet::check(&desk.sfn, batch).await?,
+        None => check_regions(aws.home(), &mut request).await?,
+    }
+    match request.is_fleet {
+        true => Ok(fleet::plan(request, &execution, &settings)),
+        // Boxed, because the whole future's type is too deep for the compiler's default limit.
+        false => desk.respond(request, &execution, &settings).boxed().await,
+    }
 }
 
 /// Refuses a person's Region that does not exist; of an event, leaves out the instances that are said to be in one.

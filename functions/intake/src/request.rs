@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use containment::{Drift, Status, Target};
 use serde::Serialize;
 
+use crate::fleet::Batch;
+
 /// What starts an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Source {
@@ -129,4 +131,8 @@ pub(crate) struct Request {
     pub(crate) trigger: Trigger,
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) left_out: Vec<LeftOut>,
+    /// Whether there are too many for one execution.
+    pub(crate) is_fleet: bool,
+    /// Which fleet's batch this is, if it is one.
+    pub(crate) batch: Option<Batch>,
 }

@@ -45,7 +45,7 @@ enum Standing {
 impl Desk {
     /// Makes the plan. Writes cases, and the count of automatic containments; a dry run writes nothing.
     pub(crate) async fn respond(&self, request: Request, execution: &Execution, settings: &Settings) -> Result<Plan> {
-        let Request { trigger, wanted, mut left_out } = request;
+        let Request { trigger, wanted, mut left_out, batch, .. } = request;
         let source = trigger.source;
         let seen = join_all(wanted.iter().map(|w| self.look(w, execution))).await;
         let (mut responses, mut further) = (Vec::new(), Vec::new());
@@ -88,10 +88,13 @@ impl Desk {
         Ok(Plan {
             dry_run,
             sample: dry_run && source != Source::Hand,
-            quiet: nothing_to_tell || (source == Source::Hand && dry_run),
+            // Of a batch, its fleet's execution tells.
+            quiet: nothing_to_tell || (source == Source::Hand && dry_run) || batch.is_some(),
             trigger,
             targets,
             left_out: at_most(left_out),
+            fleet: None,
+            batch,
         })
     }
 
@@ -428,7 +431,7 @@ mod tests {
         let target = |n: usize| Target { instance_id: format!("i-{n:017x}"), ..Target::example() };
         let wanted = (0..instances).map(|n| Wanted { target: target(n), ..wanted() });
         let trigger = Trigger { source: Source::GuardDuty, findings: Vec::new(), drift: None };
-        Request { trigger, wanted: wanted.collect(), left_out: Vec::new() }
+        Request { trigger, wanted: wanted.collect(), left_out: Vec::new(), is_fleet: false, batch: None }
     }
 
     #[tokio::test]

@@ -25,6 +25,8 @@ pub(crate) fn settings() -> Settings {
         instances_per_hour: 10,
         member_accounts: [MEMBER.to_owned()].into_iter().collect(),
         capture_on_finding: None,
+        fleet_above: 40,
+        instances_per_batch: 10,
     }
 }
 
@@ -129,18 +131,18 @@ fn what_is_not_an_object_is_refused() {
 
 #[test]
 fn missing_empty_and_malformed_ids_are_refused_by_their_place() {
-    refused(json!({ "Region": "eu-west-1" }), "InstanceIds: missing", "a list of 1 to 50");
-    refused(json!({ "InstanceIds": [], "Region": "eu-west-1" }), "InstanceIds", "a list of 1 to 50");
-    refused(json!({ "InstanceIds": ID, "Region": "eu-west-1" }), "InstanceIds", "a list of 1 to 50");
+    refused(json!({ "Region": "eu-west-1" }), "InstanceIds: missing", "a list of 1 to 10000");
+    refused(json!({ "InstanceIds": [], "Region": "eu-west-1" }), "InstanceIds", "a list of 1 to 10000");
+    refused(json!({ "InstanceIds": ID, "Region": "eu-west-1" }), "InstanceIds", "a list of 1 to 10000");
     refused(json!({ "InstanceIds": [ID, "i-XYZ"], "Region": "eu-west-1" }), "InstanceIds[1]", "hexadecimal");
     refused(json!({ "InstanceIds": [ID, 7], "Region": "eu-west-1" }), "InstanceIds[1]", "instance id");
 }
 
 #[test]
 fn more_ids_than_the_limit_are_refused_but_repeated_ones_do_not_count() {
-    let ids: Vec<String> = (0..51).map(|n| format!("i-{n:017x}")).collect();
-    refused(json!({ "InstanceIds": ids, "Region": "eu-west-1" }), "InstanceIds", "1 to 50");
-    assert!(planned(json!({ "InstanceIds": vec![ID; 51], "Region": "eu-west-1" })).is_ok());
+    let ids: Vec<String> = (0..10_001).map(|n| format!("i-{n:017x}")).collect();
+    refused(json!({ "InstanceIds": ids, "Region": "eu-west-1" }), "InstanceIds", "1 to 10000");
+    assert!(planned(json!({ "InstanceIds": vec![ID; 10_001], "Region": "eu-west-1" })).is_ok());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use aws_sdk_ec2::types::{
 };
 use containment::{Error, Result, State, Target, Writes};
 use futures::future::{join_all, try_join};
+use futures::stream::{self, StreamExt};
 
 use crate::{Facts, rules_key};
 
@@ -159,6 +160,25 @@ pub async fn ensure(
         }
     }
     ready
+}
+
+/// How many VPCs' groups are made at a time: EC2 refills what it allows of CreateSecurityGroup at 5 a second (trap I1).
+const VPCS_AT_ONCE: usize = 5;
+
+/// Makes and verifies the isolation and the conversion group of several VPCs, once for all instances in them: each
+/// instance's own run then finds them as they should be. Answers what could not be made.
+pub async fn prepare(ec2: &Client, target: &Target, vpcs: &BTreeSet<String>) -> Vec<Error> {
+    let found = match find(ec2, &target.account_id).await {
+        Ok(found) => found,
+        Err(error) => return vec![error],
+    };
+    let wanted = vpcs.iter().flat_map(|vpc| [(vpc, ISOLATION, BTreeSet::new()), (vpc, CONVERSION, everything())]);
+    let calls = wanted.map(|(vpc, name, rules)| {
+        let known = found.iter().find(|(n, v, _)| *n == name && v == vpc).map(|(_, _, group)| group);
+        async move { one(ec2, target, vpc, name, known, &rules).await.err() }
+    });
+    let calls: Vec<_> = calls.collect();
+    stream::iter(calls).buffer_unordered(2 * VPCS_AT_ONCE).filter_map(std::future::ready).collect().await
 }
 
 async fn one(

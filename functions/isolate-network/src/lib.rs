@@ -23,7 +23,7 @@ use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, W
 use futures::future::join_all;
 
 use groups::Ready;
-pub use groups::{CAPTURE, CONVERSION, Group, ISOLATION};
+pub use groups::{CAPTURE, CONVERSION, Group, ISOLATION, prepare};
 pub use routes::automatically_tracked;
 pub use window::Window;
 

@@ -13,6 +13,9 @@ use crate::told::{SHOWN_AT_MOST, first_of, trigger, why};
 /// A cause has at most 32,768 characters; machines get no more of it than this.
 const CAUSE_AT_MOST: usize = 20_000;
 
+/// A message names so many instances at most.
+const NAMED_AT_MOST: usize = 50;
+
 /// How it ended, what is known of its instances, and what to do.
 pub(crate) fn broken(end: &BadEnd) -> Message {
     let execution = Execution::new(&end.execution, None);
@@ -190,9 +193,11 @@ impl Input {
     fn read(input: &Value, execution: &Execution) -> Input {
         let text = |name: &str| input[name].as_str().unwrap_or_default();
         if let Some(ids) = input["InstanceIds"].as_array() {
+            // Of a fleet, the table names those that are not as they should be; any fifty of all would name nobody.
+            let ids = if ids.len() > NAMED_AT_MOST { &[] } else { ids.as_slice() };
             let home = execution.account().unwrap_or_default();
             let account = if input.get("AccountId").is_some() { text("AccountId") } else { home };
-            let ids = ids.iter().filter_map(Value::as_str).take(50);
+            let ids = ids.iter().filter_map(Value::as_str);
             let instances = ids.map(|id| Instance::new(id, account, text("Region"))).collect();
             let trigger = match &input["Drift"] {
                 Value::Null => json!({ "Source": "Hand" }),
@@ -214,7 +219,8 @@ impl Input {
         };
         let named = alert.findings.iter().flat_map(|finding| &finding.instances);
         let mut instances: Vec<Instance> = Vec::new();
-        for instance in named.map(|named| Instance::new(&named.instance_id, &named.account_id, &named.region)).take(50)
+        for instance in
+            named.map(|named| Instance::new(&named.instance_id, &named.account_id, &named.region)).take(NAMED_AT_MOST)
         {
             if !instances.contains(&instance) {
                 instances.push(instance);
@@ -256,7 +262,7 @@ fn rows(end: &BadEnd) -> Vec<Row> {
             None => rows.push(row),
         }
     }
-    rows.truncate(50);
+    rows.truncate(NAMED_AT_MOST);
     rows
 }
 

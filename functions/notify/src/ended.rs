@@ -20,7 +20,10 @@ pub(crate) fn ended(ending: &Ending) -> Option<Message> {
     let left = list(&report["LeftOut"]);
     let instances: Vec<Instance> = reports.iter().map(Instance::read).collect();
     let kind = kind(report, reports);
-    let (headline, subject) = headline(kind, reports, left);
+    let (headline, subject) = match of_fleet(report) {
+        Some(told) => told,
+        None => headline(kind, reports, left),
+    };
     let mut message = Message::new(kind, Execution::read(&ending.execution), headline, subject);
     message.say_first("Why", why(&ending.trigger));
     message.say_first("Instances", first_of(reports.iter().map(line).collect(), "instances"));
@@ -43,6 +46,20 @@ pub(crate) fn ended(ending: &Ending) -> Option<Message> {
     message.set("LeftOut", left_out_data(left));
     message.instances = instances;
     Some(message)
+}
+
+/// Of a fleet, the report shows only some of the instances, and counts them all.
+fn of_fleet(report: &Value) -> Option<(String, String)> {
+    let instances = report["Counts"]["Instances"].as_u64()?;
+    let counts = report["Counts"]["Verdicts"].as_object()?;
+    let known = VERDICTS.iter().filter_map(|(verdict, _)| Some((*verdict, counts.get(*verdict)?.as_u64()?)));
+    let counts = known.map(|(verdict, count)| format!("{count} {verdict}")).collect::<Vec<_>>().join(", ");
+    let whole =
+        bucket_and_key(&report["Results"]).map(|(bucket, key)| format!(" The whole list: s3://{bucket}/{key}."));
+    Some((
+        format!("Cordon has ended with a fleet of {instances} instances: {counts}.{}", whole.unwrap_or_default()),
+        format!("fleet of {instances} instances: {counts}"),
+    ))
 }
 
 /// Verdicts from worst to best, with the kind of message about them.

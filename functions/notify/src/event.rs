@@ -32,6 +32,8 @@ pub(crate) struct Story {
     pub(crate) execution: Value,
     pub(crate) trigger: Value,
     pub(crate) targets: Value,
+    /// How many instances there are in batches, where there are too many for one execution.
+    pub(crate) fleet: Value,
     pub(crate) left_out: Value,
     pub(crate) quiet: Value,
     pub(crate) repairs_per_hour: Value,

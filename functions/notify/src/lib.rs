@@ -76,7 +76,11 @@ impl Desk {
                 Told::ContainmentEnded(ending) => ended::ended(&ending),
                 Told::ReleaseEnded(ending) => released::released(&ending),
             },
-            Event::BadEnd(end) => Some(broken::broken(&self.explained(end).await)),
+            Event::BadEnd(end) => {
+                let end = self.explained(end).await;
+                // A batch's fleet tells of all its batches at once.
+                (!end.input["Batch"].is_object()).then(|| broken::broken(&end))
+            }
             Event::NothingBad => None,
         };
         match message {

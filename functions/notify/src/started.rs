@@ -12,13 +12,23 @@ use crate::told::{facts, first_of, left_out, left_out_data, list, trigger, why};
 /// That containment begins. None where nothing begins: the end then says why.
 pub(crate) fn started(story: &Story) -> Option<Message> {
     let targets = list(&story.targets);
-    if story.quiet == true || (story.targets.is_array() && targets.is_empty()) {
+    let fleet = story.fleet["Instances"].as_u64();
+    if story.quiet == true || (story.targets.is_array() && targets.is_empty() && fleet.is_none()) {
         return None;
     }
     let execution = Execution::read(&story.execution);
     let instances: Vec<Instance> = targets.iter().map(Instance::read).collect();
     let dry = !targets.is_empty() && targets.iter().all(|target| target["DryRun"] == true);
-    let (headline, subject) = beginning(targets, &instances, dry);
+    let (headline, subject) = match fleet {
+        Some(count) => {
+            let place = Instance::read(&story.fleet).surroundings();
+            (
+                format!("Cordon has started to contain a fleet of {count} instances{place}, in batches."),
+                format!("containment started for {count} instances"),
+            )
+        }
+        None => beginning(targets, &instances, dry),
+    };
     let mut message = Message::new(Kind::ContainmentStarted, execution, headline, subject);
     message.say_first("Why", why(&story.trigger));
     message.say_first("Instances", first_of(targets.iter().map(target_line).collect(), "instances"));

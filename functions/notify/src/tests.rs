@@ -53,6 +53,45 @@ fn contained(id: &str) -> Value {
     })
 }
 
+#[tokio::test]
+async fn a_batch_that_ends_badly_is_left_to_its_fleet_to_tell() {
+    let mut event =
+        status_change("FAILED", Some("NotContained"), Some("i-0123456789abcdef0 in eu-west-1: NotContained"));
+    let batch = json!({ "Id": "f-1", "Number": 3, "Execution": ARN, "SettleAt": "2026-11-21T03:00:07Z" });
+    let input = json!({ "InstanceIds": [ID], "Region": "eu-west-1", "Batch": batch });
+    event["detail"]["input"] = json!(input.to_string());
+    not_told(event).await;
+}
+
+#[tokio::test]
+async fn a_fleets_messages_count_its_instances_and_name_those_of_the_table() {
+    let started = told(json!({
+        "Kind": "ContainmentStarted", "Execution": { "Id": ARN }, "Targets": [],
+        "Fleet": { "Instances": 1000, "AccountId": "444455556666", "Region": "eu-west-1" },
+    }));
+    let headline = started.await.record["Headline"].clone();
+    assert_eq!(
+        headline,
+        "Cordon has started to contain a fleet of 1000 instances in eu-west-1 (account 444455556666), in batches."
+    );
+
+    let counts = json!({ "Instances": 1000, "Verdicts": { "Contained": 1000 } });
+    let results = json!({ "Bucket": "evidence", "Key": "fleets/f-1/instances.json" });
+    let report = json!({ "Verdict": "Contained", "Succeeded": true, "Counts": counts, "Results": results, "Instances": [contained(ID)] });
+    let headline = told(ended(report)).await.record["Headline"].clone();
+    assert_eq!(
+        headline,
+        "Cordon has ended with a fleet of 1000 instances: 1000 Contained. The whole list: s3://evidence/fleets/f-1/instances.json."
+    );
+
+    let mut bad =
+        status_change("FAILED", Some("NotContained"), Some(&format!("a fleet\n{OTHER} in eu-west-1: NotContained")));
+    let ids: Vec<String> = (0..1000).map(|n| format!("i-{n:017x}")).collect();
+    bad["detail"]["input"] = json!(json!({ "InstanceIds": ids, "Region": "eu-west-1" }).to_string());
+    let named = told(bad).await.record["Instances"].clone();
+    assert_eq!(named.as_array().map(Vec::len), Some(1), "{named}");
+}
+
 fn status_change(status: &str, error: Option<&str>, cause: Option<&str>) -> Value {
     let input = json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AccountId": "444455556666" });
     json!({

@@ -21,6 +21,10 @@ pub const STEPS: [&str; 8] = [
 /// The step that is undone only when somebody asks: the group has a replacement by now (trap E8).
 pub const AUTO_SCALING: &str = "detach-autoscaling";
 
+/// The outcomes of all instances travel through states of 256 KiB (trap H3), and their events share one history of
+/// 25,000 (H4).
+const INSTANCES_AT_MOST: usize = 50;
+
 const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, DryRun, Steps, AttachAutoScaling, CloseCase";
 
 /// What an input asks for.
@@ -36,10 +40,10 @@ pub(crate) struct Request {
 impl Request {
     /// Reads the input; the error names the field, the value and what is accepted. Pure.
     pub(crate) fn read(input: &Value, execution: &Execution, members: &MemberAccounts) -> Result<Self> {
-        let input = fields(input, ACCEPTED)?;
+        let input = fields(input, ACCEPTED, &[])?;
         let account_id = account(input, execution.account(), members)?;
         let region = region(input)?;
-        let ids = instance_ids(input)?;
+        let ids = instance_ids(input, INSTANCES_AT_MOST)?;
         let dry_run = flag(input, "DryRun")?;
         let steps = steps(input)?;
         let incident_ticket = tag_value(input, "IncidentTicket")?;

@@ -1,6 +1,12 @@
-//! One table for the whole execution: a row per instance and step. Reads and changes nothing in AWS.
+//! One table for the whole execution: a row per instance and step. Changes nothing of an instance.
+//!
+//! Of a fleet, which is contained in batches, each batch's execution puts its report into the evidence bucket, and the
+//! fleet's reads them all: no state could carry them. Reads and writes nothing else in AWS.
 
-use containment::{Error, Outcome, Reported, Result, Status};
+mod fleet;
+
+use containment::{Aws, Error, Outcome, Reported, Result, Status};
+use evidence::Pointer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -25,6 +31,65 @@ pub struct Event {
     pub told: Option<Reported>,
     /// For each instance its verified report, or the failure that came before one.
     pub instances: Vec<Value>,
+    /// The execution's ARN.
+    #[serde(default)]
+    pub execution: String,
+    /// Which batch of a fleet it is, if it is one.
+    #[serde(default)]
+    pub batch: Option<Batch>,
+    /// How the fleet's batches ended, if it is a fleet.
+    #[serde(default)]
+    pub fleet: Option<Fleet>,
+}
+
+/// A batch of a fleet.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Batch {
+    /// The fleet's id.
+    pub id: String,
+    /// The batch's number, from 0.
+    pub number: usize,
+}
+
+/// A fleet whose batches have ended, or that could not be begun.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Fleet {
+    /// Names its folder in the evidence bucket.
+    pub id: String,
+    /// The account of its instances.
+    pub account_id: String,
+    /// The Region of its instances.
+    pub region: String,
+    /// How many instances it has.
+    pub instances: usize,
+    /// What could not be made ready for all of them.
+    #[serde(default)]
+    pub problems: Vec<String>,
+    /// How the execution of each batch ended.
+    #[serde(default)]
+    pub ends: Vec<BatchEnd>,
+    /// Why it was not begun, or broke off.
+    #[serde(default)]
+    pub failure: Option<Reported>,
+}
+
+/// How the execution of a batch ended.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BatchEnd {
+    /// The batch's number.
+    pub number: usize,
+    /// The execution's status, such as `ABORTED`; absent where it could not be started.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// The error that the fleet's workflow caught.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The beginning of its cause.
+    #[serde(default)]
+    pub cause: Option<String>,
 }
 
 /// The workflow whose instances are reported.
@@ -108,6 +173,12 @@ pub struct Report {
     pub left_out: Vec<LeftOut>,
     /// The same as text, for the cause of a failed execution.
     pub table: String,
+    /// Of a fleet: how many of its instances have each verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Value>,
+    /// Of a fleet and of its batches: where the whole result lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub results: Option<Pointer>,
 }
 
 /// Rows whose reason says what a person has to know, however they ended.
@@ -117,27 +188,39 @@ const TELLING: [&str; 2] = ["request-approval", "close-case"];
 const TABLE_AT_MOST: usize = 30_000;
 
 /// The function: all instances in, the table out.
-pub fn handle(event: Value) -> Result<Report> {
-    let event: Event =
+pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
+    let mut event: Event =
         serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of report: {error}")))?;
+    match (event.fleet.take(), event.batch.take()) {
+        (Some(fleet), _) => fleet::Folder::of(aws, &fleet.id)?.combined(fleet, event).await,
+        (None, Some(batch)) => fleet::Folder::of(aws, &batch.id)?.put(batch.number, event).await,
+        (None, None) => Ok(report(event)),
+    }
+}
+
+fn report(event: Event) -> Report {
     let workflow = event.workflow;
     let instances: Vec<Value> = event.instances.into_iter().map(|i| instance(i, workflow, event.sample)).collect();
     let left_out = event.left_out;
     let of_left_out =
         left_out.iter().map(|l| if l.status == Status::Failed { workflow.bad() } else { workflow.nothing() });
-    let verdicts: Vec<&str> =
-        instances.iter().map(|i| i["Verdict"].as_str().unwrap_or_default()).chain(of_left_out).collect();
-    let worst = workflow.verdicts().iter().find(|verdict| verdicts.contains(verdict));
-    // Nothing at all is no success, and neither is a verdict that nobody knows.
-    let verdict = worst.filter(|_| verdicts.iter().all(|v| workflow.verdicts().contains(v))).copied();
-    let verdict = verdict.unwrap_or(workflow.bad());
-    let good = workflow.good(event.dry_run);
+    let verdicts = instances.iter().map(|i| i["Verdict"].as_str().unwrap_or_default()).chain(of_left_out);
+    let (verdict, succeeded) = conclude(verdicts.collect(), workflow, event.dry_run);
     // A part is all that was asked for where nothing is open.
     let is_open = |i: &Value| i["Verdict"] == "PartiallyReleased" && i["Open"] != json!([]);
-    let succeeded =
-        good.contains(&verdict) && verdicts.iter().all(|v| good.contains(v)) && !instances.iter().any(is_open);
+    let succeeded = succeeded && !instances.iter().any(is_open);
     let table = table(&instances, &left_out, workflow, event.told.map(Outcome::from));
-    Ok(Report { verdict, succeeded, table, instances, left_out })
+    Report { verdict, succeeded, table, instances, left_out, counts: None, results: None }
+}
+
+/// The worst verdict, and whether all of them are good ends.
+fn conclude(verdicts: Vec<&str>, workflow: Workflow, dry_run: bool) -> (&'static str, bool) {
+    let known = workflow.verdicts();
+    let worst = known.iter().find(|verdict| verdicts.contains(verdict));
+    // Nothing at all is no success, and neither is a verdict that nobody knows.
+    let verdict = worst.filter(|_| verdicts.iter().all(|v| known.contains(v))).copied().unwrap_or(workflow.bad());
+    let good = workflow.good(dry_run);
+    (verdict, good.contains(&verdict) && verdicts.iter().all(|v| good.contains(v)))
 }
 
 /// A report as it is; a failure that came before one as a report whose verdict is that nothing good is known.
@@ -225,7 +308,12 @@ fn table(instances: &[Value], left_out: &[LeftOut], workflow: Workflow, told: Op
         let verdict = if left.status == Status::Failed { format!("{}: ", workflow.bad()) } else { String::new() };
         rows.push(format!("{what}{verdict}{}", left.reason));
     }
-    // A row is a line: a reason may quote what others wrote, who would write rows of their own.
+    bounded(&rows)
+}
+
+/// The rows, as far as a cause has room for them. A row is a line: a reason may quote what others wrote, who would write
+/// rows of their own.
+fn bounded(rows: &[String]) -> String {
     let rows: Vec<String> =
         rows.iter().map(|row| row.replace(|c: char| c.is_control() || c == '\u{2028}', " ")).collect();
     let table = rows.join("\n");
@@ -244,8 +332,12 @@ mod tests {
         json!({ "InstanceId": id, "Region": "eu-west-1", "Verdict": verdict, "Open": [], "Steps": [step] })
     }
 
+    fn of(event: Value) -> Report {
+        super::report(serde_json::from_value(event).expect("an event"))
+    }
+
     fn report(dry_run: bool, instances: Vec<Value>) -> Report {
-        handle(json!({ "DryRun": dry_run, "Instances": instances })).expect("a report")
+        of(json!({ "DryRun": dry_run, "Instances": instances }))
     }
 
     #[test]
@@ -299,9 +391,8 @@ mod tests {
 
     #[test]
     fn what_had_to_be_left_out_makes_the_whole_fail_and_what_needed_nothing_does_not() {
-        let with = |status: &str, instances: Vec<Value>| {
-            handle(json!({ "LeftOut": [left_out(status)], "Instances": instances })).expect("a report")
-        };
+        let with =
+            |status: &str, instances: Vec<Value>| of(json!({ "LeftOut": [left_out(status)], "Instances": instances }));
         let nothing = with("NotApplicable", vec![]);
         assert_eq!((nothing.verdict, nothing.succeeded), ("NothingDone", true));
         assert!(nothing.table.contains("i-9 in eu-west-1: because"));
@@ -323,17 +414,15 @@ mod tests {
             "Target": { "InstanceId": "i-99999999", "Region": "eu-west-1" },
             "Failure": { "Step": "describe-instance", "Error": "NotFound", "Cause": "there is none" },
         });
-        let of = |sample: bool| {
-            handle(json!({ "DryRun": true, "Sample": sample, "Instances": [failed] })).expect("a report")
-        };
-        assert_eq!((of(true).verdict, of(true).succeeded), ("NothingDone", true));
-        assert_eq!((of(false).verdict, of(false).succeeded), ("NotContained", false));
+        let sampled = |sample: bool| of(json!({ "DryRun": true, "Sample": sample, "Instances": [failed] }));
+        assert_eq!((sampled(true).verdict, sampled(true).succeeded), ("NothingDone", true));
+        assert_eq!((sampled(false).verdict, sampled(false).succeeded), ("NotContained", false));
     }
 
     #[test]
     fn that_nobody_could_be_told_stands_above_everything_else() {
         let told = json!({ "Step": "notify", "Error": "AccessDenied", "Cause": "sns:Publish: denied" });
-        let report = handle(json!({ "Told": told, "Instances": [verified("i-1", "Contained")] })).expect("a report");
+        let report = of(json!({ "Told": told, "Instances": [verified("i-1", "Contained")] }));
         assert!(report.table.starts_with("nobody could be told that it begins: AccessDenied: sns:Publish: denied"));
     }
 

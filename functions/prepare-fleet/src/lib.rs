@@ -1,0 +1,214 @@
+//! Does once for a whole fleet what each of its instances would otherwise do: makes Cordon's isolation and conversion groups
+//! in every VPC and reads them back, writes down what belongs to the fleet, and says at which pace its batches may begin.
+//!
+//! Reads instances in pages. Creates and repairs Cordon's security groups, and puts the fleet's list into the evidence
+//! bucket; in a dry run, only the latter. No instance and no interface is touched.
+
+mod pace;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{Filter, Instance};
+use containment::{Aws, Error, Result, Status, Target};
+use evidence::{Bucket, Pointer, fleet_prefix};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub use pace::{Pace, pace};
+
+/// The function's name in member accounts and in answers.
+const NAME: &str = "prepare-fleet";
+
+/// What the state machine hands over.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Event {
+    /// What intake has made of the input.
+    pub fleet: Fleet,
+    /// Whether nothing is to be changed.
+    pub dry_run: bool,
+    /// The fleet's execution.
+    pub execution: String,
+}
+
+/// A fleet, cut into batches.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Fleet {
+    /// Names its folder in the evidence bucket.
+    pub id: String,
+    /// The account of all its instances.
+    pub account_id: String,
+    /// The Region of all its instances.
+    pub region: String,
+    /// How many instances it has.
+    pub instances: usize,
+    /// Their ids.
+    pub batches: Vec<Vec<String>>,
+}
+
+/// What was found and made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Prepared {
+    /// This function.
+    pub step: &'static str,
+    /// `Done`, or `Planned` in a dry run. What could not be made is made by the batches, which say so if they cannot either.
+    pub status: Status,
+    /// From when on the pace is counted: milliseconds since 1970.
+    pub at: u64,
+    /// How fast the batches may begin.
+    #[serde(flatten)]
+    pub pace: Pace,
+    /// The VPCs of the fleet's interfaces, which have Cordon's groups now.
+    pub vpcs: BTreeSet<String>,
+    /// How many interfaces the fleet has.
+    pub interfaces: usize,
+    /// How many instances EC2 does not show; each is reported by its batch.
+    pub not_found: usize,
+    /// What could not be made, in words.
+    pub problems: Vec<String>,
+    /// Where the fleet's list lies, of a dry run too: where its results will be.
+    pub list: Pointer,
+}
+
+/// What EC2 shows of a fleet.
+#[derive(Debug, Default, PartialEq)]
+struct Shown {
+    instances: BTreeSet<String>,
+    vpcs: BTreeSet<String>,
+    interfaces: usize,
+}
+
+/// The function: a fleet in, its pace out.
+pub async fn handle(aws: &Aws, event: Value) -> Result<Prepared> {
+    let event: Event = serde_json::from_value(event)
+        .map_err(|error| Error::InvalidInput(format!("the event of {NAME} is no fleet: {error}")))?;
+    let Some(target) = any_target(&event)? else {
+        return Err(Error::InvalidInput("Fleet.Batches: no instance is named".to_owned()));
+    };
+    let ec2 = Client::new(&aws.of(&target, NAME).await?);
+    let shown = shown(&ec2, &event.fleet).await?;
+    let bucket = Bucket::of(aws)?;
+    let groups = async {
+        match event.dry_run {
+            true => Vec::new(),
+            false => isolate_network::prepare(&ec2, &target, &shown.vpcs).await,
+        }
+    };
+    let (problems, list) = futures::join!(groups, write_down(&bucket, &event));
+    let named = event.fleet.batches.concat();
+    Ok(Prepared {
+        step: NAME,
+        status: if event.dry_run { Status::Planned } else { Status::Done },
+        at: now(),
+        pace: pace(named.len(), shown.interfaces, event.fleet.batches.len()),
+        not_found: named.iter().filter(|id| !shown.instances.contains(*id)).count(),
+        vpcs: shown.vpcs,
+        interfaces: shown.interfaces,
+        problems: problems.iter().map(ToString::to_string).collect(),
+        list: list?,
+    })
+}
+
+/// The first instance stands for all: a session in a member account is for one step and one instance.
+fn any_target(event: &Event) -> Result<Option<Target>> {
+    let Some(first) = event.fleet.batches.iter().flatten().next() else { return Ok(None) };
+    Target::parse(json!({
+        "AccountId": event.fleet.account_id, "Region": event.fleet.region, "InstanceId": first,
+        "CaseId": event.fleet.id, "Execution": event.execution, "DryRun": event.dry_run,
+    }))
+    .map(Some)
+}
+
+/// A filter takes 200 values at most, and an id that does not exist is no error in one (trap H10).
+const IDS_A_FILTER: usize = 200;
+
+async fn shown(ec2: &Client, fleet: &Fleet) -> Result<Shown> {
+    let mut shown = Shown::default();
+    for ids in fleet.batches.concat().chunks(IDS_A_FILTER) {
+        let named = Filter::builder().name("instance-id").set_values(Some(ids.to_vec())).build();
+        let pages = ec2.describe_instances().include_managed_resources(true).max_results(1_000).filters(named);
+        let mut pages = pages.into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(Error::aws("ec2:DescribeInstances", format!("{} instances", ids.len())))?;
+            page.reservations().iter().flat_map(|r| r.instances()).for_each(|instance| shown.add(instance));
+        }
+    }
+    Ok(shown)
+}
+
+impl Shown {
+    fn add(&mut self, instance: &Instance) {
+        self.instances.extend(instance.instance_id.clone());
+        self.interfaces += instance.network_interfaces().len();
+        self.vpcs.extend(instance.network_interfaces().iter().filter_map(|i| i.vpc_id.clone()));
+    }
+}
+
+/// The list of the fleet: what `report` compares the batches' results with, so that no instance is lost.
+async fn write_down(bucket: &Bucket, event: &Event) -> Result<Pointer> {
+    let numbered: BTreeMap<usize, &Vec<String>> = event.fleet.batches.iter().enumerate().collect();
+    let list = json!({
+        "Id": event.fleet.id, "AccountId": event.fleet.account_id, "Region": event.fleet.region,
+        "Execution": event.execution, "Instances": event.fleet.instances, "Batches": numbered,
+    });
+    let key = format!("{}/fleet.json", fleet_prefix(&event.fleet.id));
+    bucket.write(key, "application/json", list.to_string().into_bytes()).await
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::operation::describe_instances::DescribeInstancesOutput;
+    use aws_sdk_ec2::types::{InstanceNetworkInterface, Reservation};
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+
+    fn instance(id: &str, vpcs: &[&str]) -> Instance {
+        let interfaces = vpcs.iter().map(|vpc| InstanceNetworkInterface::builder().vpc_id(*vpc).build()).collect();
+        Instance::builder().instance_id(id).set_network_interfaces(Some(interfaces)).build()
+    }
+
+    fn fleet(count: usize) -> Fleet {
+        let ids: Vec<String> = (0..count).map(|n| format!("i-{n:017x}")).collect();
+        let batches = ids.chunks(10).map(<[String]>::to_vec).collect();
+        Fleet {
+            id: "f".into(),
+            account_id: "123456789012".into(),
+            region: "eu-west-1".into(),
+            instances: count,
+            batches,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fleet_is_read_by_filter_two_hundred_instances_at_a_time() {
+        let rule = mock!(Client::describe_instances)
+            .match_requests(|r| {
+                r.instance_ids().is_empty() && r.filters().iter().all(|f| (1..=200).contains(&f.values().len()))
+            })
+            .then_output(|| {
+                let found = instance("i-00000000000000000", &["vpc-a", "vpc-b"]);
+                let reservation = Reservation::builder().instances(found).build();
+                DescribeInstancesOutput::builder().reservations(reservation).build()
+            });
+        let ec2 = mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&rule]);
+        let shown = shown(&ec2, &fleet(450)).await.expect("read");
+        assert_eq!(rule.num_calls(), 3);
+        assert_eq!(shown.vpcs, ["vpc-a".to_owned(), "vpc-b".to_owned()].into());
+        assert_eq!(shown.instances, ["i-00000000000000000".to_owned()].into());
+    }
+
+    #[test]
+    fn a_fleet_without_an_instance_has_no_target() {
+        let event = Event { fleet: fleet(0), dry_run: false, execution: "arn".into() };
+        assert!(any_target(&event).expect("no error").is_none());
+    }
+}
