@@ -89,7 +89,11 @@ NOT_READ = {
     "share-snapshots": {"ec2:DescribeVolumes"},
     "copy-snapshots": {"ec2:DescribeVolumes"},
     "verify-containment": {"ec2:DescribeSecurityGroupRules", "autoscaling:DescribeAutoScalingGroups"},
-}
+    # What the way into containment reads, and the way back does not.
+    "verify-release": {
+        "ec2:DescribeSecurityGroupRules", "ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints", "ec2:DescribeSnapshots", "iam:GetInstanceProfile",
+    },
+}  # fmt: skip
 # What is called with the role of forensic-account.yaml alone; test_forensic_account.py compares it with that.
 FORENSIC = {
     "copy-snapshots": {"ec2:CopySnapshot"},
