@@ -21,7 +21,7 @@ from local_stack.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack, S
 from local_stack.strangers import ADDRESS, KEY, api_call, session, user
 from local_stack.victim import Place, Victim, bare_instance, build_victims, snapshot_of_world
 from test_containment import contain, evidence, groups_named, isolated, journal
-from test_template import Loader, allowed
+from test_template import TOOLS, Loader, allowed, run
 from test_the_calls_that_were_made import FREE, NAMES, function_of
 
 MACHINE = "cordon-drift"
@@ -511,9 +511,14 @@ def test_the_pattern_is_no_longer_than_eventbridge_takes(stack: LocalStack) -> N
     assert len(json.dumps(deployed, separators=(",", ":"))) < 1_900
 
 
+def test_linters_find_nothing_wrong_with_the_forwarding_template() -> None:
+    run(TOOLS / "build/bin/cfn-lint", "--regions", "ap-northeast-1", "--template", PROJECT / "drift-events.yaml")
+    run(TOOLS / "lint/bin/checkov", "-f", "drift-events.yaml", "--config-file", ".checkov.yaml")
+
+
 def test_all_of_that_was_done_with_no_call_that_a_functions_role_does_not_allow(stack: LocalStack) -> None:
     """All calls of this file's stack: the local stack enforces no permissions."""
     made = {(name, f"{NAMES.get(call['Service'], call['Service'])}:{call['Action']}")
             for call in stack.calls() if (name := function_of(call["Caller"] or ""))}  # fmt: skip
     assert {(name, action) for name, action in made if action not in allowed(name) | FREE} == set()
-    assert {("watch-drift", "states:StartExecution"), ("watch-drift", "sns:Publish"), ("verify-containment", "dynamodb:BatchWriteItem")} <= made
+    assert {("watch-drift", "states:StartExecution"), ("watch-drift", "sns:Publish"), ("verify-containment", "dynamodb:TransactWriteItems")} <= made

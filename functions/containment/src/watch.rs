@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use serde::{Deserialize, Serialize};
 
 use crate::case::{CASE, held, text};
@@ -66,11 +66,8 @@ pub struct Watched {
     pub called_in: Option<String>,
 }
 
-/// DynamoDB takes so many items in a batch.
-const ITEMS_A_CALL: usize = 25;
-
-/// An unprocessed item is asked for again so many times.
-const TRIES: usize = 4;
+/// DynamoDB takes so many items in a transaction.
+const ITEMS_A_CALL: usize = 100;
 
 const RESOURCE_OF: &str = "resource-of#";
 
@@ -125,29 +122,21 @@ impl CaseTable {
         held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
     }
 
-    /// Notes what belongs to the instance, each by its key: one call for up to 25.
+    /// Notes what belongs to the instance, each by its key: one call for up to 100. A transaction, because what may write
+    /// a batch may also delete in one; this takes `dynamodb:PutItem`.
     pub async fn note_resources(&self, target: &Target, resources: &BTreeSet<String>) -> Result<()> {
         let put = |resource: &String| {
-            let item = PutRequest::builder()
+            let put = Put::builder()
+                .table_name(&self.table)
                 .item("Instance", text(resource))
                 .item("Record", text(&format!("{RESOURCE_OF}{}", target.key())));
-            // Both attributes are given, so that building cannot fail.
-            WriteRequest::builder().set_put_request(item.build().ok()).build()
+            // The table and an item are given, so that building cannot fail.
+            TransactWriteItem::builder().set_put(put.build().ok()).build()
         };
-        let all: Vec<WriteRequest> = resources.iter().map(put).collect();
+        let all: Vec<TransactWriteItem> = resources.iter().map(put).collect();
         for chunk in all.chunks(ITEMS_A_CALL) {
-            let mut left = chunk.to_vec();
-            for _ in 0..TRIES {
-                let sent = self.client.batch_write_item().request_items(&self.table, left).send().await;
-                let reply = sent.map_err(Error::aws("dynamodb:BatchWriteItem", &self.table))?;
-                left = reply.unprocessed_items.unwrap_or_default().remove(&self.table).unwrap_or_default();
-                if left.is_empty() {
-                    break;
-                }
-            }
-            if !left.is_empty() {
-                return Err(Error::Conflict(format!("{} did not take {} items", self.table, left.len())));
-            }
+            let sent = self.client.transact_write_items().set_transact_items(Some(chunk.to_vec())).send().await;
+            sent.map_err(Error::aws("dynamodb:PutItem", &self.table))?;
         }
         Ok(())
     }
@@ -293,9 +282,9 @@ fn drift_record(case: &str, event: &str) -> String {
 mod tests {
     use super::*;
     use aws_sdk_dynamodb::Client;
-    use aws_sdk_dynamodb::operation::batch_write_item::BatchWriteItemOutput;
     use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
     use aws_sdk_dynamodb::operation::query::QueryOutput;
+    use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsOutput;
     use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
@@ -350,19 +339,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_belongs_to_an_instance_is_one_call_and_what_was_not_taken_is_sent_again() {
-        let left = mock!(Client::batch_write_item)
-            .match_requests(|r| r.request_items().expect("items")["cases"].len() == 25)
-            .then_compute_output(|r| {
-                let left = r.request_items().expect("items")["cases"][24..].to_vec();
-                BatchWriteItemOutput::builder().unprocessed_items("cases", left).build()
-            });
-        let rest = mock!(Client::batch_write_item)
-            .match_requests(|r| r.request_items().expect("items")["cases"].len() == 1)
-            .then_output(|| BatchWriteItemOutput::builder().build());
-        let resources = (0..25).map(|n| format!("123456789012/eu-west-1/snap-{n}")).collect();
-        table(&[&left, &rest]).note_resources(&Target::example(), &resources).await.expect("noted");
-        assert_eq!((left.num_calls(), rest.num_calls()), (1, 1));
+    async fn what_belongs_to_an_instance_is_one_call_for_up_to_a_hundred() {
+        let rule = mock!(Client::transact_write_items)
+            .match_requests(|r| {
+                r.transact_items().iter().all(|one| {
+                    one.put().is_some_and(|put| {
+                        put.table_name() == "cases" && put.item()["Record"] == text(&format!("resource-of#{KEY}"))
+                    })
+                })
+            })
+            .then_output(|| TransactWriteItemsOutput::builder().build());
+        let table = table(&[&rule]);
+        let resources = |count| (0..count).map(|n| format!("123456789012/eu-west-1/snap-{n}")).collect();
+        table.note_resources(&Target::example(), &resources(100)).await.expect("noted");
+        assert_eq!(rule.num_calls(), 1);
+        table.note_resources(&Target::example(), &resources(101)).await.expect("noted");
+        assert_eq!(rule.num_calls(), 3);
     }
 
     #[tokio::test]

@@ -319,6 +319,23 @@ mod tests {
     }
 
     #[test]
+    fn drift_is_repaired_whatever_the_verdict_or_the_last_answer_was_but_not_while_somebody_is_at_it() {
+        let refused = Case { approval: Some("Refused".into()), verdict: Some("Contained".into()), ..case() };
+        let wanted = Wanted { findings: BTreeSet::new(), ..wanted() };
+        for case in [case(), refused.clone()] {
+            let seen = Seen { case: Some(case), ..Seen::default() };
+            assert_eq!(standing(&wanted, &seen, Source::Drift, &execution()), Standing::Respond);
+        }
+        let held = Seen { case: Some(refused), held: true, ..Seen::default() };
+        let left = reason(standing(&wanted, &held, Source::Drift, &execution()));
+        assert!(left.quiet && left.status == Status::NotApplicable && left.reason.contains(OTHER), "{left:?}");
+        let protected = Guardrail { rule: "Protected".into(), reason: "payments".into() };
+        let seen = Seen { guardrail: Some(protected), ..Seen::default() };
+        let asking = Settings { response_mode: ResponseMode::RequestApproval, ..settings() };
+        assert!(reasons_to_ask(&seen, Source::Drift, &asking).is_empty(), "it was decided with the case");
+    }
+
+    #[test]
     fn a_person_who_starts_it_does_not_wait_for_the_answer_to_a_question() {
         let asked = Case { approval: Some("Pending".into()), ..case() };
         let seen = Seen { case: Some(asked), held: true, ..Seen::default() };

@@ -211,3 +211,64 @@ fn a_start_time_or_an_execution_that_is_none_is_refused() {
     assert!(wrong(&execution().id, "now").starts_with("Execution.StartTime"));
     assert!(wrong(&execution().id, "２０２６-11-21T03:00:07.123Z").starts_with("Execution.StartTime"));
 }
+
+fn drift(fields: Value) -> Value {
+    let mut input = json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AccountId": MEMBER,
+        "Drift": { "EventId": "e-1", "EventName": "StopInstances", "Caller": "x".repeat(9_000) } });
+    input.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    input
+}
+
+#[test]
+fn a_start_for_drift_is_about_one_instance_and_says_who_did_what() {
+    let request = planned(drift(json!({}))).expect("planned");
+    assert_eq!((request.wanted.len(), request.trigger.source), (1, Source::Drift));
+    let told = request.trigger.drift.expect("what was done");
+    assert_eq!((told.event_name.as_str(), told.caller.len()), ("StopInstances", 400));
+}
+
+#[test]
+fn a_start_for_drift_takes_its_options_from_the_case_and_from_nobody_else() {
+    refused(drift(json!({ "RevokeAllSessions": true })), "RevokeAllSessions", "only beside one of");
+    refused(drift(json!({ "DryRun": false })), "DryRun", "only beside one of");
+    refused(drift(json!({ "InstanceIds": [ID, "i-0bbbbbbbbbbbbbbbb"] })), "InstanceIds", "one instance beside Drift");
+    refused(drift(json!({ "AccountId": "111111111111" })), "AccountId", "MemberAccounts");
+    refused(drift(json!({ "Drift": { "EventId": "e-1" } })), "Drift", "EventName");
+    refused(drift(json!({ "Drift": "yes" })), "Drift", "watch-drift");
+}
+
+async fn with_options(item: &'static [(&'static str, &'static str)]) -> Request {
+    use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
+    use aws_sdk_dynamodb::types::AttributeValue;
+    let rule = mock!(aws_sdk_dynamodb::Client::get_item).then_output(move || {
+        let value = |v: &str| match v.parse::<i64>() {
+            Ok(_) => AttributeValue::N(v.to_owned()),
+            Err(_) => AttributeValue::S(v.to_owned()),
+        };
+        let item = item.iter().map(|(name, v)| ((*name).to_owned(), value(v))).collect();
+        GetItemOutput::builder().set_item(Some(item)).build()
+    });
+    let cases = containment::CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+    let request = planned(drift(json!({}))).expect("planned");
+    crate::drift::with_options(&cases, request).await.expect("read")
+}
+
+#[tokio::test]
+async fn only_an_instance_that_an_open_case_has_contained_is_contained_again_and_with_that_cases_options() {
+    let request = with_options(&[
+        ("CaseId", "c-1"),
+        ("Status", "Open"),
+        ("WatchedSince", "7"),
+        ("Options", r#"{"IncidentTicket":"INC-7","AutoScaling":"Decrement","RevokeAllSessions":true}"#),
+    ])
+    .await;
+    let target = &request.wanted[0].target;
+    assert_eq!((target.incident_ticket.as_deref(), target.auto_scaling), (Some("INC-7"), AutoScaling::Decrement));
+    assert!(target.revoke_all_sessions);
+    for nobodys in [&[][..], &[("CaseId", "c-1"), ("Status", "Open")], &[("CaseId", "c-1"), ("Status", "Released"), ("WatchedSince", "7")]]
+    {
+        let request = with_options(nobodys).await;
+        assert!(request.wanted.is_empty() && request.left_out[0].quiet);
+        assert!(request.left_out[0].reason.contains("no open case"));
+    }
+}

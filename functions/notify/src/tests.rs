@@ -607,3 +607,61 @@ async fn the_largest_messages_stay_within_their_limits() {
         }
     }
 }
+
+fn drifted(kind: &str, event_name: &str, resource: &str) -> Value {
+    let drift = json!({
+        "EventId": "3a0e3f5e-1111", "EventName": event_name, "EventTime": "2026-11-21T03:12:45Z",
+        "Caller": "arn:aws:iam::444455556666:user/eve", "AccessKeyId": "AKIAEVE", "SourceIpAddress": "198.51.100.7",
+        "UserAgent": "aws-cli/2.31", "Resource": resource, "Parameters": "{}",
+    });
+    json!({
+        "Kind": kind, "Execution": { "Id": ARN }, "Targets": [target(ID)], "RepairsPerHour": 4,
+        "Trigger": { "Source": "Drift", "Findings": [], "Drift": drift },
+    })
+}
+
+#[tokio::test]
+async fn drift_is_told_with_who_did_what_from_where_with_which_key() {
+    let found = told(drifted("ContainmentStarted", "ModifyNetworkInterfaceAttribute", "eni-1")).await;
+    assert_eq!((&found.record["Kind"], &found.record["Trigger"]["Source"]), (&json!("DriftFound"), &json!("Drift")));
+    assert!(found.subject.ends_with(&format!("somebody has changed {ID}, which is contained")), "{}", found.subject);
+    for part in ["ModifyNetworkInterfaceAttribute", "eni-1", "user/eve", "AKIAEVE", "198.51.100.7", "containing it again"] {
+        let email = found.email.replace('\n', " ");
+        assert!(email.contains(part) && found.everything().contains(part), "{part} in {email}");
+    }
+    let waits = told(drifted("DriftFound", "ModifyNetworkInterfaceAttribute", "eni-1")).await;
+    assert!(waits.email.replace('\n', " ").contains("while an execution of Cordon's is at it"), "{}", waits.email);
+}
+
+#[tokio::test]
+async fn a_person_who_is_called_because_of_drift_is_told_what_to_do_and_how_to_contain_by_hand() {
+    let called = told(drifted("DriftNotRepaired", "AuthorizeSecurityGroupIngress", "sg-1")).await;
+    assert!(called.subject.starts_with("Cordon: A PERSON IS NEEDED"), "{}", called.subject);
+    let email = called.email.replace('\n', " ");
+    assert!(email.contains("RepairsPerHour, 4") && email.contains("service control policy"), "{email}");
+    assert!(called.email.contains("aws stepfunctions start-execution"));
+}
+
+#[tokio::test]
+async fn what_no_repair_brings_back_is_said_and_a_share_comes_with_the_command_that_takes_it_away() {
+    let deleted = told(drifted("ContainmentStarted", "DeleteSnapshot", "snap-0123456789abcdef0")).await;
+    assert!(deleted.email.replace('\n', " ").contains("does not come back"));
+    let shared = told(drifted("ContainmentStarted", "ModifySnapshotAttribute", "snap-0123456789abcdef0")).await;
+    let command = "aws ec2 reset-snapshot-attribute --region eu-west-1 --snapshot-id snap-0123456789abcdef0";
+    assert!(shared.email.contains(command), "{}", shared.email);
+    let hostile = told(drifted("ContainmentStarted", "ModifySnapshotAttribute", "snap-1; rm -rf /")).await;
+    assert!(!hostile.email.contains("reset-snapshot-attribute"));
+}
+
+#[tokio::test]
+async fn a_repair_that_ends_badly_says_that_it_was_one() {
+    let mut event = status_change("FAILED", Some("NotContained"), Some(""));
+    let input = json!({
+        "InstanceIds": [ID], "Region": "eu-west-1", "AccountId": "444455556666",
+        "Drift": { "EventId": "e-1", "EventName": "StopInstances", "Caller": "arn:aws:iam::444455556666:user/eve" },
+    });
+    event["detail"]["input"] = json!(input.to_string());
+    let ended = told(event).await;
+    assert_eq!(ended.record["Trigger"]["Drift"]["EventName"], "StopInstances");
+    assert!(ended.email.contains("user/eve"));
+}
