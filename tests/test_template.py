@@ -367,7 +367,8 @@ def test_the_state_machine_may_invoke_its_functions_and_write_an_answer_and_the_
     assert (answer["Action"], answer["Resource"]) == ("dynamodb:UpdateItem", "!GetAtt CaseTable.Arn")
     states = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
     assert (start["Action"], start["Resource"]) == ("states:StartExecution", f"!Sub {states}:stateMachine:${{StateMachineName}}"), "a fleet's batches"
-    assert (stop["Action"], stop["Resource"]) == (["states:DescribeExecution", "states:StopExecution"], f"!Sub {states}:execution:${{StateMachineName}}*")
+    executions = [f"!Sub {states}:execution:${{StateMachineName}}{which}" for which in (":*", "/Batches:*")]
+    assert (stop["Action"], stop["Resource"]) == (["states:DescribeExecution", "states:StopExecution"], executions)
     assert rule["Resource"].endswith(":rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"), "AWS names no narrower one"
     (start,) = template()["Resources"]["StartContainment"]["Properties"]["Policies"]
     assert start["PolicyDocument"]["Statement"] == [{"Effect": "Allow", "Action": "states:StartExecution", "Resource": "!Ref Contain"}]

@@ -176,10 +176,9 @@ def time_out(execution: Execution) -> None:
 def mend_distributed_map_in_jsonata() -> None:
     """AWS: a Distributed Map takes Items, ItemSelector, MaxConcurrency and Output in JSONata as an inline one does.
 
-    Each child workflow is an execution of its own: the context has its id and input, and the variables of the states
-    around the Map are not there. ministack knows the fields of JSONPath only, and hands on the parent's context.
+    ministack knows the fields of JSONPath only.
     """
-    upstream_map, upstream_child = states._run_distributed_map, states._run_sub_machine
+    upstream_map = states._run_distributed_map
 
     def distributed(state: dict[str, Any], raw: Any, effective: Any, iterator: Any, execution: Execution, context: Context) -> Any:
         if states._state_query_language(state, context) != "JSONata":
@@ -195,13 +194,24 @@ def mend_distributed_map_in_jsonata() -> None:
         states._apply_state_assign(state, raw, context, result=result)
         return output, following
 
+    states._run_distributed_map = distributed
+
+
+def mend_children_of_distributed_maps() -> None:
+    """AWS: each child workflow is an execution of its own: the context has its id and input, and the variables of the
+    states around the Map are not there. ministack hands on the parent's context.
+
+    For when the running of nested states has been mended, which replaces ministack's.
+    """
+    upstream_child = states._run_sub_machine
+
     def child(inner: Any, start: str, given: Any, execution: Execution, context: Context) -> Any:
         if "mapRunArn" in execution:
             of_child = {"Id": execution["executionArn"], "Name": execution["name"], "StartTime": execution["startDate"], "Input": given}
             context = {**context, "Execution": {**context.get("Execution", {}), **of_child}, "variables": {}}
         return upstream_child(inner, start, given, execution, context)
 
-    states._run_distributed_map, states._run_sub_machine = distributed, child
+    states._run_sub_machine = child
 
 
 def selected(state: dict[str, Any], raw: Any, context: Context, index: int, item: Any) -> Any:

@@ -215,6 +215,7 @@ def main() -> None:
         mend()
     mend_order_of_history()
     mend_nested_states()
+    ministack_step_functions.mend_children_of_distributed_maps()
     mend_parallel_in_jsonata()
     mend_output_of_succeed()
     gateway.main()

@@ -54,7 +54,7 @@ pub fn pace(instances: usize, interfaces: usize, batches: usize) -> Pace {
     let isolated = isolated_after(interfaces);
     let described = instances as f64 * SECONDS_TO_DESCRIBE_AN_INSTANCE - DESCRIBED_AT_FIRST_SECONDS;
     let last_begins = (isolated - WAY_TO_ISOLATION_SECONDS).max(described).max(0.0);
-    let hundredths = |seconds: f64| (seconds * 100.0).ceil() / 100.0;
+    let hundredths = |seconds: f64| (seconds * 100.0 - 1e-6).ceil() / 100.0;
     Pace {
         isolate_every: hundredths(last_begins / batches.saturating_sub(1).max(1) as f64),
         settle_after: hundredths((last_begins + WAY_TO_ISOLATION_SECONDS).min(ISOLATION_ALONE_SECONDS)),

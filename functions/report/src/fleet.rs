@@ -16,6 +16,7 @@ const AT_ONCE: usize = 32;
 
 /// The execution's output and the notification carry so many instances, the worst of them first (trap H3).
 const SHOWN_AT_MOST: usize = 100;
+const SHOWN_BYTES_AT_MOST: usize = 120_000;
 
 /// What is left open of one instance, in a row.
 const OPEN_AT_MOST: usize = 3;
@@ -158,12 +159,11 @@ impl Folder {
         }));
         // The pointer may be missing where the list could not be stored: that is no success either.
         let succeeded = succeeded && written.is_ok();
-        rows.truncate(SHOWN_AT_MOST);
         left_out.truncate(SHOWN_AT_MOST);
         Ok(Report {
             verdict,
             succeeded,
-            instances: rows.iter().map(shown).collect(),
+            instances: shown(&rows),
             left_out,
             table: bounded(&table),
             counts: Some(counts),
@@ -264,14 +264,22 @@ fn unreported(number: usize, end: Option<&BatchEnd>, failure: Option<&Outcome>) 
     format!("batch {number} gave no report of it: {how}; take it as not contained, and run it again")
 }
 
-/// As the output of any containment has it.
-fn shown(row: &Row) -> Value {
-    let mut shown = json!(row);
-    shown["ResidualRisk"] = json!([]);
-    shown["Steps"] = json!([]);
-    shown["Facts"] = json!({});
-    shown["Evidence"] = json!([]);
-    shown
+/// The first of them, as the output of any containment has an instance.
+fn shown(rows: &[Row]) -> Vec<Value> {
+    let mut bytes = 0;
+    let shown = rows.iter().take(SHOWN_AT_MOST).map(|row| {
+        let mut shown = json!(row);
+        for empty in ["ResidualRisk", "Steps", "Evidence"] {
+            shown[empty] = json!([]);
+        }
+        shown["Facts"] = json!({});
+        shown
+    });
+    let fits = |row: &Value| {
+        bytes += row.to_string().len();
+        bytes <= SHOWN_BYTES_AT_MOST
+    };
+    shown.take_while(fits).collect()
 }
 
 fn heading(fleet: &Fleet, counts: &Value) -> String {
@@ -435,7 +443,7 @@ mod tests {
             batch: 7,
             execution: Some("a".repeat(200)),
         };
-        let shown: Vec<Value> = std::iter::repeat_n(&row, SHOWN_AT_MOST).map(shown).collect();
+        let shown = shown(&vec![row.clone(); 10_000]);
         let table = bounded(&std::iter::repeat_n(&row, 10_000).flat_map(lines).collect::<Vec<_>>());
         assert!(table.chars().count() < 32_768);
         assert!(
