@@ -181,7 +181,7 @@ impl Sealer {
         let (count, unlisted) = (items.len(), items.iter().filter(|i| i.state == ItemState::Unlisted).count());
         let mut good = format!("{count} pieces of evidence and {} snapshots are sealed", snapshots.len());
         if unlisted > 0 {
-            good += &format!("; {unlisted} of them are not in the ledger, so nobody says who put them there");
+            good += &format!("; {unlisted} of them are not in the ledger, so nobody vouches for them");
         }
         let mut manifest = Manifest {
             format: FORMAT,
@@ -250,7 +250,7 @@ impl Sealer {
         }
         let unlisted = listed.map(|listed| listed.unlisted(prefix, ledger, &target.instance_id)).unwrap_or_default();
         for (_, examined) in self.objects.examine_all(prefix, &unlisted, None).await {
-            let note = "it is not in the case's ledger: none of Cordon's functions has put it there".to_owned();
+            let note = why_unlisted(&examined.item, &items);
             let notes = [Some(note), examined.item.note].into_iter().flatten().collect::<Vec<_>>();
             items.push(Item { state: ItemState::Unlisted, note: Some(notes.join("; ")), ..examined.item });
         }
@@ -310,6 +310,24 @@ fn what_is_wrong(item: &Item) -> Option<String> {
         ItemState::Unread => "not readable",
     };
     Some(format!("{} is {word}: {}", item.name, item.note.as_deref().unwrap_or("no reason given")))
+}
+
+/// What is known of an object that the ledger lacks. A put whose answer is lost is made again, as another version, and
+/// only the last one is entered; a function that could not reach the case table has entered none, and its row says so.
+fn why_unlisted(item: &Item, known: &[Item]) -> String {
+    let same = |one: &&Item| {
+        one.state == ItemState::Intact && one.name == item.name && one.sha256.is_some() && one.sha256 == item.sha256
+    };
+    match known.iter().find(same) {
+        Some(twin) => format!(
+            "it is not in the case's ledger, but has the name and the bytes of version {}, which is: a put that was made \
+             again because its answer was lost",
+            twin.version_id
+        ),
+        None => "it is not in the case's ledger: a function that put it there could not enter it, and its step failed, or \
+                 somebody else put it there"
+            .to_owned(),
+    }
 }
 
 /// Why the manifest in the bucket is not the one that the ledger would have there: somebody may have put back an older

@@ -408,6 +408,18 @@ async fn an_object_that_is_in_no_ledger_is_noted_and_fails_nothing() {
 }
 
 #[tokio::test]
+async fn a_put_that_was_made_again_because_its_answer_was_lost_is_no_strangers() {
+    let world = World::usual();
+    let bytes = world.inside(|world| world.bucket[&(NETWORK.to_owned(), "v1".to_owned())].clone());
+    world.put(NETWORK, "v0", &bytes);
+    world.put("note.txt", "v1", &bytes);
+    world.seal(None).await;
+    let notes: Vec<_> = world.manifest().evidence[2..4].iter().map(|i| i.note.clone().expect("a note")).collect();
+    assert!(notes[0].contains("has the name and the bytes of version v1"), "{notes:?}");
+    assert!(notes[1].contains("or somebody else put it there"), "the same bytes under another name: {notes:?}");
+}
+
+#[tokio::test]
 async fn evidence_that_a_delete_marker_hides_is_there_and_that_is_said() {
     let world = World::usual();
     world.inside(|world| world.markers.push(NETWORK.to_owned()));
