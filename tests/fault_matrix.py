@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
@@ -49,6 +49,8 @@ ONCE, SLOW_DOWN, BROKEN, RESET, SILENT, DENIED, NOT_YET = (
 FAULTS = (ONCE, SLOW_DOWN, BROKEN, RESET, SILENT, DENIED, NOT_YET)
 BEFORE, BETWEEN, AFTER, LATE = "killed before its changes", "killed between them", "killed after them", "times out"
 ENDS = (BEFORE, BETWEEN, AFTER, LATE)
+
+ISOLATED = "FAILED: reported, isolated"
 
 # How each service says these: code and status.
 THROTTLED = {
@@ -102,11 +104,9 @@ class Ended:
     """What came of one victim and the faults that it was given."""
 
     cells: list[Cell]
-    execution: Execution
-    again: Execution
+    execution: Execution | None
     problems: list[str]
     word: str
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -140,6 +140,17 @@ class Yard:
     def calls(self, instance: str) -> list[Recorded]:
         with self._lock:
             return self._record.of(instance)
+
+
+    def met(self, instance: str, cells: list[Cell], since: float) -> set[tuple[str, str, str]]:
+        """The calls that faults were met by; one whose answer is still held is recorded when it has been given."""
+        deadline = time.monotonic() + 5
+        while True:
+            struck = [call for call in self.calls(instance) if call["Injected"] and call["Start"] >= since]
+            met = {(function_of(call), call["Service"], call["Action"]) for call in struck}
+            if all(was_met(cell, met) for cell in cells) or time.monotonic() > deadline:
+                return met
+            time.sleep(0.2)
 
 
 class Record:
@@ -315,29 +326,39 @@ def look_at_reference(yard: Yard, scenario: Scenario) -> Reference:
 # --- One victim --------------------------------------------------------------------------------------------------
 
 
-def play(yard: Yard, reference: Reference, cells: list[Cell]) -> Ended:
-    """A victim is contained in this weather, and again when it is over."""
+def play(yard: Yard, reference: Reference, turns: list[list[Cell]]) -> list[Ended]:
+    """A victim is contained in each weather in turn, and once more when all is over.
+
+    Where a first run is not to find a contained victim, the turns end with the first that contains it.
+    """
     scenario = reference.scenario
     victim, account = yard.build(scenario)
     before = yard.oracle.look(victim, account)
-    yard.set_weather(victim.instance, [fault for cell in cells for fault in reference.faults(cell, victim.instance)])
-    try:
-        execution = contain(yard, victim, account, scenario)
-    finally:
-        yard.set_weather(victim.instance, [])
-    met = {(function_of(call), call["Service"], call["Action"]) for call in yard.calls(victim.instance) if call["Injected"]}
-    after = yard.oracle.look(victim, account)
+    ended: list[Ended] = []
+    for cells in turns:
+        since = time.time()
+        yard.set_weather(victim.instance, [fault for cell in cells for fault in reference.faults(cell, victim.instance)])
+        try:
+            execution = contain(yard, victim, account, scenario)
+        finally:
+            yard.set_weather(victim.instance, [])
+        after = yard.oracle.look(victim, account)
+        met = yard.met(victim.instance, cells, since)
+        problems = [f"{cell.row} of {cell.row.function} was never met by {cell.fault}" for cell in cells if not was_met(cell, met)]
+        problems += lies(execution, after) + lost(before, after) + unreported(cells, execution, after)
+        ended.append(Ended(cells, execution, problems, word(execution, after)))
+        if ended[-1].word == "Contained" and cells[0].row.function in FIRST:
+            break
     again = contain(yard, victim, account, scenario)
     last = yard.oracle.look(victim, account)
-
-    problems = [f"{cell.row} of {cell.row.function} was never met by {cell.fault}" for cell in cells if not was_met(cell, met)]
-    problems += lies(execution, after) + lost(before, after) + unreported(cells, execution, after)
-    problems += [f"after a second run: {one}" for one in lies(again, last) + lost(before, last) + taken_away(after, last)]
+    problems = [f"after a second run: {one}" for one in lies(again, last) + lost(before, last) + taken_away(after, last)]
     if again.status != "SUCCEEDED":
         problems.append(f"a second run without the fault ends as {again.status}: {again.cause}")
     problems += [f"in the end {one}" for one in surplus(last)]
     problems += [f"in the end neither the ledger nor the manifest has {one}" for one in strays(last)]
-    return Ended(cells, execution, again, problems, word(execution, after))
+    for one in ended:
+        one.problems += problems
+    return ended
 
 
 def was_met(cell: Cell, met: set[tuple[str, str, str]]) -> bool:
@@ -357,7 +378,7 @@ def unreported(cells: list[Cell], execution: Execution, world: World) -> list[st
 def word(execution: Execution, world: World) -> str:
     if execution.status == "SUCCEEDED":
         return "Contained"
-    return f"FAILED: reported, {'isolated' if isolated(world) else 'not isolated'}"
+    return ISOLATED if isolated(world) else "FAILED: reported, not isolated"
 
 
 # --- Executions that meet each other, or their end ---------------------------------------------------------------
@@ -409,6 +430,14 @@ def a_finding_that_comes_twice(yard: Yard, victim: Victim, account: str) -> list
     return new
 
 
+def a_right_that_is_lost_between_the_groups(yard: Yard, victim: Victim, account: str) -> list[str]:
+    """Both interfaces are on the conversion group; from then on nobody may change them."""
+    code, status = REFUSED["ec2"]
+    call = {"Service": "ec2", "Action": "ModifyNetworkInterfaceAttribute", "Function": "isolate-network", "Event": victim.instance}
+    yard.set_weather(victim.instance, [{**call, "After": len(victim.interfaces), "Code": code, "Status": status}])
+    return [begin(yard, victim, account)]
+
+
 def begin(yard: Yard, victim: Victim, account: str) -> str:
     return yard.stack.begin({"InstanceIds": [victim.instance], "Region": REGION, "AccountId": account})
 
@@ -416,6 +445,7 @@ def begin(yard: Yard, victim: Victim, account: str) -> str:
 MEETINGS = {
     "a second execution in the middle of the first": a_second_execution,
     "an execution that is stopped between the two groups": a_stopped_execution,
+    "a right to change interfaces that is lost between the two groups": a_right_that_is_lost_between_the_groups,
     "a finding that is delivered twice": a_finding_that_comes_twice,
 }
 
@@ -448,6 +478,11 @@ APART = frozenset({
     *CHAIN, "detach-autoscaling", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources", "create-flow-logs", "collect-facts",
     "describe-network", "terminate-sessions", "revoke-credentials", "detach-profile", "seal-evidence",
 })  # fmt: skip
+# Before anything is touched, so that a victim is as good as new after it.
+FIRST = ("intake", "describe-instance")
+# One victim is enough for several lasting faults of these, one after the other.
+IN_TURN = (*FIRST, "verify-containment", "notify")
+TURNS = 7
 SLEEPING = (SLOW_DOWN, SILENT, LATE)
 ONCE_IN_A_PROCESS = "sts:GetCallerIdentity"
 ALIKE = 4  # so many calls of one function meet the same fault on the same victim
@@ -473,40 +508,62 @@ def lots(cells: Iterable[Cell]) -> list[list[Cell]]:
     return found
 
 
-def run_all(yard: Yard, references: list[Reference], cells: list[Cell], at_once: int, say: Callable[[str], None]) -> dict[Cell, Result]:
-    """Every cell; a lot that does not end well is taken apart."""
-    results: dict[Cell, Result] = {}
+def in_turns(lots_: list[list[Cell]]) -> list[list[list[Cell]]]:
+    """What one victim can live through one after the other."""
+    found: list[list[list[Cell]]] = []
+    open_: dict[tuple[str, str], list[list[Cell]]] = {}
+    for lot in lots_:
+        key = (lot[0].fault, lot[0].row.function)
+        if len(lot) > 1 or key[1] not in IN_TURN or key[0] not in (SLOW_DOWN, DENIED):
+            found.append([lot])
+            continue
+        if key not in open_ or len(open_[key]) == TURNS:
+            open_[key] = []
+            found.append(open_[key])
+        open_[key].append(lot)
+    return found
 
-    def one(lot: list[Cell]) -> None:
-        reference = next(one for one in references if lot[0].row.function in {row.function for row in one.rows()}
-                         and (not one.scenario.only) == (lot[0].row.function not in HOST.only))  # fmt: skip
+
+def run_all(
+    yard: Yard, references: list[Reference], cells: list[Cell], at_once: int, say: Callable[[str], None], keep: Callable[[dict[Cell, Result]], None]
+) -> None:
+    """Every cell; a lot that does not end well is taken apart."""
+
+    def one(turns: list[list[Cell]]) -> None:
+        reference = next(one for one in references if (one.scenario is HOST) == (turns[0][0].row.function in HOST.only))
         try:
-            ended = play(yard, reference, lot)
+            ended = play(yard, reference, turns)
         except Exception as error:  # a victim that could not be played to its end is no reason to lose the others
-            ended = Ended(lot, None, None, [f"{type(error).__name__}: {error}"], "not played")  # type: ignore[arg-type]
-        told = lot if len(lot) == 1 or not ended.problems and ended.word == "Contained" else failed_by_themselves(lot, ended)
-        for cell in told:
-            results[cell] = Result(ended.word, ended.problems)
-        names = ", ".join(f"{cell.row.function} {cell.row}" for cell in told)
-        if told:
-            say(f"{'BAD ' if ended.problems else ''}{lot[0].fault}: {names}: {ended.word} {'; '.join(ended.problems)}")
-        if alone := [cell for cell in lot if cell not in told]:
-            say(f"{len(alone)} of {len(lot)} taken apart: {lot[0].fault}: {ended.word} {'; '.join(ended.problems)[:600]}")
+            ended = [Ended(lot, None, [f"{type(error).__name__}: {error}"], "not played") for lot in turns]
+        for one_ended in ended:
+            note(one_ended)
+        if left := turns[len(ended):]:
+            one(left)
+
+    def note(ended: Ended) -> None:
+        lot = ended.cells
+        words = {lot[0]: ended.word} if len(lot) == 1 else told_apart(lot, ended)
+        keep({cell: Result(said, ended.problems) for cell, said in words.items()})
+        for said in sorted(set(words.values())):
+            names = ", ".join(f"{cell.row.function} {cell.row}" for cell in words if words[cell] == said)
+            say(f"{'BAD ' if ended.problems else ''}{lot[0].fault}: {names}: {said} {'; '.join(ended.problems)}")
+        if alone := [cell for cell in lot if cell not in words]:
+            say(f"{len(alone)} of {len(lot)} taken apart: {lot[0].fault}: {ended.word} {'; '.join(ended.problems)[-1500:]}")
         for cell in alone:
-            one([cell])
+            one([[cell]])
 
     # Those that mostly sleep cost little.
-    asleep = [lot for lot in lots(cells) if lot[0].fault in SLEEPING]
-    awake = [lot for lot in lots(cells) if lot[0].fault not in SLEEPING]
+    asleep = [turns for turns in in_turns(lots(cells)) if turns[0][0].fault in SLEEPING]
+    awake = [turns for turns in in_turns(lots(cells)) if turns[0][0].fault not in SLEEPING]
     with ThreadPoolExecutor(2 * at_once) as sleepers, ThreadPoolExecutor(at_once) as others:
         for _ in (*sleepers.map(one, asleep), *others.map(one, awake)):
             pass
-    return results
 
 
-def run_in_new_processes(yard: Yard, references: list[Reference], cells: list[Cell], say: Callable[[str], None]) -> dict[Cell, Result]:
+def run_in_new_processes(
+    yard: Yard, references: list[Reference], cells: list[Cell], say: Callable[[str], None], keep: Callable[[dict[Cell, Result]], None]
+) -> None:
     """What a process asks for once: one victim after the other, each behind functions that have just been deployed anew."""
-    results: dict[Cell, Result] = {}
     for fault in sorted({cell.fault for cell in cells}):
         for reference in references:
             lot = [cell for cell in cells if cell.fault == fault and (cell.row.function in HOST.only) == (reference.scenario is HOST)]
@@ -514,16 +571,16 @@ def run_in_new_processes(yard: Yard, references: list[Reference], cells: list[Ce
                 with ExitStack() as anew:
                     for function in {cell.row.function for cell in lot}:
                         anew.enter_context(yard.stack.reconfigured(function, DEPLOYED_FOR=fault))
-                    ended = play(yard, reference, lot)
+                    (ended,) = play(yard, reference, [lot])
                 say(f"{'BAD ' if ended.problems else ''}{fault}: {ONCE_IN_A_PROCESS} of all: {ended.word} {'; '.join(ended.problems)}")
-                results |= {cell: Result(ended.word, ended.problems) for cell in lot}
-    return results
+                keep({cell: Result(ended.word, ended.problems) for cell in lot})
 
 
 # --- The page ----------------------------------------------------------------------------------------------------
 
 NOTHING = "–"
 MET = "what came of them"
+BAD = "**NOT AS IT SHOULD BE**"
 ABOUT = """# What every fault leads to
 
 Made by `make faults`; do not edit. One victim after the other is contained on the local stack while one call, or one function,
@@ -583,13 +640,28 @@ def line(parts: list[str]) -> str:
 # --- The command -------------------------------------------------------------------------------------------------
 
 
-def failed_by_themselves(lot: list[Cell], ended: Ended) -> list[Cell]:
-    """Of faults that last, on one victim: those whose step has a row that failed and names the call. Nothing else may be wrong."""
-    if ended.problems or ended.execution is None or ended.word != "FAILED: reported, isolated" or lot[0].fault in PASSING:
-        return []
-    (instance,) = ended.execution.outcome.get("Instances") or [{}]
-    rows = {step["Step"]: step for step in instance.get("Steps", [])}
-    return [cell for cell in lot if (row := rows.get(cell.row.function, {})).get("Status") == "Failed" and f":{cell.row.action}" in row.get("Reason", "")]
+def told_apart(lot: list[Cell], ended: Ended) -> dict[Cell, str]:
+    """What each fault of a lot has led to, as far as the rows of the steps say; nothing else may be wrong.
+
+    Of faults that last, one may have failed its step, and the row then names the call; the step of another has lived through it.
+    """
+    if ended.problems or ended.execution is None:
+        return {}
+    if ended.word == "Contained":
+        return dict.fromkeys(lot, ended.word)
+    instances = ended.execution.outcome.get("Instances") or [{}]
+    rows = {step["Step"]: step for step in instances[0].get("Steps", [])}
+    mine = {cell.row.function for cell in lot}
+    if lot[0].fault in PASSING or ended.word != ISOLATED or any(row["Status"] in ("Failed", "InProgress") and step not in mine for step, row in rows.items()):
+        return {}
+    words = {}
+    for cell in lot:
+        row = rows.get(cell.row.function, {})
+        if row.get("Status") in ("Done", "NotApplicable"):
+            words[cell] = "Contained"
+        elif row.get("Status") == "Failed" and f":{cell.row.action}" in row.get("Reason", ""):
+            words[cell] = ISOLATED
+    return words
 
 
 @contextmanager
@@ -620,24 +692,33 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
 
+    results: dict[Cell, Result] = {}
+    lock = threading.Lock()
     with deployed() as yard:
         references = [look_at_reference(yard, scenario) for scenario in SCENARIOS]
-        rows = {row for reference in references for row in reference.rows() if row.function not in HOST.only or reference.scenario is HOST}
-        cells = [cell for reference in references for cell in reference.cells() if (reference.scenario is HOST) == (cell.row.function in HOST.only)]
-        cells = [cell for cell in cells if (not only or cell.row.function in only) and (not faults or cell.fault in faults)]
-        say(f"{len(rows)} calls, {len(cells)} cells, {len(lots(cells))} victims")
+        every = [cell for reference in references for cell in reference.cells() if (reference.scenario is HOST) == (cell.row.function in HOST.only)]
+        rows = {cell.row for cell in every if cell.row.service}
+        cells = [cell for cell in every if (not only or cell.row.function in only) and (not faults or cell.fault in faults)]
+
+        def keep(new: dict[Cell, Result]) -> None:
+            """On the page at once, so that a run which is stopped has not been for nothing."""
+            with lock:
+                results.update(new)
+                if not arguments.no_write:
+                    write_page({**read_page(), **{cell: BAD if one.problems else one.word for cell, one in new.items()}}, rows)
+
+        say(f"{len(rows)} calls, {len(cells)} cells, {len(in_turns(lots(cells)))} victims")
         late = [cell for cell in cells if cell.fault == LATE]
         once = [cell for cell in cells if str(cell.row) == ONCE_IN_A_PROCESS]
-        results = run_all(yard, references, [cell for cell in cells if cell not in late and cell not in once], arguments.at_once, say)
+        run_all(yard, references, [cell for cell in cells if cell not in late and cell not in once], arguments.at_once, say, keep)
         with short_of_time(yard.stack):
-            results |= run_all(yard, references, late, arguments.at_once, say)
-        results |= run_in_new_processes(yard, references, once, say)
-        for name in MEETINGS if not only and not faults else ():
-            results[Cell(Row(name, "", ""), MET)] = meet(yard, name)
-            say(f"{name}: {results[Cell(Row(name, '', ''), MET)]}")
+            run_all(yard, references, late, arguments.at_once, say, keep)
+        run_in_new_processes(yard, references, once, say, keep)
+        for name in MEETINGS if not only and (not faults or MET in faults) else ():
+            met = meet(yard, name)
+            keep({Cell(Row(name, "", ""), MET): met})
+            say(f"{name}: {met}")
     bad = {cell: result for cell, result in results.items() if result.problems}
-    if not arguments.no_write:
-        write_page({**read_page(), **{cell: "**NOT AS IT SHOULD BE**" if cell in bad else result.word for cell, result in results.items()}}, rows)
     say(f"{len(results)} cells, {len(bad)} bad, {Counter(result.word for result in results.values()).most_common()}")
     for cell, result in sorted(bad.items()):
         print(f"BAD  {cell.row.function} {cell.row} {cell.fault}: {result.word}: {'; '.join(result.problems)}")

@@ -51,7 +51,7 @@ def played(yard: Yard, references: list[Reference]) -> list[Ended]:
     chosen = [chance.choice([lot for lot in lots(cells) if lot[0].fault == fault]) for fault in IN_LOTS] + [[cell] for cell in ALWAYS if cell in cells]
     assert len(chosen) == len(IN_LOTS) + len(ALWAYS)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda lot: play(yard, reference, lot), chosen))
+        return [one for ended in pool.map(lambda lot: play(yard, reference, [lot]), chosen) for one in ended]
 
 
 # --- The matrix --------------------------------------------------------------------------------------------------
