@@ -5,7 +5,6 @@ The whole is `make faults`.
 
 from __future__ import annotations
 
-import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,12 +13,12 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from fault_matrix import (
-    ACCOUNT, AFTER, BETWEEN, DENIED, FAULTS, FLEET, HOST, MEETINGS, MET, NOT_YET, ONCE, RESET, SCENARIOS, Cell, Ended, Reference, Row, Yard, contain,
-    deployed, look_at_reference, lots, meet, play, read_page, until, word,
+    AFTER, BETWEEN, DENIED, FAULTS, FLEET, HOST, MEETINGS, MET, NOT_YET, ONCE, RESET, SCENARIOS, SLOW_DOWN, Cell, Ended, Reference, Row, Yard, contain,
+    deployed, look_at_reference, lots, meet, play, read_page, word,
 )  # fmt: skip
-from local_stack.oracle import SHOWN, Oracle, World, isolated, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
-from local_stack.stack import Execution, LocalStack
-from local_stack.victim import Victim, build_victims
+from local_stack.oracle import SHOWN, World, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
+from local_stack.stack import Execution
+from local_stack.victim import Victim
 
 SEED = 20261121
 AT_ONCE = 6
@@ -27,6 +26,7 @@ AT_ONCE = 6
 ALWAYS = (
     Cell(Row("isolate-network", "ec2", "ModifyNetworkInterfaceAttribute"), DENIED), Cell(Row("isolate-network", "dynamodb", "UpdateItem"), DENIED),
     Cell(Row("verify-containment", "ec2", "DescribeNetworkInterfaces"), DENIED), Cell(Row("seal-evidence", "kms", "Sign"), DENIED),
+    Cell(Row("seal-evidence", "dynamodb", "UpdateItem"), DENIED), Cell(Row("tag-resources", "ec2", "CreateTags"), SLOW_DOWN),
     Cell(Row("notify", "sns", "Publish"), DENIED),
 )  # fmt: skip
 IN_LOTS = (ONCE, RESET, NOT_YET, BETWEEN, AFTER)

@@ -79,6 +79,7 @@ def test_a_killed_function_ends_before_its_call_has_an_effect_or_after(stack: Lo
     stack.inject({"Service": "ec2", "Action": "ModifyInstanceAttribute", "Breaks": "process", "Event": victim.instance, "Times": 1, "Executed": executed})
     assert protect(stack, victim)["errorType"] == "Runtime.ExitError"
     changed = [attribute_of(stack, victim.instance, name) for name in ("disableApiTermination", "disableApiStop")]
-    assert any(changed) == executed
+    # It makes two such calls side by side: the other one may have come through.
+    assert changed.count(True) >= 1 if executed else changed.count(True) <= 1
     assert protect(stack, other)["Status"] == "Done"
     assert protect(stack, victim)["Status"] == "Done" and protected(stack, victim)

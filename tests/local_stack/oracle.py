@@ -244,7 +244,7 @@ def surplus(world: World) -> list[str]:
         sources = [one["Tags"]["SourceSnapshotId"] for one in of_volume.values() if "SourceSnapshotId" in one["Tags"]]
         found += [f"{volume} has {len(originals)} snapshots"] if len(originals) > 1 else []
         found += [f"{source} has {sources.count(source)} copies" for source in sorted(set(sources)) if sources.count(source) > 1]
-    over_there = [one["Tags"].get("VolumeId") for one in world.copies.values()]
+    over_there = [one["Tags"].get("VolumeId", "an unnamed volume") for one in world.copies.values()]
     found += [f"{volume} has {over_there.count(volume)} copies in the forensic account" for volume in sorted(set(over_there)) if over_there.count(volume) > 1]
     found += [f"{interface} has {len(logs)} flow logs" for interface, logs in world.flow_logs.items() if len(logs) > 1]
     return found
