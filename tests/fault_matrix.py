@@ -548,7 +548,8 @@ def run_all(
             names = ", ".join(f"{cell.row.function} {cell.row}" for cell in words if words[cell] == said)
             say(f"{'BAD ' if ended.problems else ''}{lot[0].fault}: {names}: {said} {'; '.join(ended.problems)}")
         if alone := [cell for cell in lot if cell not in words]:
-            say(f"{len(alone)} of {len(lot)} taken apart: {lot[0].fault}: {ended.word} {'; '.join(ended.problems)[-1500:]}")
+            failed = [one for one in (ended.execution.cause or "").splitlines() if "Failed" in one] if ended.execution else []
+            say(f"{len(alone)} of {len(lot)} taken apart: {lot[0].fault}: {ended.word} {'; '.join(failed + ended.problems)[-1500:]}")
         for cell in alone:
             one([[cell]])
 

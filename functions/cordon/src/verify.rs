@@ -146,7 +146,9 @@ fn verdict(checked: &Result<Verification, String>) -> String {
     }
     let intact = counts.remove("intact").unwrap_or_default();
     let unvouched = match counts.remove(UNVOUCHED) {
-        Some(count) => format!(" For {count} of them nobody vouches: they are not in the case's ledger, and their notes say what is known."),
+        Some(count) => format!(
+            " For {count} of them nobody vouches: they are not in the case's ledger, and their notes say what is known."
+        ),
         None => String::new(),
     };
     wrong.extend(counts.iter().map(|(word, count)| format!("{count} {}", word.to_lowercase())));

@@ -360,9 +360,11 @@ fn why_unlisted(item: &Item, known: &[Item]) -> String {
              again because its answer was lost",
             twin.version_id
         ),
-        None => "it is not in the case's ledger: a function that put it there could not enter it, and its step failed, or \
+        None => {
+            "it is not in the case's ledger: a function that put it there could not enter it, and its step failed, or \
                  somebody else put it there"
-            .to_owned(),
+                .to_owned()
+        }
     }
 }
 
