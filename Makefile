@@ -27,6 +27,9 @@ test: build .local/stack.ready .local/lint.ready .local/node.ready .local/browse
 bench: build .local/stack.ready ## States, round trips, calls, binary sizes, cold starts: make bench [ARGS=--quick].
 	$(STACK) tests/bench.py $(ARGS)
 
+faults: build .local/stack.ready ## Every AWS call meets every fault; writes docs/faults.md: make faults [ARGS="--only isolate-network"].
+	$(STACK) tests/fault_matrix.py $(ARGS)
+
 build: .local/build.ready ## All functions, as sam deploy takes them.
 	cargo lambda build --release --locked
 	sam build
@@ -62,4 +65,4 @@ clean: ## Everything that was installed or built.
 	rm .local/browser/node_modules/@sparticuz/chromium/bin/*.br
 	touch $@
 
-.PHONY: help drill test bench build documents deploy clean
+.PHONY: help drill test bench faults build documents deploy clean

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from local_stack import member
 from local_stack.stack import LocalStack
+
+
+LAST = "test_the_calls_that_were_made.py"  # looks back on the calls of all others
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name == LAST)
+    files = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    parts = [argument for argument in config.args if "::" in argument]
+    config.stash.setdefault(LEFT_OUT, []).extend(sorted(files - {item.path.name for item in items}) + [f"all of {part} but it" for part in parts])
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.config.stash.setdefault(LEFT_OUT, []).append(item.name)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,47 @@
-"""What the functions have called in all tests before, beside what their roles allow: the local stack enforces no permissions."""
+"""What the functions have called in all tests before, beside what their roles allow, both ways: the local stack enforces no permissions.
+
+conftest.py has these run last. What nobody has called says something only where every test has run.
+"""
 
 from __future__ import annotations
 
-from local_stack.stack import LocalStack
+import os
+import re
+from collections import defaultdict
+from functools import cache
+from typing import Iterator
+
+import pytest
+
+import test_forensic_account
+import test_member_account
+from conftest import LEFT_OUT
+from local_stack.call_record import Call, read_calls
+from local_stack.forensic import FORENSIC as FORENSIC_ACCOUNT
+from local_stack.stack import ACCOUNT, OURSELVES, LocalStack, run_folders
 from local_stack.victim import build_victims
-from test_template import FORENSIC, allowed, functions
+from test_member_account import elsewhere, listed, steps_of
+from test_template import UNNAMED, acts_on_a_target, allowed, functions, kebab, template
 
 # A service's name in the call record, and in IAM.
 NAMES = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing", "stepfunctions": "states"}
 
 # What AWS lets everybody call, and no policy can deny; and what needs the permissions of its items and none of its own.
 FREE = {"sts:GetCallerIdentity", "dynamodb:TransactWriteItems"}
+
+# Allowances that no call on the local stack can show, and why. One that has been seen, or that no role has, must go.
+BY_KMS = "AWS asks for it when S3, SNS or EC2 uses the key for the caller; the emulators use none"
+BY_DELIVERY = "EC2 asks for it when it makes a flow log to S3; moto makes no delivery"
+NEVER_SEEN: dict[tuple[str, str], str] = {
+    **{(name, action): BY_KMS for name in functions() for action in allowed(name) if action.startswith("kms:") and action != "kms:Sign"},
+    ("create-flow-logs", "logs:CreateLogDelivery"): BY_DELIVERY,
+    ("create-flow-logs", "logs:DeleteLogDelivery"): BY_DELIVERY,
+}
+# The workflow's own role: what its record does not show.
+NEVER_SEEN_OF_THE_WORKFLOW = {
+    "logs": "Step Functions asks for log delivery when the state machine is made; ministack does not",
+    "dynamodb": "ministack writes the answer to a question within itself, past the door where calls are recorded",
+}
 
 
 def function_of(caller: str) -> str | None:
@@ -19,14 +50,124 @@ def function_of(caller: str) -> str | None:
     return max(named, key=len, default=None)
 
 
-def test_no_function_has_made_a_call_that_its_role_does_not_allow(stack: LocalStack) -> None:
+@cache
+def calls() -> list[tuple[str, Call]]:
+    """Each call that a function has made on any stack of this session, with the function."""
+    records = [path for folder in run_folders for path in (folder / "moto.calls", folder / "ministack.calls")]
+    recorded = (call for path in records for call in read_calls(path) if call["Caller"] not in (None, OURSELVES))
+    return [(name, call) for call in recorded if (name := function_of(call["Caller"]))]
+
+
+def actions_of(call: Call) -> Iterator[str]:
+    """What IAM is asked when the call is made: its own action, and what its tags need."""
+    service = NAMES.get(call["Service"], call["Service"])
+    yield f"{service}:{call['Action']}"
+    if service == "sts" and any(name.startswith("Tags.") for name in call["Parameters"]):
+        yield "sts:TagSession"
+    if service == "ec2" and any(name.startswith("TagSpecification.") for name in call["Parameters"]):
+        yield "ec2:CreateTags"
+
+
+def made(at: str) -> dict[str, set[str]]:
+    """By function: what was called at home, in the forensic account, or in one of the others."""
+    where = {ACCOUNT: "home", FORENSIC_ACCOUNT: "forensic"}
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, call in calls():
+        if where.get(call["Account"], "member") == at:
+            found[name].update(actions_of(call))
+    return found
+
+
+def allowed_in_a_member_account(name: str) -> set[str]:
+    statements = [s for s in test_member_account.statements() if s["Effect"] == "Allow" and name in steps_of(s)]
+    return {action for s in statements for action in listed(s["Action"])}
+
+
+ROLES = {"home": allowed, "member": allowed_in_a_member_account, "forensic": test_forensic_account.allowed}
+
+
+@pytest.fixture
+def whole_session(request: pytest.FixtureRequest) -> None:
+    """In CI, a session that left tests out is an error: nothing would ever look at what is never used."""
+    left_out = request.config.stash.get(LEFT_OUT, [])
+    if left_out:
+        text = f"only where all tests run; this session leaves out {len(left_out)}: {', '.join(left_out[:3])}…"
+        pytest.fail(text) if os.environ.get("CI") else pytest.skip(text)
+
+
+# What a plain containment makes no call for: it is asked for, or configured, in other tests.
+ON_REQUEST = {"capture-volatile", "hash-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots"}
+
+
+def test_a_containment_is_among_the_calls_also_where_these_tests_run_alone(stack: LocalStack) -> None:
     (victim,) = build_victims(stack)
     stack.run({"InstanceIds": [victim.instance], "Region": stack.region})
-    made: dict[str, set[str]] = {}
-    for call in stack.calls():
-        if name := function_of(call["Caller"] or ""):
-            made.setdefault(name, set()).add(f"{NAMES.get(call['Service'], call['Service'])}:{call['Action']}")
-    assert set(made) >= set(functions()) - {"report"}
-    # With the forensic account's role as well, where there was one.
-    more = {name: actions - allowed(name) - FORENSIC.get(name, set()) - FREE for name, actions in made.items()}
+    calls.cache_clear()
+    assert {name for name in made("home") if name not in ON_REQUEST} == set(functions()) - {"report"} - ON_REQUEST
+
+
+@pytest.mark.parametrize("at", sorted(ROLES))
+def test_no_function_has_made_a_call_that_its_role_does_not_allow(at: str) -> None:
+    more = {name: actions - ROLES[at](name) - FREE for name, actions in made(at).items()}
     assert {name: actions for name, actions in more.items() if actions} == {}
+
+
+@pytest.mark.parametrize("at", sorted(ROLES))
+@pytest.mark.usefixtures("whole_session")
+def test_every_allowance_of_every_role_has_been_used(at: str) -> None:
+    """In a member account a step is allowed what it is at home; that an instance was there or here is all the difference."""
+    used = made(at)
+    if at == "member":
+        used = {name: actions | elsewhere(name, made("home")[name]) for name, actions in used.items()}
+    never = {name: ROLES[at](name) - used.get(name, set()) - {action for owner, action in NEVER_SEEN if owner == name} for name in functions()}
+    assert {name: actions for name, actions in never.items() if actions} == {}
+
+
+@pytest.mark.usefixtures("whole_session")
+def test_every_exception_is_an_allowance_that_has_never_been_seen() -> None:
+    seen = {(name, action) for at in ROLES for name, actions in made(at).items() for action in actions}
+    has = {(name, action) for of_role in ROLES.values() for name in functions() for action in of_role(name)}
+    assert sorted(pair for pair in NEVER_SEEN if pair in seen or pair not in has) == []
+    assert {action for name in UNNAMED for action in UNNAMED[name]} >= {action for _, action in NEVER_SEEN} - kms_actions()
+
+
+def kms_actions() -> set[str]:
+    return {action for name in functions() for action in allowed(name) if action.startswith("kms:")}
+
+
+@pytest.mark.usefixtures("whole_session")
+def test_every_function_that_the_workflow_may_invoke_has_been_invoked() -> None:
+    (policy,) = template()["Resources"]["Contain"]["Properties"]["Policies"]
+    invoke, *others = policy["Statement"]
+    invoked = {function_of(one["Function"]) for folder in run_folders for one in read_calls(folder / "invocations")}
+    assert {kebab(arn.removeprefix("!GetAtt ").removesuffix(".Arn")) for arn in invoke["Resource"]} <= invoked
+    assert {action.split(":")[0] for s in others for action in listed(s["Action"])} == set(NEVER_SEEN_OF_THE_WORKFLOW)
+
+
+# --- Sessions in other accounts -----------------------------------------------------------------------------------
+
+
+def abroad() -> list[tuple[str, Call]]:
+    return [(name, call) for name, call in calls() if call["Account"] != ACCOUNT and acts_on_a_target(name)]
+
+
+def test_every_call_in_another_account_is_made_in_a_session_of_the_step_that_makes_it() -> None:
+    strangers = [(name, call["Session"], call["Action"]) for name, call in abroad() if (call["Session"] or "").split("@")[0] != name]
+    assert strangers == []
+
+
+def test_a_session_is_used_for_its_own_instance_and_for_no_other() -> None:
+    """Where a request names an instance; a target group may name its other members, and those are only read."""
+    others = []
+    for name, call in abroad():
+        named = {value for key, value in call["Parameters"].items() if re.fullmatch(r"(InstanceIds?|Instances)(\.\w+)*", key) and value.startswith("i-")}
+        others += [(name, call["Action"], id_) for id_ in named if not (call["Session"] or "").endswith(f"@{id_}")]
+    assert others == []
+
+
+def test_a_session_has_the_tags_of_its_name() -> None:
+    for name, call in calls():
+        if call["Action"] == "AssumeRole" and call["Service"] == "sts":
+            given = call["Parameters"]
+            tags = {given[f"Tags.member.{n}.Key"]: given[f"Tags.member.{n}.Value"] for n in range(1, 9) if f"Tags.member.{n}.Key" in given}
+            assert tags["CordonStep"] == name and given["RoleSessionName"] == f"{name}@{tags['CordonInstance']}"

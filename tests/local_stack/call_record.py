@@ -14,6 +14,8 @@ from typing import Any, Mapping
 
 Call = dict[str, Any]
 
+BROKEN = "ConnectionBroken"  # the error of a call that got no answer
+
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/([^/]*)/([^/]+)/aws4_request")
 _APPLICATION = re.compile(r"\bapp/([^\s]+)")
 _ERROR_CODES = (

@@ -2,8 +2,8 @@
 """ministack, with each API call recorded, and what Cordon's template needs and ministack ignores mended.
 
 Configured by ministack's own environment variables, by MINISTACK_CALL_RECORD (the file to append one line of
-JSON per call to), by MINISTACK_FAULTS (the faults to inject, see faults.py) and by MINISTACK_DELIVERIES (see
-ministack_sns.py, one of four files with the mends of one service each). Calls that ministack makes within
+JSON per call to), by MINISTACK_FAULTS (the faults to inject, see faults.py), by MINISTACK_INVOCATIONS (see invocations.py)
+and by MINISTACK_DELIVERIES (see ministack_sns.py, one of five files with the mends of one service each). Calls that ministack makes within
 itself (Step Functions to Lambda) do not pass the door where calls are recorded; the execution's history has those.
 """
 
@@ -30,30 +30,50 @@ import ministack_eventbridge
 import ministack_sns
 import ministack_ssm
 import ministack_step_functions
-from call_record import CallRecord, caller, error_code
+from call_record import BROKEN, CallRecord, caller, error_code
 from faults import FaultFile
+from invocations import Invocations
 from leash import end_with_starter
+from ministack_lambda import note_invocations
 
 
-def put_a_door(record: CallRecord, faults: FaultFile) -> None:
+class ConnectionBroken(Exception):
+    """The caller gets no answer."""
+
+
+def put_a_door(record: CallRecord, faults: FaultFile, invocations: Invocations) -> None:
     """`_dispatch_service_request` is the one place where every request already has its body and its service."""
-    upstream = gateway._dispatch_service_request
+    upstream, upstream_app = gateway._dispatch_service_request, gateway.app
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await upstream_app(scope, receive, send)
+        except ConnectionBroken:
+            # The server closes the connection of an answer that was begun and not ended.
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
 
     async def dispatch(method: str, path: str, headers: dict[str, str], body: bytes, query: Any, request_id: str) -> Any:
         started, call = time.time(), describe_call(method, path, headers, body, query)
-        fault = faults.find(call["Service"], call["Action"], f"{path} {body.decode('utf-8', 'replace')}")
-        if fault:
+        invocation = invocations.of(headers.get("x-amzn-trace-id"))
+        call["Trace"] = invocation.Trace if invocation else None
+        fault = faults.find(call["Service"], call["Action"], f"{path} {body.decode('utf-8', 'replace')}", invocation)
+        if fault and not fault.Executed:
             await asyncio.sleep(fault.DelaySeconds)
-        if fault is None or fault.Executed or fault.Code is None:
+        if fault is None or fault.Executed or not (fault.Code or fault.Breaks):
             status, answer_headers, answer = await upstream(method, path, headers, body, query, request_id)
+        if fault and fault.Executed:
+            await asyncio.sleep(fault.DelaySeconds)
+        broken = fault is not None and fault.break_it(invocation)
         if fault and fault.Code:
             status, content_type, answer = fault.answer(call["Service"])
             answer_headers = {"Content-Type": content_type}
-        code = error_code(status, answer if isinstance(answer, bytes) else b"")
+        code = BROKEN if broken else error_code(status, answer if isinstance(answer, bytes) else b"")
         record.append({**call, "Error": code, "Injected": fault is not None, "Start": started, "End": time.time()})
+        if broken:
+            raise ConnectionBroken
         return status, answer_headers, answer
 
-    gateway._dispatch_service_request = dispatch
+    gateway._dispatch_service_request, gateway.app = dispatch, app
 
 
 def describe_call(method: str, path: str, headers: dict[str, str], body: bytes, query: Any) -> dict[str, Any]:
@@ -207,7 +227,9 @@ def mend_output_of_succeed() -> None:
 
 def main() -> None:
     end_with_starter()
-    put_a_door(CallRecord(os.environ.get("MINISTACK_CALL_RECORD")), FaultFile(os.environ.get("MINISTACK_FAULTS")))
+    invocations = Invocations(os.environ.get("MINISTACK_INVOCATIONS"))
+    put_a_door(CallRecord(os.environ.get("MINISTACK_CALL_RECORD")), FaultFile(os.environ.get("MINISTACK_FAULTS")), invocations)
+    note_invocations(invocations)
     mend_names_of_callers()
     mend_object_lock_in_templates()
     open_door_for_findings()

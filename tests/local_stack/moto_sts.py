@@ -13,6 +13,7 @@ from moto.core.responses import BaseResponse
 from moto.iam import iam_backends
 from moto.iam import models as iam
 from moto.iam.exceptions import NotFoundException
+from moto.sts import sts_backends
 from moto.sts.responses import TokenResponse
 
 from faults import Fault
@@ -77,6 +78,13 @@ class Caller:
             return True
         of_account = re.fullmatch(rf"arn:aws:(iam|sts)::{self.account}:.+", principal) is not None
         return of_account if self._own is None else principal in self._own
+
+
+def session_of(key: str) -> str | None:
+    """The name of the role session that an access key is of; none of a key that is an account's own."""
+    sessions = sts_backends[iam.get_account_id_from(key)]["aws"]
+    session = sessions.get_assumed_role_from_access_key(key)
+    return session.session_name if session else None
 
 
 def trust_of(arn: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ moto stands a door that records calls and injects faults.
 MOTO_CALL_RECORD               file to append one line of JSON per call to
 MOTO_CLOUDTRAIL_EVENTS         file of events that LookupEvents answers from, see moto_cloudtrail.py
 MOTO_FAULTS                    file of faults to inject, see faults.py
+MOTO_INVOCATIONS               file of the functions' invocations, see invocations.py
 MOTO_SNAPSHOT_PENDING_SECONDS  how long a snapshot stays `pending` (0)
 MOTO_DETACH_SECONDS            how long an instance stays `Detaching` (0)
 MOTO_SSM_HOSTS                 file of the hosts that Systems Manager manages, see moto_ssm.py
@@ -23,6 +24,7 @@ import io
 import os
 import re
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -46,8 +48,9 @@ from moto.iam import models as iam
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import run_simple
 
-from call_record import CallRecord, caller, error_code, signed_by
+from call_record import BROKEN, CallRecord, caller, error_code, signed_by
 from faults import Fault, FaultFile
+from invocations import Invocations
 from leash import end_with_starter
 from moto_cloudtrail import MENDS as CLOUDTRAIL_MENDS
 from moto_console import MENDS as CONSOLE_MENDS
@@ -59,6 +62,7 @@ from moto_snapshots import MENDS as SNAPSHOT_MENDS
 from moto_ssm import MENDS as SSM_MENDS
 from moto_ssm_sessions import MENDS as SESSION_MENDS
 from moto_sts import MENDS as STS_MENDS
+from moto_sts import session_of
 from moto_vpc_endpoints import MENDS as ENDPOINT_MENDS
 
 
@@ -72,29 +76,37 @@ def seconds(name: str) -> float:
 class Door:
     """A WSGI application that records each call, and answers some with an error instead of moto."""
 
-    def __init__(self, moto: Any, record: CallRecord, faults: FaultFile) -> None:
-        self._moto, self._record, self._faults = moto, record, faults
+    def __init__(self, moto: Any, record: CallRecord, faults: FaultFile, invocations: Invocations) -> None:
+        self._moto, self._record, self._faults, self._invocations = moto, record, faults, invocations
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if "HTTP_AUTHORIZATION" not in environ:
             return self._moto(environ, start_response)  # moto's own pages and health checks
         started, request = time.time(), take_body(environ)
-        call = describe_call(environ, request)
-        fault = self._faults.find(call["Service"], call["Action"], request)
+        invocation = self._invocations.of(environ.get("HTTP_X_AMZN_TRACE_ID"))
+        call = {**describe_call(environ, request), "Trace": invocation.Trace if invocation else None}
+        fault = self._faults.find(call["Service"], call["Action"], request, invocation)
         status, headers, body = self._answer(environ, call["Service"], fault)
-        code = error_code(int(status.split()[0]), body)
+        broken = fault is not None and fault.break_it(invocation)
+        code = BROKEN if broken else error_code(int(status.split()[0]), body)
         self._record.append({**call, "Error": code, "Injected": fault is not None, "Start": started, "End": time.time()})
+        if broken:
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionResetError("as the fault file says")
         start_response(status, headers)
         return [body]
 
     def _answer(self, environ: dict[str, Any], service: str, fault: Fault | None) -> tuple[str, Any, bytes]:
-        if fault:
+        if fault and not fault.Executed:
             time.sleep(fault.DelaySeconds)
-        if fault is None or fault.Executed or fault.Code is None:
+        answer = "503 Fault", [], b""
+        if fault is None or fault.Executed or not (fault.Code or fault.Breaks):
             try:
                 answer = collect(self._moto, environ)
             except Exception as gap:
                 fault = not_played(gap)
+        if fault and fault.Executed:
+            time.sleep(fault.DelaySeconds)
         if fault is None or fault.Code is None:
             return answer
         status, content_type, body = fault.answer(service)
@@ -127,6 +139,7 @@ def describe_call(environ: dict[str, Any], request: str) -> dict[str, Any]:
         "Account": iam.get_account_id_from(key),
         "Region": region,
         "Caller": caller(agent),
+        "Session": session_of(key),
         "UserAgent": agent["user-agent"],
         "Parameters": {name: value[:200] for name, value in parameters.items()},
     }
@@ -557,7 +570,7 @@ def main() -> None:
         mend()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     record, faults = CallRecord(os.environ.get("MOTO_CALL_RECORD")), FaultFile(os.environ.get("MOTO_FAULTS"))
-    door = Door(DomainDispatcherApplication(create_backend_app), record, faults)
+    door = Door(DomainDispatcherApplication(create_backend_app), record, faults, Invocations(os.environ.get("MOTO_INVOCATIONS")))
     run_simple(arguments.host, arguments.port, door, threaded=True, request_handler=MotoRequestHandler)
 
 

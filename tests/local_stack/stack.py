@@ -53,6 +53,9 @@ ON_MOTO = {
 }
 
 
+run_folders: list[Path] = []  # of all stacks that this process has started
+
+
 class StackError(Exception):
     """The stack could not do what it was asked; the text says why and where to look."""
 
@@ -149,7 +152,9 @@ class LocalStack:
         self.outputs: dict[str, str] = {}
         self._clients: dict[tuple[str, ...], Any] = {}
         self.folder = new_run_folder()
+        run_folders.append(self.folder)
         self._fault_file = self.folder / "faults.json"
+        self.invocations = self.folder / "invocations"  # see invocations.py
         self._hosts_file = self.folder / "ssm-hosts.json"
         self._records = [self.folder / "moto.calls", self.folder / "ministack.calls"]
         self._deliveries = self.folder / "deliveries"
@@ -157,7 +162,7 @@ class LocalStack:
         # The victims' image alone: moto counts the snapshots of its own thousand images as ours, and lists them each time.
         self.moto = Server("moto_with_ec2_gaps.py", free_port(), "/moto-api/", self.folder, {
             "MOTO_CALL_RECORD": str(self._records[0]), "MOTO_FAULTS": str(self._fault_file), "MOTO_AMIS_PATH": str(HERE / "amis.json"),
-            "MOTO_CLOUDTRAIL_EVENTS": str(self.cloudtrail_events),
+            "MOTO_CLOUDTRAIL_EVENTS": str(self.cloudtrail_events), "MOTO_INVOCATIONS": str(self.invocations),
             "MOTO_SSM_HOSTS": str(self._hosts_file),
             **(settings or {})})  # fmt: skip
         self.ministack = None if moto_only else self._prepare_ministack(settings or {})
@@ -170,6 +175,7 @@ class LocalStack:
             "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "LAMBDA_EXECUTOR": "local",
             "MINISTACK_ACCOUNT_ID": ACCOUNT, "MINISTACK_CALL_RECORD": str(self._records[1]),
             "MINISTACK_FAULTS": str(self._fault_file), "MINISTACK_DELIVERIES": str(self._deliveries),
+            "MINISTACK_INVOCATIONS": str(self.invocations),
             "TMPDIR": str(scratch), "STATE_DIR": str(scratch), "S3_DATA_DIR": str(scratch),
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **self.moto_endpoints(), **settings})  # fmt: skip
 

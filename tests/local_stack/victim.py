@@ -335,9 +335,9 @@ def targets_of(stack: Place, victim: Victim) -> list[str]:
     own = {victim.instance, *(address["PrivateIpAddress"] for one in interfaces_of(stack, victim) for address in one["PrivateIpAddresses"])}
     groups = [group for page in client.get_paginator("describe_target_groups").paginate() for group in page["TargetGroups"]]
     found = []
-    for group in groups:
+    for group in (group for group in groups if group["VpcId"] in victim.vpcs):
         for health in client.describe_target_health(TargetGroupArn=group["TargetGroupArn"])["TargetHealthDescriptions"]:
-            if health["Target"]["Id"] in own and group["VpcId"] in victim.vpcs:
+            if health["Target"]["Id"] in own:
                 found.append(f"{group['TargetGroupName']} {health['Target']['Id']}:{health['Target']['Port']} {health['TargetHealth']['State']}")
     return sorted(found)
 

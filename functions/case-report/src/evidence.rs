@@ -51,9 +51,9 @@ pub(crate) fn evidence(manifest: &Manifest) -> Markup {
                 (words(
                     "Intact: in the bucket in the version, size and hash that the ledger has. Altered: there, but not what the ledger says. \
                      Missing: in the ledger and not in the bucket. Not readable: nobody knows. Unlisted: in the bucket and not in the ledger; none of \
-                     Cordon's functions has put it there.",
+                     Cordon's functions vouches for it.",
                     "改変なし：バージョン、サイズ、ハッシュが台帳と一致。改変あり：存在するが台帳と一致しない。欠落：台帳にあるがバケットにない。読み取り不可：状態不明。\
-                     台帳外：バケットにあるが台帳にない（Cordon の関数が置いたものではない）。",
+                     台帳外：バケットにあるが台帳にない（Cordon のどの関数も保証しない）。",
                 ))
             }
             ol.items {

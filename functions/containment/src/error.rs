@@ -149,6 +149,10 @@ const SETTLING: &[&str] = &[
     "ConcurrentModificationException",
 ];
 
+/// What EC2 says of something that it has made a moment ago and does not show everywhere yet (trap I3). Whatever a step
+/// names by its id it has made or has just read.
+const UNSEEN: &[&str] = &["InvalidGroup.NotFound", "InvalidSnapshot.NotFound", "InvalidFlowLogId.NotFound"];
+
 /// How services that do not say `AccessDenied` say it: EC2, SNS, and SNS about the topic's key.
 const DENIED: &[&str] = &["UnauthorizedOperation", "AuthFailure", "AuthorizationError", "KMSAccessDenied"];
 
@@ -166,7 +170,7 @@ where
     let code = meta.as_ref().and_then(|m| m.code().map(ToOwned::to_owned));
     let kind = match code.as_deref() {
         Some(code) if THROTTLING_ERRORS.contains(&code) || SETTLING.contains(&code) => Kind::Throttled,
-        Some(code) if TRANSIENT_ERRORS.contains(&code) => Kind::Unavailable,
+        Some(code) if TRANSIENT_ERRORS.contains(&code) || UNSEEN.contains(&code) => Kind::Unavailable,
         Some(code) if code.starts_with("AccessDenied") || DENIED.contains(&code) => Kind::AccessDenied,
         Some(_) if status.is_some_and(|s| s < 500) => Kind::Refused,
         _ if matches!(error, SdkError::ConstructionFailure(_)) => Kind::Refused,
@@ -224,6 +228,8 @@ mod tests {
             assert_eq!(error_of(code).await.name(), "AccessDenied");
         }
         assert_eq!(error_of("ScalingActivityInProgress").await.name(), "Throttled");
+        assert!(error_of("InvalidSnapshot.NotFound").await.is_transient(), "it may just have been made");
+        assert!(!error_of("InvalidInstanceID.NotFound").await.is_transient(), "the instance was there before us");
     }
 
     #[tokio::test]

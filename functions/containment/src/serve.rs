@@ -58,7 +58,7 @@ impl Aws {
     async fn from_env() -> Self {
         // Standard mode backs off with jitter; its default of 3 attempts is too few for a fleet on EC2's
         // token buckets (traps I1, I2).
-        let retries = RetryConfig::standard().with_max_attempts(6);
+        let retries = RetryConfig::standard().with_max_attempts(8);
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(Duration::from_secs(15))

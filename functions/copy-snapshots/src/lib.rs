@@ -80,6 +80,11 @@ fn lineage(target: &Target, source: &Snapshot) -> BTreeMap<String, String> {
     for key in ["VolumeId", "DeviceName"] {
         tags.extend(tag(source, key).map(|value| (key.to_owned(), value.to_owned())));
     }
+    // An original whose tags could not be written still says its volume; the volume of a copy is made up (trap G7).
+    if tag(source, "SourceSnapshotId").is_none() {
+        let volume = source.volume_id().map(|id| ("VolumeId".to_owned(), id.to_owned()));
+        tags.extend(volume);
+    }
     // What is shared may be an encrypted copy itself; then this is what it was made from.
     tags.extend(tag(source, "SourceSnapshotId").map(|id| ("OriginalSnapshotId".to_owned(), id.to_owned())));
     tags.extend(taken_at(source).map(|at| ("TakenAt".to_owned(), at)));

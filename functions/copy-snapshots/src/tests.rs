@@ -124,6 +124,15 @@ fn the_tags_of_a_copy_tell_where_it_comes_from_back_to_the_volume_and_the_moment
     assert_eq!((tags.get("OriginalSnapshotId"), tags["TakenAt"].as_str()), (None, "2026-11-21T03:00:07Z"));
 }
 
+#[test]
+fn the_volume_of_an_original_without_tags_is_known_all_the_same_and_that_of_a_copy_is_not_believed() {
+    let untagged = Snapshot::builder().snapshot_id("snap-9").volume_id("vol-1").build();
+    assert_eq!(lineage(&target(), &untagged)["VolumeId"], "vol-1");
+    let copy = Snapshot::builder().snapshot_id("snap-1").volume_id("vol-ffffffff");
+    let copy = copy.tags(Tag::builder().key("SourceSnapshotId").value("snap-0").build()).build();
+    assert_eq!(lineage(&target(), &copy).get("VolumeId"), None);
+}
+
 #[tokio::test]
 async fn a_copy_that_an_earlier_try_made_is_found_and_no_other_is_asked_for() {
     let (here, there, copied) = (shown(vec![source()]), shown(vec![copy("snap-2", "pending", "key")]), copied());

@@ -104,7 +104,7 @@ fn check(folder: &Folder, key: &PublicKey) -> Result<Verification, String> {
     Ok(custody::verify(&manifest, signature.as_deref(), key, &present, look))
 }
 
-/// As it was when the case was sealed; but none of Cordon's functions has put it into the case.
+/// As it was when the case was sealed; but none of Cordon's functions vouches for it.
 const UNVOUCHED: &str = "unvouched";
 
 fn word(checked: &Checked) -> &'static str {
@@ -146,7 +146,9 @@ fn verdict(checked: &Result<Verification, String>) -> String {
     }
     let intact = counts.remove("intact").unwrap_or_default();
     let unvouched = match counts.remove(UNVOUCHED) {
-        Some(count) => format!(" For {count} of them nobody vouches: none of Cordon's functions has put them there."),
+        Some(count) => format!(
+            " For {count} of them nobody vouches: they are not in the case's ledger, and their notes say what is known."
+        ),
         None => String::new(),
     };
     wrong.extend(counts.iter().map(|(word, count)| format!("{count} {}", word.to_lowercase())));

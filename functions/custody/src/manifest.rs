@@ -163,7 +163,7 @@ pub enum ItemState {
     Altered,
     /// The ledger has it, and the bucket has not.
     Missing,
-    /// The bucket has it, and the ledger has not: none of Cordon's functions has put it there.
+    /// The bucket has it, and the ledger has not: none of Cordon's functions vouches for it. `Note` says what is known.
     Unlisted,
     /// The ledger has it, and AWS did not say how it stands in the bucket: `Note` says why.
     Unread,

@@ -198,7 +198,7 @@ fn check<R: Read>(
         ItemState::Altered => Some("it was altered already when the case was sealed".to_owned()),
         ItemState::Missing => Some("it was missing already when the case was sealed".to_owned()),
         ItemState::Unread => Some("it could not be read when the case was sealed".to_owned()),
-        ItemState::Unlisted => Some("none of Cordon's functions has put it into the case".to_owned()),
+        ItemState::Unlisted => Some("none of Cordon's functions vouches for it".to_owned()),
     };
     let reasons: Vec<String> = [reason, other_version, before].into_iter().flatten().collect();
     Checked {

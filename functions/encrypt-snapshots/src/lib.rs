@@ -157,9 +157,11 @@ impl EncryptSnapshots {
 
     async fn copy(&self, target: &Target, source: &Snapshot) -> Result<()> {
         let id = source.snapshot_id().unwrap_or_default();
+        // The source is an original: it says its volume also where its tags could not be written.
+        let volume = |key: &str| source.volume_id().filter(|_| key == "VolumeId");
         let lineage = ["VolumeId", "DeviceName", "InstanceId"]
             .into_iter()
-            .filter_map(|key| Some((key.to_owned(), tag(source, key)?.to_owned())))
+            .filter_map(|key| Some((key.to_owned(), tag(source, key).or_else(|| volume(key))?.to_owned())))
             .chain(taken_at(source).map(|at| ("TakenAt".to_owned(), at)));
         let tags =
             target.incident_tags().into_iter().chain(lineage).chain([("SourceSnapshotId".to_owned(), id.to_owned())]);

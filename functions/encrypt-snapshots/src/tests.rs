@@ -71,6 +71,20 @@ async fn only_the_unencrypted_snapshot_is_copied_under_the_key_with_its_lineage(
 }
 
 #[tokio::test]
+async fn a_copy_names_the_volume_of_an_original_whose_tags_could_not_be_written() {
+    let original = Snapshot::builder().snapshot_id("snap-1").volume_id("vol-7").encrypted(false);
+    let case = case(vec![original.state(SnapshotState::Completed).build()]);
+    let copied = mock!(Client::copy_snapshot)
+        .match_requests(|r| {
+            let tags = r.tag_specifications()[0].tags();
+            tags.iter().any(|tag| (tag.key(), tag.value()) == (Some("VolumeId"), Some("vol-7")))
+        })
+        .then_output(|| CopySnapshotOutput::builder().snapshot_id("snap-2").build());
+    assert!(write(&step(&[&case, &copied])).await.failures.is_empty());
+    assert_eq!(copied.num_calls(), 1);
+}
+
+#[tokio::test]
 async fn a_pending_source_is_waited_for_and_not_copied() {
     let (case, copied) = (case(vec![snapshot("snap-1", "pending", false, None, None)]), copied());
     let step = step(&[&case, &copied]);

@@ -178,7 +178,11 @@ impl Sealer {
         trouble.0.extend(items.iter().filter_map(what_is_wrong));
         let previous = self.objects.previous(&prefix, listed.as_ref()).await;
         let previous = trouble.or_none("the manifest before this one could not be read", previous).flatten();
-        trouble.0.extend(out_of_line(previous.as_ref(), &before));
+        if let Some(doubt) = out_of_line(previous.as_ref(), &before)
+            && !self.is_own(&prefix, listed.as_ref(), &before, &mut trouble).await
+        {
+            trouble.0.push(doubt);
+        }
         let record = record::full(&report, stored.as_deref(), verifier, &mut trouble.0);
         let execution = target.execution.clone().unwrap_or_default();
         let (record, release) = match &target.release {
@@ -192,7 +196,7 @@ impl Sealer {
         let (count, unlisted) = (items.len(), items.iter().filter(|i| i.state == ItemState::Unlisted).count());
         let mut good = format!("{count} pieces of evidence and {} snapshots are sealed", snapshots.len());
         if unlisted > 0 {
-            good += &format!("; {unlisted} of them are not in the ledger, so nobody says who put them there");
+            good += &format!("; {unlisted} of them are not in the ledger, so nobody vouches for them");
         }
         let mut manifest = Manifest {
             format: FORMAT,
@@ -264,7 +268,7 @@ impl Sealer {
         }
         let unlisted = listed.map(|listed| listed.unlisted(prefix, ledger, &target.instance_id)).unwrap_or_default();
         for (_, examined) in self.objects.examine_all(prefix, &unlisted, None).await {
-            let note = "it is not in the case's ledger: none of Cordon's functions has put it there".to_owned();
+            let note = why_unlisted(&examined.item, &items);
             let notes = [Some(note), examined.item.note].into_iter().flatten().collect::<Vec<_>>();
             items.push(Item { state: ItemState::Unlisted, note: Some(notes.join("; ")), ..examined.item });
         }
@@ -306,6 +310,38 @@ impl Sealer {
         signature.ok_or_else(|| Error::Misconfigured(format!("the key {} gives no signature", self.key)))
     }
 
+    /// Whether the newest manifest, which the ledger does not have, is one that this function has sealed and then could not
+    /// enter: it bears the key's signature, and follows the manifest that lies below it. One that somebody has put back is
+    /// signed too, and follows another.
+    async fn is_own(&self, prefix: &str, listed: Option<&Listed>, before: &[Entry], trouble: &mut Trouble) -> bool {
+        let Some(listed) = listed else { return false };
+        let written = before.iter().filter(|entry| entry.pointer.key.ends_with(MANIFEST));
+        if !written.into_iter().all(|entry| listed.has(&entry.pointer)) {
+            return false;
+        }
+        let newest = match self.objects.newest_manifest(prefix, listed).await {
+            Ok(newest) => newest,
+            Err(error) => {
+                trouble.0.push(format!("whether the newest manifest follows the one before it is not known: {error}"));
+                return false;
+            }
+        };
+        let Some(newest) = newest.filter(|newest| newest.follows) else { return false };
+        let verified = self.verify(&newest.bytes, newest.signature).await;
+        trouble.or_none("whether the newest manifest is signed by Cordon's key is not known", verified).unwrap_or(false)
+    }
+
+    async fn verify(&self, bytes: &[u8], signature: Vec<u8>) -> Result<bool> {
+        let call = self.kms.verify().key_id(&self.key).message_type(MessageType::Digest);
+        let call = call.message(Blob::new(digest(bytes))).signature(Blob::new(signature));
+        let sent = call.signing_algorithm(SigningAlgorithmSpec::EcdsaSha256).send().await;
+        match sent.map_err(Error::aws("kms:Verify", &self.key)) {
+            Ok(reply) => Ok(reply.signature_valid),
+            Err(error) if error.code() == Some("KMSInvalidSignatureException") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn put(&self, target: &Target, prefix: &str, name: &str, kind: &str, bytes: Vec<u8>) -> Result<Entry> {
         self.writer.put_bytes(target, format!("{prefix}{name}"), kind, bytes).await
     }
@@ -324,6 +360,26 @@ fn what_is_wrong(item: &Item) -> Option<String> {
         ItemState::Unread => "not readable",
     };
     Some(format!("{} is {word}: {}", item.name, item.note.as_deref().unwrap_or("no reason given")))
+}
+
+/// What is known of an object that the ledger lacks. A put whose answer is lost is made again, as another version, and
+/// only the last one is entered; a function that could not reach the case table has entered none, and its row says so.
+fn why_unlisted(item: &Item, known: &[Item]) -> String {
+    let same = |one: &&Item| {
+        one.state == ItemState::Intact && one.name == item.name && one.sha256.is_some() && one.sha256 == item.sha256
+    };
+    match known.iter().find(same) {
+        Some(twin) => format!(
+            "it is not in the case's ledger, but has the name and the bytes of version {}, which is: a put that was made \
+             again because its answer was lost",
+            twin.version_id
+        ),
+        None => {
+            "it is not in the case's ledger: a function that put it there could not enter it, and its step failed, or \
+                 somebody else put it there"
+                .to_owned()
+        }
+    }
 }
 
 /// Why the manifest in the bucket is not the one that the ledger would have there: somebody may have put back an older

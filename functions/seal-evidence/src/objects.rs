@@ -7,7 +7,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::ChecksumMode;
 use containment::{Error, Result};
-use custody::{Hash, Item, ItemState, MANIFEST, Previous, REPORT, SIGNATURE, from_base64};
+use custody::{Hash, Item, ItemState, MANIFEST, Manifest, Previous, REPORT, SIGNATURE, from_base64};
 use evidence::{Entry, Pointer};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
@@ -50,6 +50,14 @@ struct Version {
     size: u64,
 }
 
+/// The newest manifest in the bucket, and the newest signature.
+pub(crate) struct Newest {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    /// Whether the one below it is the one that it says it follows.
+    pub(crate) follows: bool,
+}
+
 /// How a piece of evidence stands, and its bytes where they were read and are short.
 pub(crate) struct Examined {
     pub(crate) item: Item,
@@ -64,7 +72,12 @@ struct Bytes {
 }
 
 impl Listed {
-    fn has(&self, pointer: &Pointer) -> bool {
+    /// A key's versions, the newest first.
+    fn of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Version> {
+        self.versions.iter().filter(move |version| version.key == key)
+    }
+
+    pub(crate) fn has(&self, pointer: &Pointer) -> bool {
         let id = pointer.version_id.as_deref().unwrap_or("null");
         self.versions.iter().any(|version| version.key == pointer.key && version.id == id)
     }
@@ -256,11 +269,38 @@ impl Objects {
     /// The manifest that the next one follows, if the case has been sealed before.
     pub(crate) async fn previous(&self, prefix: &str, listed: Option<&Listed>) -> Result<Option<Previous>> {
         let key = format!("{prefix}{MANIFEST}");
-        let latest = listed.and_then(|listed| listed.versions.iter().find(|v| v.key == key));
-        let Some(latest) = latest else { return Ok(None) };
+        let Some(latest) = listed.and_then(|listed| listed.of(&key).next()) else { return Ok(None) };
         let version_id = Some(latest.id.clone());
-        let bytes = self.read(&Pointer { bucket: self.bucket.clone(), key, version_id }, false).await?;
+        let pointer = Pointer { bucket: self.bucket.clone(), key: key.clone(), version_id };
+        let bytes = self.read(&pointer, false).await?;
         Ok(Some(Previous { version_id: latest.id.clone(), sha256: bytes.sha256 }))
+    }
+
+    /// The newest manifest and signature, if there are both, and whether that manifest follows the one below it; a put that
+    /// was made again after a lost answer has left the same bytes twice.
+    pub(crate) async fn newest_manifest(&self, prefix: &str, listed: &Listed) -> Result<Option<Newest>> {
+        let (manifest, signature) = (format!("{prefix}{MANIFEST}"), format!("{prefix}{SIGNATURE}"));
+        let (mut below, Some(signature)) = (listed.of(&manifest), listed.of(&signature).next()) else {
+            return Ok(None);
+        };
+        let Some(newest) = below.next() else { return Ok(None) };
+        let bytes = self.whole(newest).await?;
+        let Ok(sealed) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(None) };
+        let mut before = None;
+        for version in below {
+            if version.size != newest.size || self.whole(version).await? != bytes {
+                before = Some(version.id.clone());
+                break;
+            }
+        }
+        let follows = before == sealed.previous.map(|previous| previous.version_id);
+        Ok(Some(Newest { bytes, signature: self.whole(signature).await?, follows }))
+    }
+
+    async fn whole(&self, version: &Version) -> Result<Vec<u8>> {
+        let version_id = Some(version.id.clone());
+        let pointer = Pointer { bucket: self.bucket.clone(), key: version.key.clone(), version_id };
+        Ok(self.read(&pointer, true).await?.body.unwrap_or_default())
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use aws_sdk_ec2::operation::describe_snapshots::DescribeSnapshotsOutput;
 use aws_sdk_kms::operation::sign::{SignError, SignOutput};
+use aws_sdk_kms::operation::verify::VerifyOutput;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ErrorMetadata;
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
@@ -217,7 +218,11 @@ impl World {
             // What was signed, so that a test can compare it with the manifest.
             MockResponse::Output(SignOutput::builder().signature(r.message().expect("a digest").clone()).build())
         });
-        mock_client!(aws_sdk_kms, RuleMode::MatchAny, [&sign])
+        let verify = mock!(aws_sdk_kms::Client::verify).then_compute_response(|r| {
+            let good = r.message() == r.signature();
+            MockResponse::Output(VerifyOutput::builder().signature_valid(good).build())
+        });
+        mock_client!(aws_sdk_kms, RuleMode::MatchAny, [&sign, &verify])
     }
 
     async fn seal(&self, described: Option<Entry>) -> Value {
@@ -405,6 +410,45 @@ async fn an_object_that_is_in_no_ledger_is_noted_and_fails_nothing() {
     let item = &manifest.evidence[2];
     assert_eq!((item.name.as_str(), item.state), ("note.txt", ItemState::Unlisted));
     assert_eq!((item.sha256.clone(), item.function.as_str()), (Some(sha256(b"from a colleague")), "unknown"));
+}
+
+#[tokio::test]
+async fn a_manifest_that_could_not_be_entered_is_known_by_its_signature_and_by_what_it_follows() {
+    let world = World::usual();
+    world.seal(None).await;
+    let kept = world.inside(|world| world.ledger.clone());
+    let first = world.latest(MANIFEST).expect("a manifest");
+    world.seal(None).await;
+    // The case table could not be reached, and each put was made twice.
+    world.inside(|world| world.ledger = kept.clone());
+    let (second, signature) = (world.latest(MANIFEST).expect("one"), world.latest(SIGNATURE).expect("one"));
+    world.put(MANIFEST, "x1", &second);
+    assert_eq!(step(&world.seal(None).await)["Status"], "Done");
+
+    // An older one that is put back is signed as well, and follows another than the one below it.
+    world.put(MANIFEST, "y1", &first);
+    world.put(SIGNATURE, "y1", &digest(&first));
+    assert!(reason(&world.seal(None).await).contains("was not written by this function"));
+    world.put(MANIFEST, "z1", &second);
+    world.put(SIGNATURE, "z1", &signature);
+    assert!(reason(&world.seal(None).await).contains("was not written by this function"));
+    // Nor is one that nobody has signed.
+    let mut forged: Manifest = serde_json::from_slice(&second).expect("JSON");
+    forged.verdict = "Contained, really".to_owned();
+    world.put(MANIFEST, "z2", &forged.to_bytes().expect("JSON"));
+    assert!(reason(&world.seal(None).await).contains("was not written by this function"));
+}
+
+#[tokio::test]
+async fn a_put_that_was_made_again_because_its_answer_was_lost_is_no_strangers() {
+    let world = World::usual();
+    let bytes = world.inside(|world| world.bucket[&(NETWORK.to_owned(), "v1".to_owned())].clone());
+    world.put(NETWORK, "v0", &bytes);
+    world.put("note.txt", "v1", &bytes);
+    world.seal(None).await;
+    let notes: Vec<_> = world.manifest().evidence[2..4].iter().map(|i| i.note.clone().expect("a note")).collect();
+    assert!(notes[0].contains("has the name and the bytes of version v1"), "{notes:?}");
+    assert!(notes[1].contains("or somebody else put it there"), "the same bytes under another name: {notes:?}");
 }
 
 #[tokio::test]
