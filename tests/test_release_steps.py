@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from local_stack.stack import ACCOUNT, LocalStack
-from local_stack.victim import Victim, build_victims, differences, scaling_sizes, snapshot_of_world
+from local_stack.victim import Victim, build_victims, differences, scaling_of, scaling_sizes, snapshot_of_world
 
 # In the order of the containment; a release goes the other way, with the Auto Scaling group last of all.
 STEPS = (
@@ -101,6 +101,17 @@ def test_contained_and_released_twice_an_instance_is_what_it_was_but_for_the_tag
         assert statuses(again) == dict.fromkeys(again, "Done") and not any(one["Changes"] for one in again.values()), again
         assert stack.changes(since) == []
     assert scaling_sizes(stack, victim.auto_scaling_group)["MaxSize"] == size["MaxSize"]
+
+
+def test_an_instance_that_was_in_standby_is_in_standby_again_and_its_group_wants_as_many_as_before(stack: LocalStack) -> None:
+    (victim,) = build_victims(stack)
+    group = {"AutoScalingGroupName": victim.auto_scaling_group}
+    stack.client("autoscaling").enter_standby(InstanceIds=[victim.instance], ShouldDecrementDesiredCapacity=True, **group)
+    before, size = scaling_of(stack, victim), scaling_sizes(stack, victim.auto_scaling_group)
+    case = target(stack, victim)
+    assert before["LifecycleState"] == "Standby" and invoke(stack, GROUP, case)["Status"] == "Done" and scaling_of(stack, victim) is None
+    assert release(stack, case, GROUP)[GROUP]["Status"] == "Done"
+    assert (scaling_of(stack, victim), scaling_sizes(stack, victim.auto_scaling_group)) == (before, size)
 
 
 def test_what_was_never_contained_or_is_not_asked_for_is_left_alone(stack: LocalStack) -> None:

@@ -152,6 +152,8 @@ pub(crate) async fn restore(
             None => {
                 if writes.note(attach(autoscaling, target, group).await).is_some() {
                     writes.residual_risk.push(one_more(found, group));
+                    // Whatever else it was can be set when it has arrived.
+                    writes.waiting |= wanted.protected_from_scale_in || wanted.lifecycle_state == STANDBY;
                 }
             }
             Some(now) if is_returning(now, Some(wanted)) => {}
@@ -270,7 +272,11 @@ mod tests {
         let standby = mock!(Client::enter_standby)
             .match_requests(|r| r.should_decrement_desired_capacity() == Some(true))
             .then_output(|| EnterStandbyOutput::builder().build());
-        let (step, first) = (step(&[&protected, &standby]), first("web", member("Standby", true)));
+        let attached = mock!(Client::attach_instances).then_output(|| AttachInstancesOutput::builder().build());
+        let (step, first) = (step(&[&protected, &standby, &attached]), first("web", member("Standby", true)));
+        let out = found(&[], &[("web", 2, 4)]);
+        let goal = step.released(&target(), &out, &first);
+        assert!(step.write(&target(), &out, &goal.state).await.waiting, "so that the workflow asks again");
         let pending = found(&[("web", member("Pending", false))], &[("web", 3, 4)]);
         let goal = step.released(&target(), &pending, &first);
         assert!(pending.state.iter().all(|(key, value)| step.returning(value, goal.state.get(key))));
