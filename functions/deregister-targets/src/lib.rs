@@ -180,8 +180,8 @@ fn description(registration: &Registration) -> TargetDescription {
 fn obstacle(target: &Target, facts: &Facts, key: &Key, registration: &Registration) -> Option<String> {
     let (resource, id) = (&key.resource, &registration.id);
     if key.attribute == CLASSIC {
-        let name = ("--load-balancer-name", [resource.as_str()]);
-        let options: [(&str, &[&str]); 2] = [(name.0, &name.1), ("--instances", &[&target.instance_id])];
+        let options: [(&str, &[&str]); 2] =
+            [("--load-balancer-name", &[resource]), ("--instances", &[&target.instance_id])];
         let by_hand = command(target, "elb register-instances-with-load-balancer", &options);
         return (!facts.load_balancers.contains(resource)).then(|| {
             format!(
