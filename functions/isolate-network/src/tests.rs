@@ -623,3 +623,26 @@ async fn endpoints_are_looked_at_only_where_a_window_is_wanted_or_open() {
     let found = self::step(&[&on_capture, &capture, &endpoints]).read(&target()).await.expect("read");
     assert!(found.facts.windows.contains_key("eni-1") && endpoints.num_calls() == 2);
 }
+
+#[tokio::test]
+async fn a_fleets_groups_are_looked_for_once_and_made_only_where_they_are_missing() {
+    let found = mock!(Client::describe_security_groups).then_output(|| {
+        let of = |name: &str, id: &str| SecurityGroup::builder().group_name(name).vpc_id("vpc-a").group_id(id);
+        let v4 = IpPermission::builder().ip_protocol("-1").ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build());
+        let all = v4.ipv6_ranges(aws_sdk_ec2::types::Ipv6Range::builder().cidr_ipv6("::/0").build()).build();
+        let conversion = of(CONVERSION, "sg-con").ip_permissions(all.clone()).ip_permissions_egress(all);
+        DescribeSecurityGroupsOutput::builder()
+            .set_security_groups(Some(vec![of(ISOLATION, "sg-iso").build(), conversion.build()]))
+            .build()
+    });
+    let denied =
+        mock!(Client::create_security_group).match_requests(|r| r.vpc_id() == Some("vpc-b")).then_error(|| {
+            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("UnauthorizedOperation").build();
+            CreateSecurityGroupError::generic(meta)
+        });
+    let ec2 = mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&found, &denied]);
+    let vpcs = set(&["vpc-a", "vpc-b"]);
+    let problems = prepare(&ec2, &target(), &vpcs).await;
+    assert_eq!((found.num_calls(), denied.num_calls(), problems.len()), (1, 2, 2));
+    assert!(problems.iter().all(|problem| problem.to_string().contains("in vpc-b")), "{problems:?}");
+}
