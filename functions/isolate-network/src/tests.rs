@@ -712,3 +712,26 @@ async fn the_groups_to_go_back_to_are_asked_for_by_a_filter_that_a_deleted_one_d
     let found = step.read_journaled(&target(), &first(&[("eni-1", &["sg-web", "sg-old"])])).await.expect("read");
     assert_eq!(found.facts.journaled, set(&["sg-web"]));
 }
+
+#[tokio::test]
+async fn a_fleets_groups_are_looked_for_once_and_made_only_where_they_are_missing() {
+    let found = mock!(Client::describe_security_groups).then_output(|| {
+        let of = |name: &str, id: &str| SecurityGroup::builder().group_name(name).vpc_id("vpc-a").group_id(id);
+        let v4 = IpPermission::builder().ip_protocol("-1").ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build());
+        let all = v4.ipv6_ranges(aws_sdk_ec2::types::Ipv6Range::builder().cidr_ipv6("::/0").build()).build();
+        let conversion = of(CONVERSION, "sg-con").ip_permissions(all.clone()).ip_permissions_egress(all);
+        DescribeSecurityGroupsOutput::builder()
+            .set_security_groups(Some(vec![of(ISOLATION, "sg-iso").build(), conversion.build()]))
+            .build()
+    });
+    let denied =
+        mock!(Client::create_security_group).match_requests(|r| r.vpc_id() == Some("vpc-b")).then_error(|| {
+            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("UnauthorizedOperation").build();
+            CreateSecurityGroupError::generic(meta)
+        });
+    let ec2 = mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&found, &denied]);
+    let vpcs = set(&["vpc-a", "vpc-b"]);
+    let problems = prepare(&ec2, &target(), &vpcs).await;
+    assert_eq!((found.num_calls(), denied.num_calls(), problems.len()), (1, 2, 2));
+    assert!(problems.iter().all(|problem| problem.to_string().contains("in vpc-b")), "{problems:?}");
+}
