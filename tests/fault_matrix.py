@@ -251,6 +251,8 @@ class Reference:
 
     def unseen(self, row: Row) -> tuple[str, int] | None:
         """What AWS may say of a resource that the containment has just made and that this call names by its id."""
+        if row.action == "PutRolePolicy":  # names what it makes
+            return None
         for call in self._of(row):
             named = {value for key, value in call["Parameters"].items() if not key.startswith("Filter")}
             for id_ in named & self.made:
