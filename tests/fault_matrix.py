@@ -251,6 +251,8 @@ class Reference:
 
     def unseen(self, row: Row) -> tuple[str, int] | None:
         """What AWS may say of a resource that the containment has just made and that this call names by its id."""
+        if row.action == "PutRolePolicy":  # names what it makes
+            return None
         for call in self._of(row):
             named = {value for key, value in call["Parameters"].items() if not key.startswith("Filter")}
             for id_ in named & self.made:
@@ -580,6 +582,7 @@ def run_in_new_processes(
 # --- The page ----------------------------------------------------------------------------------------------------
 
 NOTHING = "–"
+NOT_TRIED = "not tried yet"
 MET = "what came of them"
 BAD = "**NOT AS IT SHOULD BE**"
 ABOUT = """# What every fault leads to
@@ -595,6 +598,7 @@ snapshot, object or entry of the ledger is gone; and the second run ends as `Con
 * `FAILED: reported, isolated`: the execution FAILED and names the function or the call. The instance is off the network.
 * `FAILED: reported, not isolated`: the same, but the instance is not, or not yet, off the network. A person has to act.
 * `–`: there is nothing to try: the call names nothing that the containment has made, or the function changes nothing.
+* `not tried yet`: no run of `make faults` has come to it.
 
 The faults: *throttled once*; *throttled for a minute*, each such call of the function; *500*, once; *connection reset*, once,
 after the call has had its effect; *time-out*, the same, with an answer that comes after the SDK has given up waiting; *access
@@ -617,13 +621,14 @@ def read_page() -> dict[Cell, str]:
             continue
         service, _, action = parts[1].strip("`").partition(":") if head[1] == "call" else ("", "", "")
         named = zip(head[2 if service else 1:], parts[2 if service else 1:])
-        found |= {Cell(Row(parts[0], service, action), fault): said for fault, said in named if said != NOTHING}
+        found |= {Cell(Row(parts[0], service, action), fault): said for fault, said in named if said not in (NOTHING, NOT_TRIED)}
     return found
 
 
-def write_page(cells: dict[Cell, str], rows: Iterable[Row]) -> None:
-    """`rows` are all there are now: what is no longer called has no place any more."""
-    calls = sorted(rows)
+def write_page(cells: dict[Cell, str], every: Iterable[Cell]) -> None:
+    """`every` is all that there is to try now: what is no longer called has no place any more."""
+    cells = {**dict.fromkeys(every, NOT_TRIED), **dict.fromkeys((Cell(Row(name, "", ""), MET) for name in MEETINGS), NOT_TRIED), **cells}
+    calls = sorted({cell.row for cell in every if cell.row.service})
     functions = sorted({row.function for row in calls})
     table = [["function", "call", *FAULTS], ["---"] * (len(FAULTS) + 2)]
     table += [[row.function, f"`{row}`", *(cells.get(Cell(row, fault), NOTHING) for fault in FAULTS)] for row in calls]
@@ -706,7 +711,7 @@ def main() -> int:
             with lock:
                 results.update(new)
                 if not arguments.no_write:
-                    write_page({**read_page(), **{cell: BAD if one.problems else one.word for cell, one in new.items()}}, rows)
+                    write_page({**read_page(), **{cell: BAD if one.problems else one.word for cell, one in new.items()}}, every)
 
         say(f"{len(rows)} calls, {len(cells)} cells, {len(in_turns(lots(cells)))} victims")
         late = [cell for cell in cells if cell.fault == LATE]
