@@ -4,7 +4,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use serde_json::{Value, json};
 
-use crate::table::{Screen, cell};
+use crate::table::{GREEN, RED, Screen, cell};
 use crate::text::harmless;
 
 /// Everything was as it should be.
@@ -89,8 +89,7 @@ impl Ended {
 
     /// The same for people: each instance's steps with what they changed, what is open, and the verdict.
     pub fn in_words(&self, screen: Screen) -> String {
-        let after = self.seconds().map(|seconds| format!(" after {seconds:.1} s")).unwrap_or_default();
-        let mut parts = vec![format!("  {}{after}", screen.colored(&self.status))];
+        let mut parts = Vec::new();
         match self.instances() {
             all if all.len() > TABLES_AT_MOST => parts.push(in_lines(all, screen)),
             all => parts.extend(all.iter().map(|instance| in_steps(instance, screen))),
@@ -102,9 +101,8 @@ impl Ended {
         if self.instances().is_empty() && self.left_out().is_empty() {
             parts.extend(self.why());
         }
-        let good = if self.exit_code(false) == GOOD { "Done" } else { "Failed" };
-        let colored = screen.colored(good).replace(good, &self.summary());
-        parts.push(format!("Verdict\n  {colored}"));
+        let color = if self.exit_code(false) == GOOD { GREEN } else { RED };
+        parts.push(screen.in_color(&self.summary(), color));
         parts.join("\n\n") + "\n"
     }
 
@@ -225,8 +223,7 @@ mod tests {
             "FAILED",
             json!({"Verdict": "PartiallyContained", "Instances": [instance("i-1", "PartiallyContained")]}),
         );
-        let expected = "  FAILED after 7.2 s
-
+        let expected = "\
 i-1: PartiallyContained
   STEP             STATUS  RESOURCE  ATTRIBUTE  BEFORE  AFTER
   isolate-network  Done    eni-1     Groups     sg-1    sg-2
@@ -239,8 +236,7 @@ i-1: PartiallyContained
   Residual risk:
   - DNS is not filtered
 
-Verdict
-  1 of 1 instances PartiallyContained, execution FAILED in 7.2 s
+1 of 1 instances PartiallyContained, execution FAILED in 7.2 s
 ";
         assert_eq!(ended.in_words(PLAIN), expected);
     }

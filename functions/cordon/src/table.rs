@@ -16,6 +16,12 @@ pub struct Screen {
     pub colorful: bool,
 }
 
+/// A terminal's number for it.
+pub const GREEN: u8 = 32;
+/// A terminal's number for it.
+pub const RED: u8 = 31;
+const YELLOW: u8 = 33;
+
 /// Where there is no terminal to ask.
 const WIDTH: usize = 140;
 
@@ -35,13 +41,18 @@ impl Screen {
     /// The word in the colour of what it means: green for good, yellow for what to look at, red for bad.
     pub fn colored(self, word: &str) -> String {
         let color = match word {
-            "Done" | "Contained" | "Released" | "NothingToRelease" | "SUCCEEDED" => 32,
+            "Done" | "Contained" | "Released" | "NothingToRelease" | "SUCCEEDED" => GREEN,
             "InProgress" | "NotApplicable" | "Unsupported" | "Planned" | "PartiallyContained" | "PartiallyReleased"
-            | "NotApproved" | "NothingDone" | "Open" | "RUNNING" | "PENDING_REDRIVE" => 33,
-            "Failed" | "NotContained" | "NotReleased" | "FAILED" | "TIMED_OUT" | "ABORTED" => 31,
+            | "NotApproved" | "NothingDone" | "Open" | "RUNNING" | "PENDING_REDRIVE" => YELLOW,
+            "Failed" | "NotContained" | "NotReleased" | "FAILED" | "TIMED_OUT" | "ABORTED" => RED,
             _ => return word.to_owned(),
         };
-        if self.colorful { format!("\u{1b}[{color}m{word}\u{1b}[0m") } else { word.to_owned() }
+        self.in_color(word, color)
+    }
+
+    /// The text in a colour, on a screen that has any.
+    pub fn in_color(self, text: &str, color: u8) -> String {
+        if self.colorful { format!("\u{1b}[{color}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
     /// Aligned columns, as wide as their content and together as wide as the screen. The last cell of a short row takes
