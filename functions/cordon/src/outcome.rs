@@ -18,6 +18,9 @@ pub const UNKNOWN: u8 = 3;
 /// Somebody has pressed Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
+/// What an instance should end with; `NothingDone` is a finding that needed nothing.
+const GOOD_VERDICTS: [&str; 5] = ["Contained", "Released", "Planned", "NothingToRelease", "NothingDone"];
+
 /// More instances than these are shown in a line each.
 const TABLES_AT_MOST: usize = 10;
 
@@ -59,6 +62,29 @@ impl Ended {
         self.output.as_ref().and_then(|output| output["LeftOut"].as_array()).map_or(&[], Vec::as_slice)
     }
 
+    /// How many instances have each verdict. Of a fleet, the output lists some of them only, and counts all.
+    fn counts(&self) -> Vec<(String, u64)> {
+        let counted = self.output.as_ref().and_then(|output| output["Counts"]["Verdicts"].as_object());
+        if let Some(counted) = counted {
+            return counted.iter().map(|(verdict, n)| (verdict.clone(), n.as_u64().unwrap_or_default())).collect();
+        }
+        let mut counts = Vec::<(String, u64)>::new();
+        for instance in self.instances() {
+            let verdict = instance["Verdict"].as_str().unwrap_or("without a verdict");
+            match counts.iter_mut().find(|(known, _)| known == verdict) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((verdict.to_owned(), 1)),
+            }
+        }
+        counts
+    }
+
+    /// Where the whole result of a fleet lies: `s3://BUCKET/KEY`.
+    fn results(&self) -> Option<String> {
+        let results = &self.output.as_ref()?["Results"];
+        Some(format!("s3://{}/{}", harmless(results["Bucket"].as_str()?), harmless(results["Key"].as_str()?)))
+    }
+
     /// The outcome of one instance.
     pub fn instance(&self, id: &str) -> Option<&Value> {
         self.instances().iter().find(|instance| instance["InstanceId"] == id)
@@ -91,8 +117,11 @@ impl Ended {
     pub fn in_words(&self, screen: Screen) -> String {
         let mut parts = Vec::new();
         match self.instances() {
-            all if all.len() > TABLES_AT_MOST => parts.push(in_lines(all, screen)),
+            all if all.len() > TABLES_AT_MOST || self.results().is_some() => parts.push(in_lines(all, screen)),
             all => parts.extend(all.iter().map(|instance| in_steps(instance, screen))),
+        }
+        if let Some(place) = self.results() {
+            parts.push(format!("Every instance, with all of its steps: aws s3 cp {place} -"));
         }
         if !self.left_out().is_empty() {
             let lines = self.left_out().iter().map(|left| format!("  - {}", left_out(left)));
@@ -118,16 +147,10 @@ impl Ended {
     fn summary(&self) -> String {
         let took = self.seconds().map(|seconds| format!(" in {seconds:.1} s")).unwrap_or_default();
         let execution = format!("execution {}{took}", self.status);
-        let all = self.instances().len();
-        let mut counts = Vec::<(String, usize)>::new();
-        for instance in self.instances() {
-            let verdict = cell(&instance["Verdict"]);
-            match counts.iter_mut().find(|(known, _)| *known == verdict) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((verdict, 1)),
-            }
-        }
-        let verdicts = counts.iter().map(|(verdict, count)| format!("{count} of {all} instances {verdict}, "));
+        let counts = self.counts();
+        let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        let verdicts =
+            counts.iter().map(|(verdict, count)| format!("{count} of {all} instances {}, ", harmless(verdict)));
         verdicts.collect::<String>() + &execution
     }
 }
@@ -183,8 +206,7 @@ fn in_lines(instances: &[Value], screen: Screen) -> String {
             vec![cell(&instance["InstanceId"]), cell(&instance["Verdict"]), open.join("; ")]
         })
         .collect();
-    let table = screen.table(&["INSTANCE", "VERDICT", "STILL OPEN", ""], &rows);
-    format!("{table}\n\n  Each step of each instance: --output json")
+    screen.table(&["INSTANCE", "VERDICT", "STILL OPEN", ""], &rows)
 }
 
 #[cfg(test)]
@@ -252,6 +274,32 @@ i-1: PartiallyContained
             "{text}"
         );
         assert!(!text.contains("eni-1"), "{text}");
+    }
+
+    #[test]
+    fn of_a_fleet_the_output_lists_the_worst_and_counts_all_and_says_where_the_rest_is() {
+        let mut output = json!({
+            "Verdict": "Contained", "Instances": [{"InstanceId": "i-1", "Verdict": "Contained", "Open": [], "Batch": 0}],
+            "Counts": {"Instances": 120, "Verdicts": {"Contained": 120}},
+            "Results": {"Bucket": "evidence", "Key": "fleets/x/results.json"},
+        });
+        let fleet = ended("SUCCEEDED", output.clone());
+        let text = fleet.in_words(PLAIN);
+        assert!(text.contains("  i-1       Contained\n"), "{text}");
+        assert!(text.contains("aws s3 cp s3://evidence/fleets/x/results.json -\n"), "{text}");
+        assert!(text.ends_with("120 of 120 instances Contained, execution SUCCEEDED in 7.2 s\n"), "{text}");
+        assert_eq!(fleet.exit_code(true), GOOD);
+        output["Counts"]["Verdicts"] = json!({"Contained": 119, "NotContained": 1});
+        assert_eq!(ended("SUCCEEDED", output).exit_code(true), NOT_GOOD, "one that is not listed counts too");
+    }
+
+    #[test]
+    fn a_release_of_some_steps_is_good_as_long_as_nothing_of_them_is_open() {
+        let part = |open: Value| {
+            let instance = json!({"InstanceId": "i-1", "Verdict": "PartiallyReleased", "Open": open});
+            ended("SUCCEEDED", json!({"Verdict": "PartiallyReleased", "Instances": [instance]})).exit_code(true)
+        };
+        assert_eq!((part(json!([])), part(json!(["detach-profile Failed"]))), (GOOD, NOT_GOOD));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Attach to the Auto Scaling group again, too: its replacement is running by now.
     #[arg(long)]
     attach_auto_scaling: bool,
+    /// Close the case although something cannot be given back any more, or was by hand.
+    #[arg(long)]
+    close_case: bool,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -53,8 +56,10 @@ impl Arguments {
         if !self.steps.is_empty() {
             input.insert("Steps".to_owned(), json!(self.steps));
         }
-        if self.attach_auto_scaling {
-            input.insert("AttachAutoScaling".to_owned(), json!(true));
+        for (field, asked) in [("AttachAutoScaling", self.attach_auto_scaling), ("CloseCase", self.close_case)] {
+            if asked {
+                input.insert(field.to_owned(), json!(true));
+            }
         }
         input
     }
@@ -100,13 +105,13 @@ mod tests {
     #[test]
     fn every_option_is_a_field_of_the_input() {
         let all = "release i-0123abcd i-0123abce --account 123456789012 --instance-region us-east-1 --ticket INC-7 --dry-run \
-                   --steps isolate-network,detach-profile --attach-auto-scaling";
+                   --steps isolate-network,detach-profile --attach-auto-scaling --close-case";
         assert_eq!(
             input(all),
             json!({
                 "InstanceIds": ["i-0123abcd", "i-0123abce"], "Region": "us-east-1", "AccountId": "123456789012",
                 "IncidentTicket": "INC-7", "DryRun": true, "Steps": ["isolate-network", "detach-profile"],
-                "AttachAutoScaling": true,
+                "AttachAutoScaling": true, "CloseCase": true,
             })
         );
         assert_eq!(input("release i-0123abcd"), json!({ "InstanceIds": ["i-0123abcd"], "Region": "eu-west-1" }));
