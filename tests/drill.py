@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """A fire drill on this machine: builds compromised instances, lets Cordon contain them, and shows what changed.
 
-    python tests/drill.py [--instances N] [--dry-run | --finding | --approve] [--keep] [--build]
+    python tests/drill.py [--instances N] [--dry-run | --finding | --approve] [--release] [--keep] [--build]
 
 With --finding nobody types anything: GuardDuty's finding on the event bus starts it. With --approve a person is asked
 about the finding by e-mail, and pastes the command that approves. No AWS account, no credentials and no Docker: everything
 happens on 127.0.0.1. The exit code is 0 only when the execution succeeded and every instance is contained (in a dry
-run: planned, and nothing at all was changed).
+run: planned, and nothing at all was changed). With --release it was a false alarm: the instances are released again, and are
+as they were, or else the exit code is not 0.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,9 +33,9 @@ Row = Iterable[Any]
 
 GOOD, MIDDLING, BAD = "32", "33", "31"
 COLORS = {
-    **dict.fromkeys(("Done", "Contained", "SUCCEEDED"), GOOD),
-    **dict.fromkeys(("InProgress", "NotApplicable", "Unsupported", "Planned", "PartiallyContained"), MIDDLING),
-    **dict.fromkeys(("Failed", "NotContained", "FAILED", "TIMED_OUT", "ABORTED"), BAD),
+    **dict.fromkeys(("Done", "Contained", "Released", "SUCCEEDED"), GOOD),
+    **dict.fromkeys(("InProgress", "NotApplicable", "Unsupported", "Planned", "PartiallyContained", "PartiallyReleased"), MIDDLING),
+    **dict.fromkeys(("Failed", "NotContained", "NotReleased", "FAILED", "TIMED_OUT", "ABORTED"), BAD),
 }
 COLORFUL = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 WIDTH = shutil.get_terminal_size((140, 40)).columns
@@ -71,6 +73,7 @@ def parse() -> argparse.Namespace:
     start.add_argument("--dry-run", action="store_true", help="only plan; then show that nothing was changed")
     start.add_argument("--finding", action="store_true", help="start from a finding on the event bus, which nobody is asked about")
     start.add_argument("--approve", action="store_true", help="start from a finding, and approve what the e-mail asks")
+    parser.add_argument("--release", action="store_true", help="then release them, and show that they are as they were")
     parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards, to look around, until Ctrl-C")
     parser.add_argument("--build", action="store_true", help="run sam build first, even when binaries are there")
     return parser.parse_args()
@@ -98,7 +101,8 @@ def drill(stack: LocalStack, victims: list[Victim], options: argparse.Namespace)
     show_calls(stack, since)
     show_notifications(inbox, arn)
     evidence = all([show_evidence(stack, execution, victim) for victim in victims]) or options.dry_run
-    return evidence and verdict(stack, execution, victims, dry_run=options.dry_run, changed=changed)
+    contained = evidence and verdict(stack, execution, victims, dry_run=options.dry_run, changed=changed)
+    return released(stack, victims, before, inbox) and contained if options.release and not options.dry_run else contained
 
 
 # --- Starting ----------------------------------------------------------------------------------------------------
@@ -257,6 +261,37 @@ def keep(stack: LocalStack, victims: list[Victim]) -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         print()
+
+
+# --- A false alarm -----------------------------------------------------------------------------------------------
+
+
+# What a release leaves on purpose: evidence, the tag that says so, and the group, which has a replacement by now.
+ON_PURPOSE = re.compile(r"Snapshots |Tags \S+ (CordonReleased|aws:autoscaling:groupName)$|AutoScaling$")
+
+
+def released(stack: LocalStack, victims: list[Victim], before: dict[str, World], inbox: Inbox) -> bool:
+    """Undoes the containment; returns whether every instance is as it was."""
+    machine = stack.outputs["ReleaseStateMachineArn"]
+    document = {"InstanceIds": [victim.instance for victim in victims], "Region": stack.region}
+    heading("It was a false alarm")
+    print(f"  aws stepfunctions start-execution --state-machine-arn {machine} --input '{json.dumps(document)}'")
+    arn = stack.begin(document, machine)
+    heading("Release")
+    follow(stack, arn, lambda: None)
+    execution, good = stack.wait(arn), True
+    for victim in victims:
+        heading(f"{victim.instance}, read back from AWS by the drill itself")
+        found = differences(before[victim.instance], snapshot_of_world(stack, victim))
+        left = [row for row in found if not ON_PURPOSE.match(row[0])]
+        print(f"  as before the containment, but for {len(found) - len(left)} things that stay on purpose: snapshots, a tag, the Auto Scaling group")
+        if left:
+            print(f"  {colored('and for this:', BAD)}\n{table(('WHAT', 'BEFORE', 'AFTER'), left)}")
+        good &= not left and execution.instance(victim.instance).get("Verdict") == "Released"
+    show_notifications(inbox, arn)
+    summary = f"{'all' if good else 'NOT all'} instances are as they were, execution {execution.status} in {execution.seconds:.1f} s"
+    print(f"\n  {colored(summary, GOOD if good else BAD)}")
+    return good and execution.status == "SUCCEEDED"
 
 
 # --- Printing ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import shutil
 import signal
@@ -184,6 +186,40 @@ def test_a_fleet_comes_from_standard_input(stack):
     planned = cordon(stack, "contain", "-", "--dry-run", "--output", "json", stdin="\n".join(instances))
     assert planned.returncode == 0, planned.stderr
     assert [one["InstanceId"] for one in json.loads(planned.stdout)["Output"]["Instances"]] == instances
+
+
+def test_a_release_gives_back_what_was_taken_and_status_says_so(stack):
+    (victim,) = build_victims(stack)
+    before = snapshot_of_world(stack, victim)
+    assert cordon(stack, "contain", victim.instance).returncode == 0
+    planned = cordon(stack, "release", victim.instance, "--dry-run")
+    assert planned.returncode == 0 and "1 of 1 instances Planned" in planned.stdout, planned.stdout
+    released = cordon(stack, "release", victim.instance, "--yes")
+    assert released.returncode == 0, released.stdout + released.stderr
+    assert "-release:" in execution_in(released.stdout)
+    assert f"{victim.instance}  > Restore the network" in released.stdout
+    assert "1 of 1 instances Released, execution SUCCEEDED" in released.stdout
+    assert not [what for what, *_ in differences(before, snapshot_of_world(stack, victim)) if what.startswith("Groups ")]
+    status = cordon(stack, "status", victim.instance)
+    assert status.returncode == 0, status.stdout
+    assert re.search(r"Case +\S+, Released at 20", status.stdout), status.stdout
+    assert execution_in(cordon(stack, "watch", "last").stdout) == execution_in(released.stdout)
+    again = cordon(stack, "release", victim.instance, "--yes")
+    assert again.returncode == 0 and "NothingToRelease" in again.stdout, again.stdout
+
+
+def test_a_release_at_a_terminal_asks_and_does_nothing_without_a_yes(stack):
+    known = stack.executions(stack.outputs["ReleaseStateMachineArn"])
+    master, terminal = pty.openpty()
+    command = [CORDON, "release", NO_INSTANCE]
+    with subprocess.Popen(command, stdin=terminal, stderr=subprocess.PIPE, text=True, env=cordon_environment(stack)) as asked:
+        os.write(master, b"no\n")
+        _, said = asked.communicate(timeout=30)
+    os.close(master)
+    os.close(terminal)
+    assert asked.returncode == 2
+    assert f"Release {NO_INSTANCE} in {stack.region}?" in said and "not released: the answer was not yes" in said
+    assert stack.executions(stack.outputs["ReleaseStateMachineArn"]) == known
 
 
 def test_ctrl_c_stops_following_and_not_the_execution_and_says_how_to_go_on(stack):

@@ -251,7 +251,9 @@ CASE_TAGS = ["CordonCase", "Evidence", "SecurityIncidentStatus", "IncidentTicket
         ("protect-instance", "ec2:ModifyInstanceAttribute"),
         ("create-snapshots", "ec2:CreateSnapshots"),
         ("detach-profile", "ec2:DisassociateIamInstanceProfile"),
+        ("detach-profile", "ec2:AssociateIamInstanceProfile"),
         ("tag-resources", "ec2:CreateTags"),
+        ("tag-resources", "ec2:DeleteTags"),
         ("describe-instance", "ec2:DescribeInstanceAttribute"),
         ("collect-facts", "ec2:GetConsoleOutput"),
         ("collect-facts", "ec2:GetConsoleScreenshot"),
@@ -291,7 +293,8 @@ def test_a_step_may_not_do_what_another_is_for() -> None:
 
 def test_nobody_may_write_a_policy_of_cordons_own_roles() -> None:
     for step in [*acting(), ""]:
-        assert not may(step, "iam:PutRolePolicy", iam("role/cordon/cordon-member"))
+        for action in ("iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:PassRole"):
+            assert not may(step, action, iam("role/cordon/cordon-member"), iam__PassedToService="ec2.amazonaws.com")
     assert may("revoke-credentials", "iam:GetRolePolicy", iam("role/cordon/cordon-member"))
 
 
@@ -299,12 +302,20 @@ def test_only_roles_that_may_be_contained_get_a_policy() -> None:
     given = {**GIVEN, "ContainableRoles": "app-*"}
     assert may("revoke-credentials", "iam:PutRolePolicy", iam("role/app-web"), given)
     assert not may("revoke-credentials", "iam:PutRolePolicy", iam("role/admin"), given)
+    to_ec2 = {"iam__PassedToService": "ec2.amazonaws.com"}
+    assert may("detach-profile", "iam:PassRole", iam("role/app-web"), given, **to_ec2)
+    assert not may("detach-profile", "iam:PassRole", iam("role/admin"), given, **to_ec2)
+    assert not may("detach-profile", "iam:PassRole", iam("role/app-web"), given, iam__PassedToService="lambda.amazonaws.com")
+    assert not may("revoke-credentials", "iam:PassRole", iam("role/app-web"), given, **to_ec2)
 
 
 def test_tags_are_cordons_and_no_others() -> None:
     for resource in (f"instance/{OURS}", "volume/vol-1", "snapshot/snap-1"):
         assert may("tag-resources", "ec2:CreateTags", ec2(resource), aws__TagKeys=CASE_TAGS)
         assert not may("tag-resources", "ec2:CreateTags", ec2(resource), aws__TagKeys=[*CASE_TAGS, "InstanceId"])
+        is_evidence = resource.startswith("snapshot")
+        assert may("tag-resources", "ec2:DeleteTags", ec2(resource), aws__TagKeys=[*CASE_TAGS, "CordonReleased"]) != is_evidence
+        assert not may("tag-resources", "ec2:DeleteTags", ec2(resource), aws__TagKeys=["Name"])
     group = ec2("security-group/sg-1")
     assert may("isolate-network", "ec2:CreateTags", group, ec2__CreateAction="CreateSecurityGroup")
     assert not may("isolate-network", "ec2:CreateTags", group)
@@ -334,6 +345,10 @@ def test_a_flow_log_is_made_only_with_its_case_and_its_instance_in_its_tags() ->
         assert may("create-flow-logs", action, ec2("vpc-flow-log/*"), **case, **ours)
         assert not may("create-flow-logs", action, ec2("vpc-flow-log/*"), **case, **other)
         assert not may("create-flow-logs", action, ec2("vpc-flow-log/*"), **ours)
+    log, tagged = ec2("vpc-flow-log/fl-1"), {"aws__ResourceTag_of_CordonCase": "c-1"}
+    assert may("create-flow-logs", "ec2:DeleteFlowLogs", log, **tagged, aws__ResourceTag_of_InstanceId=OURS)
+    assert not may("create-flow-logs", "ec2:DeleteFlowLogs", log, **tagged, aws__ResourceTag_of_InstanceId=OTHER)
+    assert not may("create-flow-logs", "ec2:DeleteFlowLogs", log, aws__ResourceTag_of_InstanceId=OURS)
 
 
 def test_only_the_originals_of_the_sessions_own_case_may_be_deleted() -> None:

@@ -18,6 +18,7 @@ from local_stack.stack import PROJECT
 TOOLS = PROJECT / ".local"
 FUNCTIONS = PROJECT / "functions"
 MACHINE = PROJECT / "statemachine" / "contain.asl.json"
+RELEASE = PROJECT / "statemachine" / "release.asl.json"  # its own tests are in test_release_machine.py
 LIBRARIES = {"case-report", "containment", "cordon", "custody", "evidence", "finding", "instance"}  # and the command line
 
 # What AWS asks for beside, or instead of, the action that has the call's name.
@@ -28,17 +29,19 @@ UNNAMED = {
     "describe-network": {"kms:GenerateDataKey"},
     "hash-snapshots": {"kms:GenerateDataKey", "kms:Decrypt"},  # and EBS with the snapshot's key
     "collect-facts": {"kms:GenerateDataKey"},
+    "detach-profile": {"iam:PassRole"},  # AssociateIamInstanceProfile hands the instance the profile's role
     "create-flow-logs": {"ec2:CreateTags", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"},  # CreateFlowLogs with tags, to S3
     "capture-volatile": {"kms:GenerateDataKey", "kms:Decrypt"},
     "verify-containment": {"kms:GenerateDataKey"},
+    "verify-release": {"kms:GenerateDataKey"},
     "seal-evidence": {"kms:GenerateDataKey", "kms:Decrypt"},
     "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
 }
 # What the calls of the case table's own functions need.
 TABLE = {
-    "dynamodb:GetItem": r"\bjournal\.first\(|\bledger\(|\binspect\(|\bcases\.(case|guardrail)\(",
+    "dynamodb:GetItem": r"\bjournal\.first\(|\bledger\(|\binspect(_release)?\(|\bcases\.(case|last_case|guardrail)\(",
     "dynamodb:PutItem": r"\bcases\.open\(",
-    "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|count_automatic)\(",
+    "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|count_automatic|close)\(",
 }
 # What AWS knows no resource for, beside its Describe calls.
 WITHOUT_RESOURCE = {
@@ -59,6 +62,11 @@ READS_OF = {
         "create-snapshots", "encrypt-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots", "delete-originals",
         "create-flow-logs", "terminate-sessions", "revoke-credentials", "detach-profile",
     ],
+    "plan-release": ["intake"],
+    "verify-release": [
+        "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
+        "create-flow-logs", "revoke-credentials", "detach-profile",
+    ],
 }  # fmt: skip
 # What those crates read only while they write.
 NOT_READ = {
@@ -67,7 +75,7 @@ NOT_READ = {
     "hash-snapshots": {"ec2:DescribeVolumes"},
     "share-snapshots": {"ec2:DescribeVolumes"},
     "copy-snapshots": {"ec2:DescribeVolumes"},
-    "verify-containment": {"ec2:DescribeSecurityGroupRules"},
+    "verify-containment": {"ec2:DescribeSecurityGroupRules", "autoscaling:DescribeAutoScalingGroups"},
 }
 # What is called with the role of forensic-account.yaml alone; test_forensic_account.py compares it with that.
 FORENSIC = {
@@ -97,8 +105,8 @@ def template() -> dict[str, Any]:
 
 
 @cache
-def machine() -> dict[str, Any]:
-    return json.loads(MACHINE.read_text(encoding="utf-8"))
+def machine(path: Path = MACHINE) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def functions() -> dict[str, dict[str, Any]]:
@@ -118,13 +126,13 @@ def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from states(inner)
 
 
-def tasks() -> dict[str, dict[str, Any]]:
-    return {name: state for name, state in states(machine()) if state["Type"] == "Task"}
+def tasks(path: Path = MACHINE) -> dict[str, dict[str, Any]]:
+    return {name: state for name, state in states(machine(path)) if state["Type"] == "Task"}
 
 
-def invocations() -> dict[str, str]:
+def invocations(path: Path = MACHINE) -> dict[str, str]:
     """The tasks that invoke a function, and which."""
-    named = {name: task["Arguments"].get("FunctionName") for name, task in tasks().items()}
+    named = {name: task["Arguments"].get("FunctionName") for name, task in tasks(path).items()}
     return {name: kebab(re.fullmatch(r"\$\{(\w+)\}", function)[1]) for name, function in named.items() if function}
 
 
@@ -142,7 +150,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 def test_every_function_is_a_folder_a_resource_and_a_task_of_the_same_name() -> None:
     folders = {path.name for path in FUNCTIONS.iterdir() if path.is_dir()} - LIBRARIES
-    assert folders == set(functions()) == set(invocations().values())
+    assert folders == set(functions()) == set(invocations().values()) | set(invocations(RELEASE).values())
 
 
 def test_every_function_is_built_from_the_crate_of_its_name() -> None:
@@ -316,7 +324,7 @@ def test_a_function_can_enter_a_member_account_only_in_its_own_name() -> None:
 def test_the_state_machine_may_invoke_its_functions_and_write_an_answer_and_the_rules_may_start_it() -> None:
     (policy,) = template()["Resources"]["Contain"]["Properties"]["Policies"]
     invoke, answer, _ = policy["Statement"]
-    assert {kebab(arn.removeprefix("!GetAtt ").removesuffix(".Arn")) for arn in invoke["Resource"]} == set(functions())
+    assert {kebab(arn.removeprefix("!GetAtt ").removesuffix(".Arn")) for arn in invoke["Resource"]} == set(invocations().values())
     assert (answer["Action"], answer["Resource"]) == ("dynamodb:UpdateItem", "!GetAtt CaseTable.Arn")
     (start,) = template()["Resources"]["StartContainment"]["Properties"]["Policies"]
     assert start["PolicyDocument"]["Statement"] == [{"Effect": "Allow", "Action": "states:StartExecution", "Resource": "!Ref Contain"}]
@@ -344,10 +352,18 @@ def test_a_share_is_possible_with_the_forensic_account_only_and_never_with_every
     assert denied == [to_others, {"Null": {"ec2:Add/group": "false"}}]
 
 
-def test_only_one_function_can_delete_and_only_what_it_is_told_to() -> None:
+def test_only_one_function_can_delete_evidence_and_a_release_only_what_cordon_itself_has_made() -> None:
     # A log delivery is what EC2 makes beside a flow log, and takes away if that fails; it holds no logs.
-    deleting = {name for name in functions() if any(":Delete" in action for action in allowed(name) - WITHOUT_RESOURCE)}
-    assert deleting == {"delete-originals"}
+    deleting = {name: {a for a in allowed(name) - WITHOUT_RESOURCE if ":Delete" in a} for name in functions()}
+    assert {name: actions for name, actions in deleting.items() if actions} == {
+        "delete-originals": {"ec2:DeleteSnapshot"},
+        "create-flow-logs": {"ec2:DeleteFlowLogs"},
+        "tag-resources": {"ec2:DeleteTags"},
+        "revoke-credentials": {"iam:DeleteRolePolicy"},
+    }
+    (policy,) = functions()["tag-resources"]["Properties"]["Policies"]
+    (untagging,) = [statement for statement in policy["Statement"] if statement["Action"] == "ec2:DeleteTags"]
+    assert not any("snapshot" in arn for arn in untagging["Resource"]), "the snapshots' tags are evidence"
 
 
 def test_accesses_to_the_evidence_are_logged_where_the_evidence_is_not() -> None:

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::evidence::{count, evidence, pair, snapshots, wide};
 use crate::quote::{code, is_harmless, more, or_none, plain, said, short, value};
-use crate::release::{change_row, release};
+use crate::release::{change_row, release, released};
 use crate::risks::advice;
 use crate::steps::{about, open};
 use crate::time::{length, millis, shown};
@@ -136,7 +136,7 @@ fn contents(manifest: &Manifest) -> Markup {
                     "case" => (case(manifest)),
                     "timeline" => (timeline(&manifest.steps)),
                     "risks" => (risks(manifest)),
-                    "steps" => (steps(manifest)),
+                    "steps" => (steps(&manifest.steps, true)),
                     "evidence" => {
                         (evidence(manifest))
                         h3.part { (words("Snapshots", "スナップショット")) }
@@ -144,7 +144,13 @@ fn contents(manifest: &Manifest) -> Markup {
                     }
                     "facts" => (facts(&manifest.facts)),
                     "check" => (check(manifest)),
-                    _ => (release(manifest)),
+                    _ => {
+                        @if let Some(release) = &manifest.release {
+                            (released(release, &manifest.sealed_at))
+                            (steps(&release.steps, false))
+                        }
+                        (release(manifest))
+                    }
                 }
             }
         }
@@ -197,6 +203,9 @@ fn to_do(manifest: &Manifest) -> Vec<Markup> {
         _ if !isolation_is_open => items.extend(cut_by_hand.map(|by_hand| html! { (by_hand) })),
         _ => {}
     }
+    if let Some(release) = &manifest.release {
+        return to_do_after_release(&release.steps);
+    }
     for step in open_steps.iter().take(OPEN) {
         let (kind, word) = status(&step.status);
         let about = about(&step.step);
@@ -227,6 +236,24 @@ fn to_do(manifest: &Manifest) -> Vec<Markup> {
         "証拠を検証し、ケースを調査担当者に引き渡してください。",
     )) } });
     items
+}
+
+/// What a release has left to do.
+fn to_do_after_release(steps: &[Step]) -> Vec<Markup> {
+    let left = steps.iter().filter(|step| !is_good(step)).take(OPEN).map(|step| {
+        let (kind, word) = status(&step.status);
+        html! {
+            strong { (short(&step.step)) } " "
+            @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(&step.status))) }
+            br;
+            @if let Some(reason) = &step.reason { (said(reason)) }
+        }
+    });
+    let check = html! { a href="#check" { (words(
+        "The evidence stays: check it before anybody relies on it.",
+        "証拠は残っています。利用する前に検証してください。",
+    )) } };
+    left.chain([check]).collect()
 }
 
 fn case(manifest: &Manifest) -> Markup {
@@ -272,16 +299,17 @@ fn risks(manifest: &Manifest) -> Markup {
     }
 }
 
-fn steps(manifest: &Manifest) -> Markup {
-    let first = manifest.steps.iter().filter_map(|step| millis(step.began.as_deref()?)).min();
+/// Each step with its changes. A step's title is what the containment does with it, so a release goes without.
+fn steps(steps: &[Step], titled: bool) -> Markup {
+    let first = steps.iter().filter_map(|step| millis(step.began.as_deref()?)).min();
     html! {
-        @if manifest.steps.is_empty() { p { (words("The manifest has no steps.", "マニフェストにステップがありません。")) } }
-        @for step in manifest.steps.iter().take(STEPS) {
+        @if steps.is_empty() { p { (words("The manifest has no steps.", "マニフェストにステップがありません。")) } }
+        @for step in steps.iter().take(STEPS) {
             @let (kind, word) = status(&step.status);
             article.step.(kind.class()) {
                 div.top {
                     h3 {
-                        @if let Some(about) = about(&step.step) { (about.title) " " }
+                        @if let Some(about) = about(&step.step).filter(|_| titled) { (about.title) " " }
                         span.name { (short(&step.step)) }
                     }
                     @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(&step.status))) }
@@ -304,7 +332,7 @@ fn steps(manifest: &Manifest) -> Markup {
                 }
             }
         }
-        ul.plain { (more(manifest.steps.len(), STEPS)) }
+        ul.plain { (more(steps.len(), STEPS)) }
     }
 }
 

@@ -1,10 +1,11 @@
-//! How to undo the containment by hand: the changes from last to first, and where each is undone.
+//! How to release: the command, and what it restores, for whoever has to do a part of it by hand; or how it was released.
 
-use custody::{Change, Manifest};
+use custody::{Change, Manifest, Release};
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::quote::{cell, code, is_harmless, more, none, value};
+use crate::quote::{cell, code, is_harmless, more, none, or_none, value};
+use crate::time::shown;
 use crate::words::{Words, words};
 
 /// More changes than this are in the manifest only.
@@ -28,18 +29,55 @@ pub(crate) fn changes(manifest: &Manifest) -> impl Iterator<Item = (&str, &Chang
     changes.filter(|(_, change)| change.before != change.after && change.attribute != "Rules")
 }
 
-/// The table, and what it leaves alone.
+/// How the case was released, above the steps that did it.
+pub(crate) fn released(release: &Release, at: &str) -> Markup {
+    html! {
+        p {
+            @match release.case_closed {
+                true => (words(
+                    "The case is closed. A later containment of the instance opens a new one.",
+                    "このケースは終結しています。以後の封じ込めは新しいケースになります。",
+                )),
+                false => (words(
+                    "The case is still open: release again what is left.",
+                    "このケースはまだ開いています。残りを再度解除してください。",
+                )),
+            }
+            " " (words("Read back before", "確認日時：")) " " (shown(at)) ", " (words("by", "実行：")) " "
+            (or_none(Some(&release.execution)))
+        }
+    }
+}
+
+/// The command, the table, and what both leave alone.
 pub(crate) fn release(manifest: &Manifest) -> Markup {
     let all = changes(manifest).count();
+    if manifest.release.as_ref().is_some_and(|release| release.case_closed) && manifest.open.is_empty() {
+        return stays();
+    }
     html! {
         p {
             (words(
-                "Releasing is not automated yet. Do it only when the case is closed or was a false alarm, by hand, in this order: \
-                 it is the reverse of the containment, so that the instance serves nobody before it is whole again. Each row says what \
-                 to restore to which value; look at the present value first, since somebody may have changed it meanwhile.",
-                "解除はまだ自動化されていません。ケースが終結したか誤検知だった場合に限り、次の順に手動で行ってください。封じ込めとは逆の順序で、\
-                 元に戻りきる前に利用されることを防ぎます。各行が、何をどの値に戻すかを示します。その間に変更されている可能性があるため、\
-                 現在の値を先に確認してください。",
+                "Release it only when the case is closed or was a false alarm. The release workflow restores exactly what this case                  has changed, to what it was before, and nothing else; it reads everything back and closes the case. Auto Scaling is                  left out unless you ask, since a replacement runs by now. With \"DryRun\": true it only says what it would do.",
+                "ケースが終結したか誤検知だった場合に限り解除してください。解除ワークフローは、このケースで変更したものだけを元の値に戻し、\
+                 読み直して確認し、ケースを閉じます。代わりのインスタンスが動いているため、Auto Scaling には指定した場合だけ戻します。\
+                 \"DryRun\": true を加えると、計画だけを示します。",
+            ))
+        }
+        @match start(manifest) {
+            Some(command) => pre { code translate="no" { (command) } },
+            None => p { (words(
+                "The command is left out here, because a value that it needs is missing or cannot safely be pasted: the stack's \
+                 output StartRelease has it.",
+                "必要な値がないか安全に貼り付けられないため、コマンドは省略しました。スタックの出力 StartRelease を使ってください。",
+            )) },
+        }
+        p {
+            (words(
+                "What there is to restore, for reading, and for what has to be finished by hand; what the release cannot restore any \
+                 more, it names. Look at the present value first, since somebody may have changed it meanwhile.",
+                "元に戻す内容の一覧です。確認用、および手動で仕上げる場合に使います（戻せなくなったものは解除の結果に示されます）。\
+                 その間に変更されている可能性があるため、現在の値を先に確認してください。",
             ))
         }
         @if all == 0 {
@@ -70,15 +108,49 @@ pub(crate) fn release(manifest: &Manifest) -> Markup {
             }
             ul.plain { (more(all, ROWS)) }
         }
+        (stays())
+    }
+}
+
+fn stays() -> Markup {
+    html! {
         p {
             (words(
                 "What stays: the evidence in the bucket, the snapshots and their copies, the instance's first state in the case table, and \
-                 Cordon's security groups, which other cases may use. To contain the instance again later, its case must be closed first.",
+                 Cordon's security groups, which other cases may use.",
                 "残るもの：バケット内の証拠、スナップショットとそのコピー、ケーステーブルに記録された元の状態、ほかのケースでも使われる Cordon の\
-                 セキュリティグループ。あとで再び封じ込めるには、先にこのケースを閉じる必要があります。",
+                 セキュリティグループ。",
             ))
         }
     }
+}
+
+/// The command that starts the release workflow, by the name that it has beside the containment's; where every part of it
+/// is of AWS's making.
+fn start(manifest: &Manifest) -> Option<String> {
+    let Manifest { instance_id, region, account_id, execution, .. } = manifest;
+    let [arn, partition, states, home, account, kind, machine, _] = *execution.split(':').collect::<Vec<_>>() else {
+        return None;
+    };
+    let is_id = instance_id.strip_prefix("i-").is_some_and(is_hexadecimal);
+    let is_account = |text: &str| text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
+    let is_name = |text: &str| {
+        (1..=80).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    let good = (arn, states, kind) == ("arn", "states", "execution")
+        && [partition, home, machine, region].into_iter().all(is_name)
+        && is_account(account)
+        && is_account(account_id)
+        && is_id;
+    let machine = machine.strip_suffix("-release").unwrap_or(machine);
+    good.then(|| {
+        let state_machine = format!("arn:{partition}:states:{home}:{account}:stateMachine:{machine}-release");
+        let input =
+            format!("{{\"InstanceIds\":[\"{instance_id}\"],\"Region\":\"{region}\",\"AccountId\":\"{account_id}\"}}");
+        format!(
+            "aws stepfunctions start-execution --region {home} --state-machine-arn {state_machine} --input '{input}'"
+        )
+    })
 }
 
 fn how(step: &str, change: &Change, region: &str) -> Markup {
@@ -214,5 +286,45 @@ mod tests {
         }
         let elsewhere = command("isolate-network", &change("eni-1", "Groups", json!(["sg-1"])), "eu-west-1 && reboot");
         assert_eq!(elsewhere, None);
+    }
+
+    fn started(execution: &str, instance_id: &str) -> Option<String> {
+        let (account_id, region) = ("444455556666".into(), "eu-west-1".into());
+        start(&Manifest {
+            execution: execution.into(),
+            instance_id: instance_id.into(),
+            account_id,
+            region,
+            ..Manifest::default()
+        })
+    }
+
+    #[test]
+    fn the_command_starts_the_release_of_the_workflow_that_contained_it_or_has_released_a_part() {
+        let command = "aws stepfunctions start-execution --region us-east-1 --state-machine-arn \
+                       arn:aws:states:us-east-1:111122223333:stateMachine:cordon-release --input \
+                       '{\"InstanceIds\":[\"i-0a1b\"],\"Region\":\"eu-west-1\",\"AccountId\":\"444455556666\"}'";
+        for machine in ["cordon", "cordon-release"] {
+            let arn = format!("arn:aws:states:us-east-1:111122223333:execution:{machine}:any 'name'");
+            assert_eq!(started(&arn, "i-0a1b").as_deref(), Some(command));
+        }
+    }
+
+    #[test]
+    fn a_start_command_is_made_of_checked_values_only() {
+        let good = "arn:aws:states:us-east-1:111122223333:execution:cordon:run";
+        assert!(started(good, "i-0a1b").is_some());
+        for hostile in ["i-0a1b'; reboot", "", "i-", "x"] {
+            assert_eq!(started(good, hostile), None, "{hostile}");
+        }
+        for hostile in [
+            "",
+            "arn",
+            "arn:aws:states:a'b:111122223333:execution:c:r",
+            "arn:aws:states:e:1:execution:c:r",
+            "a:b:c:d:e:f:g:h",
+        ] {
+            assert_eq!(started(hostile, "i-0a1b"), None, "{hostile}");
+        }
     }
 }

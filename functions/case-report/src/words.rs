@@ -165,6 +165,30 @@ pub(crate) fn verdict(name: &str) -> Verdict {
                  インスタンスはまだ接続されている可能性があります。",
             ),
         ),
+        "Released" => (
+            Kind::Good,
+            words("Released", "解除済み"),
+            words(
+                "The containment is undone: AWS shows everything that the case had changed as it was before. The evidence stays.",
+                "封じ込めは解除されました。このケースで変更したものがすべて元の状態に戻っていることを AWS 上で確認しました。証拠は残ります。",
+            ),
+        ),
+        "PartiallyReleased" => (
+            Kind::Warning,
+            words("Partly released", "一部のみ解除"),
+            words(
+                "Something is as it was before the containment, and something is not, or was not asked for. The instance is                  neither contained nor whole.",
+                "一部は封じ込め前の状態に戻りましたが、残りは戻っていないか、解除の対象に指定されていません。                 インスタンスは封じ込められておらず、元どおりでもありません。",
+            ),
+        ),
+        "NotReleased" => (
+            Kind::Bad,
+            words("Not released", "解除未完了"),
+            words(
+                "A release was tried, and AWS does not show anything as it was before. Take the instance neither as contained nor as whole.",
+                "解除を試みましたが、元の状態に戻ったことを確認できませんでした。封じ込められているとも、元どおりとも考えないでください。",
+            ),
+        ),
         _ => (
             Kind::Unknown,
             words("Verdict unknown", "判定不明"),

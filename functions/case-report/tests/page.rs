@@ -113,6 +113,7 @@ fn case_of(words: &[String]) -> Manifest {
         verdict: "NotContained".into(),
         open: vec![word(), word(), word()],
         residual_risk: vec![word(), word()],
+        release: Some(custody::Release { execution: word(), case_closed: false, steps: steps.clone() }),
         steps,
         evidence: vec![item],
         snapshots: vec![snapshot],
@@ -317,6 +318,59 @@ fn the_verdict_is_the_first_heading_and_the_only_one_of_its_rank() {
         assert_eq!(page.matches("<h1").count(), 1);
         assert!(page.find("<h2").expect("further ones") > first);
     }
+}
+
+fn released(verdict: &str, case_closed: bool, open: &[&str]) -> Manifest {
+    let group = Change {
+        resource: "eni-0a1b".into(),
+        attribute: "Groups".into(),
+        before: json!(["sg-cordon"]),
+        after: json!(["sg-web-0"]),
+    };
+    let step = |step: &str, status: &str, changes| Step {
+        step: step.into(),
+        status: status.into(),
+        reason: Some(format!("{step} said so")),
+        changes,
+        ..Step::default()
+    };
+    let network = if open.is_empty() { "Done" } else { "Unsupported" };
+    let steps = vec![step("isolate-network", network, vec![group]), step("close-case", "Done", vec![])];
+    let execution = "arn:aws:states:eu-west-1:999988887777:execution:cordon-release:undo".to_owned();
+    let release = custody::Release { execution, case_closed, steps };
+    let open = open.iter().map(|line| (*line).to_owned()).collect();
+    Manifest { verdict: verdict.into(), open, release: Some(release), residual_risk: vec![], ..case() }
+}
+
+#[test]
+fn a_released_case_says_so_first_and_by_which_execution_and_has_nothing_left_to_restore() {
+    let page = html(&released("Released", true, &[]));
+    assert!(page.contains("<h1><span class=\"en\" lang=\"en\">Released</span>"));
+    for told in
+        ["cordon-release:undo", "sg-web-0", "A later containment of the instance opens a new one", "The evidence stays"]
+    {
+        assert!(page.contains(told), "{told}");
+    }
+    for gone in ["start-execution", "Restore to", "Cut the network by hand"] {
+        assert!(!page.contains(gone), "{gone}");
+    }
+}
+
+#[test]
+fn a_release_in_part_says_what_is_left_in_its_own_words_and_how_to_go_on() {
+    let page = html(&released("PartiallyReleased", false, &["isolate-network Unsupported: the group is gone"]));
+    for told in
+        ["Partly released", "isolate-network said so", "The case is still open", "start-execution", "Restore to"]
+    {
+        assert!(page.contains(told), "{told}");
+    }
+    assert!(!page.contains("Cut the network by hand"), "that would contain it again");
+}
+
+#[test]
+fn a_contained_case_says_how_to_release_it() {
+    let page = html(&case());
+    assert!(page.contains("stateMachine:cordon-release"));
 }
 
 #[test]

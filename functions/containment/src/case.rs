@@ -1,4 +1,4 @@
-//! The case of an instance: who contains it, which findings named it, what a person said, how it stands.
+//! The case of an instance: who contains it, which findings named it, what a person said, how it stands, who released it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,7 +6,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::{CaseTable, Error, Result, Target};
 
-/// The open case of an instance: at most one, from the first containment until the release.
+/// The case of an instance: at most one is open, from the first containment until the release. The next containment puts
+/// a new case in the place of a released one, whose journal and evidence stay under its own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Case {
     /// The case's name.
@@ -24,6 +25,17 @@ pub struct Case {
     pub findings: BTreeSet<String>,
     /// Those that a person has been asked about: a refusal is about them and about no others.
     pub asked_about: BTreeSet<String>,
+    /// Who released the instance, and when; absent for as long as the case is open.
+    pub released: Option<Released>,
+}
+
+/// The end of a case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Released {
+    /// When, in UTC: `2026-11-21T03:00:07Z`.
+    pub at: String,
+    /// The execution that did it, an ARN.
+    pub execution: String,
 }
 
 /// What the responders have laid down about an instance, in their own account: whoever owns the instance's account can
@@ -39,16 +51,30 @@ pub struct Guardrail {
 const CASE: &str = "case";
 const GUARDRAIL: &str = "guardrail";
 
+/// What the attribute `Status` of a case has.
+const OPEN: &str = "Open";
+const RELEASED: &str = "Released";
+
 impl CaseTable {
     /// The instance's open case, if there is one.
     pub async fn case(&self, target: &Target) -> Result<Option<Case>> {
+        Ok(self.last_case(target).await?.filter(|case| case.released.is_none()))
+    }
+
+    /// The instance's case, open or released.
+    pub async fn last_case(&self, target: &Target) -> Result<Option<Case>> {
         let item = self.record(target, CASE).await?;
         let text = |name: &str| item.get(name).and_then(|v| v.as_s().ok()).cloned();
         let Some(id) = text("CaseId") else { return Ok(None) };
         let held_since = item.get("HeldSince").and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok());
         let set = |name: &str| item.get(name).and_then(|v| v.as_ss().ok()).into_iter().flatten().cloned().collect();
+        let released = (text("Status").as_deref() == Some(RELEASED)).then(|| Released {
+            at: text("ReleasedAt").unwrap_or_default(),
+            execution: text("ReleasedBy").unwrap_or_default(),
+        });
         Ok(Some(Case {
             id,
+            released,
             execution: text("Execution").unwrap_or_default(),
             held_since: held_since.unwrap_or_default(),
             approval: text("Approval"),
@@ -66,7 +92,8 @@ impl CaseTable {
         Ok(text("Rule").map(|rule| Guardrail { rule, reason }))
     }
 
-    /// Opens a case; false when there is one by now: another execution's, or this one's, whose answer was lost.
+    /// Opens a case, in the place of a released one if there is one; false when one is open by now: another execution's,
+    /// or this one's, whose answer was lost.
     pub async fn open(&self, target: &Target, case: &Case) -> Result<bool> {
         let mut put = self
             .client
@@ -75,7 +102,7 @@ impl CaseTable {
             .item("Instance", text(&target.key()))
             .item("Record", text(CASE))
             .item("CaseId", text(&case.id))
-            .item("Status", text("Open"))
+            .item("Status", text(OPEN))
             .item("Execution", text(&case.execution))
             .item("HeldSince", AttributeValue::N(case.held_since.to_string()));
         if let Some(approval) = &case.approval {
@@ -86,12 +113,17 @@ impl CaseTable {
                 put = put.item(name, set(findings));
             }
         }
-        let sent = put.condition_expression("attribute_not_exists(CaseId)").send().await;
+        let put = put
+            .condition_expression("attribute_not_exists(CaseId) OR #status = :released")
+            .expression_attribute_names("#status", "Status") // a word that DynamoDB keeps for itself
+            .expression_attribute_values(":released", text(RELEASED));
+        let sent = put.send().await;
         held(sent.map_err(Error::aws("dynamodb:PutItem", &self.table)))
     }
 
     /// Takes over a case from the execution, and in the state of its question, that `seen` has; false when it is
-    /// another's by now, or this one's, whose answer was lost, or when the question has been answered since. Adds the new holder's findings.
+    /// another's by now, or this one's, whose answer was lost, or released, or when the question has been answered since.
+    /// Adds the new holder's findings.
     pub async fn take_over(&self, target: &Target, seen: &Case, new: &Case) -> Result<bool> {
         let mut values = HashMap::from([
             (":seen".to_owned(), text(&seen.execution)),
@@ -125,7 +157,8 @@ impl CaseTable {
         if !additions.is_empty() {
             update += &format!(" ADD {}", additions.join(", "));
         }
-        self.update(target, &update, &format!("Execution = :seen AND {unanswered}"), values).await
+        let condition = format!("Execution = :seen AND {unanswered} AND attribute_not_exists(ReleasedAt)");
+        self.update(target, &update, &condition, values).await
     }
 
     /// Adds findings to the open case, whoever holds it.
@@ -143,6 +176,30 @@ impl CaseTable {
         let values =
             HashMap::from([(":verdict".to_owned(), text(verdict)), (":execution".to_owned(), text(execution))]);
         self.update(target, "SET Verdict = :verdict", "Execution = :execution", values).await
+    }
+
+    /// Closes the case: the instance is released. The time is in UTC, as ISO 8601. False when another execution has taken
+    /// the case over. Closing a case again that the same execution has closed leaves it as it was.
+    pub async fn close(&self, target: &Target, released_at: &str) -> Result<bool> {
+        let execution = target.execution.as_deref().unwrap_or_default();
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("Instance", text(&target.key()))
+            .key("Record", text(CASE))
+            .update_expression(
+                "SET #status = :released, ReleasedAt = if_not_exists(ReleasedAt, :at), ReleasedBy = :execution",
+            )
+            .condition_expression("Execution = :execution AND CaseId = :case")
+            .expression_attribute_names("#status", "Status")
+            .expression_attribute_values(":released", text(RELEASED))
+            .expression_attribute_values(":at", text(released_at))
+            .expression_attribute_values(":execution", text(execution))
+            .expression_attribute_values(":case", text(&target.case_id))
+            .send()
+            .await;
+        held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
     }
 
     /// Counts instances that are contained without a person in this hour (such as `2026-11-21T03`); false, and nothing
@@ -211,7 +268,7 @@ mod tests {
     use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
     use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
-    use aws_smithy_mocks::{mock, mock_client};
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
 
     fn case() -> Case {
@@ -226,7 +283,7 @@ mod tests {
     #[tokio::test]
     async fn two_executions_that_open_a_case_at_once_leave_one_case() {
         let taken = mock!(Client::put_item)
-            .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(CaseId)"))
+            .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(CaseId) OR #status = :released"))
             .then_error(|| PutItemError::ConditionalCheckFailedException(condition_failed()));
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&taken]), "cases");
         assert!(!table.open(&Target::example(), &case()).await.expect("asked"));
@@ -252,7 +309,8 @@ mod tests {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
                 let values = r.expression_attribute_values().expect("values");
-                r.condition_expression() == Some("Execution = :seen AND Approval = :asked")
+                r.condition_expression()
+                    == Some("Execution = :seen AND Approval = :asked AND attribute_not_exists(ReleasedAt)")
                     && values[":seen"] == text("arn:first")
                     && r.update_expression()
                         == Some("SET Execution = :execution, HeldSince = :since REMOVE Verdict, Approval")
@@ -282,6 +340,55 @@ mod tests {
         let written =
             Case { verdict: Some("Contained".into()), findings: BTreeSet::from(["f-1".to_owned()]), ..case() };
         assert_eq!(read, written);
+    }
+
+    fn item(more: &[(&str, &str)]) -> GetItemOutput {
+        let fields = [("CaseId", "c-1"), ("Execution", "arn:first")];
+        let fields = fields.iter().chain(more).map(|(name, value)| ((*name).to_owned(), text(value)));
+        GetItemOutput::builder().set_item(Some(fields.collect())).build()
+    }
+
+    #[tokio::test]
+    async fn a_released_case_is_no_open_one_and_still_says_when_and_by_whom_it_was_released() {
+        let rule = mock!(Client::get_item).then_output(|| {
+            item(&[
+                ("Status", "Released"),
+                ("ReleasedAt", "2026-11-21T03:00:07Z"),
+                ("ReleasedBy", "arn:release"),
+                ("Verdict", "Released"),
+            ])
+        });
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [&rule]), "cases");
+        assert_eq!(table.case(&Target::example()).await.expect("read"), None);
+        let released = table.last_case(&Target::example()).await.expect("read").expect("a case").released;
+        let wanted = Released { at: "2026-11-21T03:00:07Z".into(), execution: "arn:release".into() };
+        assert_eq!(released, Some(wanted));
+    }
+
+    #[tokio::test]
+    async fn a_case_without_a_status_or_with_another_one_is_open() {
+        for more in [&[][..], &[("Status", "Open")]] {
+            let rule = mock!(Client::get_item).then_output(move || item(more));
+            let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+            assert!(table.case(&Target::example()).await.expect("read").is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_case_is_closed_only_by_the_execution_that_holds_it() {
+        let rule = mock!(Client::update_item)
+            .match_requests(|r| {
+                let values = r.expression_attribute_values().expect("values");
+                r.condition_expression() == Some("Execution = :execution AND CaseId = :case")
+                    && values[":execution"] == text("arn:release")
+                    && values[":case"] == text("c-1")
+                    && values[":at"] == text("2026-11-21T03:00:07Z")
+            })
+            .then_error(|| UpdateItemError::ConditionalCheckFailedException(condition_failed()));
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        let target = Target { execution: Some("arn:release".into()), ..Target::example() };
+        assert!(!table.close(&target, "2026-11-21T03:00:07Z").await.expect("asked"));
+        assert_eq!(rule.num_calls(), 1);
     }
 
     #[tokio::test]

@@ -39,6 +39,10 @@ pub enum Error {
     /// A step read back that it is not contained. Carries the whole outcome, so that no change made is lost.
     #[error("{}", .0.to_json())]
     NotContained(Box<Outcome>),
+    /// A step read back that what containment had changed is not restored. Carries the whole outcome, like
+    /// [`NotContained`](Error::NotContained).
+    #[error("{}", .0.to_json())]
+    NotReleased(Box<Outcome>),
 }
 
 /// Why a call to AWS failed, as far as the workflow cares.
@@ -109,6 +113,7 @@ impl Error {
             Error::Unsupported(_) => "Unsupported",
             Error::Conflict(_) => "Conflict",
             Error::NotContained(_) => "NotContained",
+            Error::NotReleased(_) => "NotReleased",
             Error::Aws(error) => match error.kind {
                 Kind::Throttled => "Throttled",
                 Kind::Unavailable => "Unavailable",

@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::forensic::NONE_CONFIGURED;
 use crate::member::Role;
-use crate::{CaseTable, Error, Forensic, Outcome, Result, Status, Step, Target, converge};
+use crate::{CaseTable, Error, Forensic, Outcome, Result, Status, Step, Target, converge, release};
 
 /// Where a function's clients and settings come from.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ const CHANGES_AT_MOST: usize = 40;
 /// A failure travels further: it is handed from containment to verification, with those of all other instances.
 const CHANGES_OF_A_FAILURE: usize = 3;
 
-/// Runs a step as a Lambda: one target in, one outcome out.
+/// Runs a step as a Lambda: one target in, one outcome out. A target with `Release` is released by it.
 pub async fn serve_step<S, N>(new: N) -> std::result::Result<(), lambda_runtime::Error>
 where
     S: Step,
@@ -224,8 +224,13 @@ where
 async fn run<S: Step>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
     let journal = aws.case_table()?;
     // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
-    let outcome = converge(step, target, &journal).boxed().await.map_err(|error| match error {
+    let outcome = match &target.release {
+        None => converge(step, target, &journal).boxed().await,
+        Some(_) => release(step, target, &journal).boxed().await,
+    };
+    let outcome = outcome.map_err(|error| match error {
         Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
+        Error::NotReleased(outcome) => Error::NotReleased(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
         other => other,
     })?;
     tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);

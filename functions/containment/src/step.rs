@@ -1,7 +1,8 @@
 //! The shape of a step and the one loop that runs it.
 //!
 //! A state is a value. A step reads its state, knows the state it should end in, and can write one over another.
-//! Idempotency, dry run, verification and drift repair follow from the loop, without code in the step.
+//! Idempotency, dry run, verification and drift repair follow from the loop, without code in the step; its other
+//! direction, back to what the journal has, is [`release`](crate::release()).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::release::Direction;
 use crate::{Change, Error, First, Journal, Outcome, Result, Status, Target};
 
 /// One attribute of one resource: where a value lives in AWS.
@@ -56,9 +58,9 @@ pub struct Found<V, F> {
 pub struct Goal<V> {
     /// The state to end in.
     pub state: State<V>,
-    /// What an attacker can still do when the state is reached.
+    /// What an attacker can still do when the state is reached; at a release, what the reader must know of it.
     pub residual_risk: Vec<String>,
-    /// What AWS does not offer for this instance.
+    /// What AWS does not offer for this instance; at a release, what is not restored, why, and how to finish it by hand.
     pub unsupported: Vec<String>,
     /// Why there is nothing to do, if so.
     pub not_applicable: Option<String>,
@@ -120,7 +122,31 @@ pub trait Step: Sync {
         false
     }
 
-    /// Moves the world from what was found to the goal. Tries everything, whatever fails; safe to repeat.
+    /// What a release has to look at: the step's state, with whatever the journal names. Never changes anything.
+    fn read_journaled(
+        &self,
+        target: &Target,
+        _first: &First,
+    ) -> impl Future<Output = Result<Found<Self::Value, Self::Facts>>> + Send {
+        self.read(target)
+    }
+
+    /// The state to go back to: pure, and a fixed point. Only what the journal says this case has changed goes back to
+    /// its first value, and nothing else; [`restored`](crate::restored) is that for a plain attribute.
+    ///
+    /// Unless a step says otherwise it makes evidence, or ends something: that stays as it is.
+    fn released(&self, _target: &Target, found: &Found<Self::Value, Self::Facts>, _first: &First) -> Goal<Self::Value> {
+        let stays = Some(format!("what {} has done stays: a release does not undo it", Self::NAME));
+        Goal { not_applicable: stays, ..Goal::new(found.state.clone()) }
+    }
+
+    /// Whether AWS is already on its way from this value back to the wanted one, so that there is nothing to write.
+    fn returning(&self, _value: &Self::Value, _wanted: Option<&Self::Value>) -> bool {
+        false
+    }
+
+    /// Moves the world from what was found to the goal, in either direction: [`contained`](Step::contained) or
+    /// [`released`](Step::released). Tries everything, whatever fails; safe to repeat.
     fn write(
         &self,
         target: &Target,
@@ -145,16 +171,16 @@ pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal
         return Ok(planned::<S>(&found, goal));
     }
     let open = unlike(&found.state, &goal.state);
-    if open.iter().all(|key| found.state.get(key).is_some_and(|value| step.accepted(value))) {
-        let writes = Writes::default();
-        return conclude(step, &first, &found.state, &found, goal, writes, false);
+    let way = Direction::Contain;
+    if way.is_moving(step, &found.state, &goal.state, &open) {
+        return conclude(step, &way, &first, &found.state, &found, goal, Writes::default(), false);
     }
     let missing = values(&found.state, open.iter().filter(|key| !first.contains_key(key)))?;
     let first = if missing.is_empty() { first } else { journal.keep_first(target, S::NAME, &missing).await? };
 
     let writes = step.write(target, &found, &goal.state).await;
-    let (after, goal) = read_back(step, target, &found, &writes).await?;
-    conclude(step, &first, &found.state, &after, goal, writes, true)
+    let (after, goal) = read_back(step, &way, target, &found, &writes).await?;
+    conclude(step, &way, &first, &found.state, &after, goal, writes, true)
 }
 
 async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Result<()> {
@@ -170,7 +196,7 @@ async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Res
 pub async fn inspect<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
     let (found, first) = futures::try_join!(step.read(target), journal.first(target, S::NAME))?;
     let goal = step.contained(target, &found);
-    conclude(step, &first, &found.state, &found, goal, Writes::default(), false)
+    conclude(step, &Direction::Contain, &first, &found.state, &found, goal, Writes::default(), false)
 }
 
 /// Journals what a step would change, ahead of its run. Writes only what is not in the journal yet.
@@ -200,8 +226,9 @@ const READ_BACK: [Duration; 6] = [
 
 type Read<S> = (Found<<S as Step>::Value, <S as Step>::Facts>, Goal<<S as Step>::Value>);
 
-async fn read_back<S: Step>(
+pub(crate) async fn read_back<S: Step>(
     step: &S,
+    way: &Direction<'_>,
     target: &Target,
     found: &Found<S::Value, S::Facts>,
     writes: &Writes,
@@ -210,10 +237,10 @@ async fn read_back<S: Step>(
     for delay in READ_BACK.into_iter().chain(std::iter::repeat(Duration::from_secs(4))) {
         tokio::time::sleep(delay).await;
         waited += delay;
-        let after = step.read_again(target, found).await?;
-        let goal = step.contained(target, &after);
+        let after = way.read_again(step, target, found).await?;
+        let goal = way.goal(step, target, &after);
         let open = unlike(&after.state, &goal.state);
-        let accepted = open.iter().all(|key| after.state.get(key).is_some_and(|value| step.accepted(value)));
+        let accepted = way.is_moving(step, &after.state, &goal.state, &open);
         let given_up = !writes.failures.is_empty() || writes.waiting || waited > Duration::from_secs(7);
         let enough = if accepted { waited >= S::SETTLES_WITHIN } else { given_up };
         if open.is_empty() || enough {
@@ -223,7 +250,7 @@ async fn read_back<S: Step>(
     unreachable!("the delays never end")
 }
 
-fn unlike<V: PartialEq>(one: &State<V>, other: &State<V>) -> BTreeSet<Key> {
+pub(crate) fn unlike<V: PartialEq>(one: &State<V>, other: &State<V>) -> BTreeSet<Key> {
     one.keys().chain(other.keys()).filter(|key| one.get(key) != other.get(key)).cloned().collect()
 }
 
@@ -237,7 +264,7 @@ fn json<V: Serialize>(value: Option<&V>) -> Result<Value> {
         .map_err(|error| Error::Misconfigured(format!("a state can't be written as JSON: {error}")))
 }
 
-fn planned<S: Step>(found: &Found<S::Value, S::Facts>, goal: Goal<S::Value>) -> Outcome {
+pub(crate) fn planned<S: Step>(found: &Found<S::Value, S::Facts>, goal: Goal<S::Value>) -> Outcome {
     let changes: Vec<Change> = unlike(&found.state, &goal.state)
         .into_iter()
         .map(|key| Change {
@@ -257,9 +284,11 @@ fn planned<S: Step>(found: &Found<S::Value, S::Facts>, goal: Goal<S::Value>) -> 
     Outcome { changes, residual_risk: goal.residual_risk, ..Outcome::new(S::NAME, status, reason) }
 }
 
-/// Says how things stand, from what was journaled first and what was read last.
-fn conclude<S: Step>(
+/// Says how things stand, from what was journaled first (or found, at a release) and what was read last.
+#[expect(clippy::too_many_arguments, reason = "all that a run has seen, in the order in which it saw it")]
+pub(crate) fn conclude<S: Step>(
     step: &S,
+    way: &Direction<'_>,
     first: &First,
     found: &State<S::Value>,
     after: &Found<S::Value, S::Facts>,
@@ -269,8 +298,7 @@ fn conclude<S: Step>(
 ) -> Result<Outcome> {
     let open = unlike(&after.state, &goal.state);
     let changes = changes(first, found, &after.state)?;
-    let moving =
-        writes.waiting || open.iter().all(|key| after.state.get(key).is_some_and(|value| step.accepted(value)));
+    let moving = writes.waiting || way.is_moving(step, &after.state, &goal.state, &open);
     if let Some(position) = writes.failures.iter().position(Error::is_transient)
         && !open.is_empty()
     {
@@ -288,7 +316,7 @@ fn conclude<S: Step>(
             (false, _) => (Status::Unsupported, Some(goal.unsupported.join("; "))),
             (true, Some(why)) if changes.is_empty() => (Status::NotApplicable, Some(why)),
             _ if wrote => (Status::Done, None),
-            _ => (Status::Done, Some("as it should be; nothing was changed by this run".to_owned())),
+            _ => (Status::Done, Some(way.already().to_owned())),
         }
     } else if moving && writes.failures.is_empty() {
         (Status::InProgress, Some(left.collect::<Vec<_>>().join("; ")))
@@ -304,7 +332,7 @@ fn conclude<S: Step>(
     residual_risk.append(&mut writes.residual_risk);
     let outcome = Outcome { changes, residual_risk, ..Outcome::new(S::NAME, status, reason) };
     match status {
-        Status::Failed if wrote => Err(Error::NotContained(Box::new(outcome))),
+        Status::Failed if wrote => Err(way.missed(outcome)),
         _ => Ok(outcome),
     }
 }

@@ -54,6 +54,10 @@ pub struct Target {
     /// The execution's ARN, for the case's record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<String>,
+    /// The steps to be released, by name: a step that is among them goes back to what its journal has, one that is not
+    /// answers `NotApplicable`. Absent in a containment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Vec<String>>,
     /// Print what would change, and change nothing at all.
     #[serde(default)]
     pub dry_run: bool,

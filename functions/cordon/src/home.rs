@@ -95,9 +95,12 @@ impl Home {
     }
 }
 
-/// The state machine that undoes what the one that contains has done is named after it.
+/// What the name of the state machine that releases has behind that of the one that contains.
+pub const RELEASE: &str = "-release";
+
+/// The state machine that releases what the other one has contained.
 pub fn release_machine(contain_machine: &str) -> String {
-    format!("{contain_machine}-release")
+    format!("{contain_machine}{RELEASE}")
 }
 
 /// Without credentials, each call would fail with an account of every place that was searched.

@@ -4,6 +4,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use serde_json::{Value, json};
 
+use crate::home::{RELEASE, part_of_arn};
 use crate::table::{GREEN, RED, Screen, cell};
 use crate::text::harmless;
 
@@ -96,12 +97,15 @@ impl Ended {
         if self.status == "FAILED" && self.error.as_deref() == Some("InvalidInput") {
             return REFUSED;
         }
-        let is_good = |verdict: &Value| {
-            ["Contained", "Released", "Planned", "NothingToRelease", "NothingDone"].iter().any(|good| verdict == good)
-        };
-        let verdict = self.output.as_ref().map_or(&Value::Null, |output| &output["Verdict"]);
-        let all = is_good(verdict) && self.instances().iter().all(|instance| is_good(&instance["Verdict"]));
-        let nothing_left_out = !asked || self.left_out().is_empty();
+        let is_good = |verdict: &str| GOOD_VERDICTS.contains(&verdict);
+        let verdict = self.output.as_ref().and_then(|output| output["Verdict"].as_str()).unwrap_or_default();
+        // A release of some steps only, as it was asked for, is a part with nothing open.
+        let a_part = verdict == "PartiallyReleased"
+            && self.instances().iter().all(|instance| lines(instance, "Open").next().is_none());
+        let all = a_part || (is_good(verdict) && self.counts().iter().all(|(verdict, _)| is_good(verdict)));
+        // What was never contained, or is released, is as whoever asked for its release wants it.
+        let is_release = part_of_arn(&self.arn, 6).is_some_and(|machine| machine.ends_with(RELEASE));
+        let nothing_left_out = !asked || is_release || self.left_out().is_empty();
         if self.status == "SUCCEEDED" && all && nothing_left_out { GOOD } else { NOT_GOOD }
     }
 
@@ -151,7 +155,9 @@ impl Ended {
         let all: u64 = counts.iter().map(|(_, count)| count).sum();
         let verdicts =
             counts.iter().map(|(verdict, count)| format!("{count} of {all} instances {}, ", harmless(verdict)));
-        verdicts.collect::<String>() + &execution
+        let of_none = self.output.as_ref().filter(|_| counts.is_empty()).and_then(|output| output["Verdict"].as_str());
+        let of_none = of_none.map(|verdict| format!("{}, ", harmless(verdict))).unwrap_or_default();
+        verdicts.collect::<String>() + &of_none + &execution
     }
 }
 
@@ -325,7 +331,17 @@ i-1: PartiallyContained
         let left = json!({"Verdict": "NothingDone", "Instances": [], "LeftOut": [{"InstanceId": "i-9", "Reason": "arn:x is at it"}]});
         let ended = ended("SUCCEEDED", left);
         assert_eq!((ended.exit_code(true), ended.exit_code(false)), (NOT_GOOD, GOOD));
-        assert!(ended.in_words(PLAIN).contains("Left out:\n  - i-9: arn:x is at it\n"));
+        let text = ended.in_words(PLAIN);
+        assert!(text.contains("Left out:\n  - i-9: arn:x is at it\n"), "{text}");
+        assert!(text.ends_with("\nNothingDone, execution SUCCEEDED in 7.2 s\n"), "{text}");
+    }
+
+    #[test]
+    fn whoever_releases_what_is_released_already_has_what_was_asked_for() {
+        let left = json!({"InstanceId": "i-9", "Status": "NotApplicable", "Reason": "released already"});
+        let nothing = ended("SUCCEEDED", json!({"Verdict": "NothingToRelease", "Instances": [], "LeftOut": [left]}));
+        let arn = "arn:aws:states:eu-west-1:123456789012:execution:cordon-contain-release:x".to_owned();
+        assert_eq!(Ended { arn, ..nothing }.exit_code(true), GOOD);
     }
 
     #[test]

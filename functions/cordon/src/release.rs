@@ -89,6 +89,7 @@ fn confirm(input: &Map<String, Value>) -> Result<()> {
 mod tests {
     use super::*;
     use clap::Parser;
+    use std::collections::BTreeSet;
 
     #[derive(Parser)]
     struct Release {
@@ -103,17 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn every_option_is_a_field_of_the_input() {
+    fn every_option_is_a_field_of_the_input_by_its_schema() {
         let all = "release i-0123abcd i-0123abce --account 123456789012 --instance-region us-east-1 --ticket INC-7 --dry-run \
                    --steps isolate-network,detach-profile --attach-auto-scaling --close-case";
-        assert_eq!(
-            input(all),
-            json!({
-                "InstanceIds": ["i-0123abcd", "i-0123abce"], "Region": "us-east-1", "AccountId": "123456789012",
-                "IncidentTicket": "INC-7", "DryRun": true, "Steps": ["isolate-network", "detach-profile"],
-                "AttachAutoScaling": true, "CloseCase": true,
-            })
-        );
+        let expected = json!({
+            "InstanceIds": ["i-0123abcd", "i-0123abce"], "Region": "us-east-1", "AccountId": "123456789012",
+            "IncidentTicket": "INC-7", "DryRun": true, "Steps": ["isolate-network", "detach-profile"],
+            "AttachAutoScaling": true, "CloseCase": true,
+        });
+        assert_eq!(input(all), expected);
+        let schema: Value =
+            serde_json::from_str(include_str!("../../../events/release-input.schema.json")).expect("JSON");
+        let names =
+            |object: &Value| object.as_object().expect("an object").keys().cloned().collect::<BTreeSet<String>>();
+        assert_eq!(names(&schema["properties"]), names(&expected), "a field has no option, or an option no field");
         assert_eq!(input("release i-0123abcd"), json!({ "InstanceIds": ["i-0123abcd"], "Region": "eu-west-1" }));
     }
 }

@@ -1,13 +1,11 @@
 //! `cordon status`: how the cases of instances stand, or which executions there are.
 
-use std::collections::HashMap;
 use std::io;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 use aws_smithy_types::DateTime;
 use clap::Args;
-use containment::{CaseTable, Error, Guardrail, Result, Target};
+use containment::{Case, CaseTable, Error, Guardrail, Result, Target};
 use serde_json::{Value, json};
 
 use crate::follow::{describe, look_back};
@@ -97,19 +95,6 @@ struct Standing {
     holder: Holder,
 }
 
-/// The case's record, with the status that only people ask for.
-#[derive(Debug, Clone, PartialEq)]
-struct Case {
-    id: String,
-    /// `Open` or `Released`.
-    status: String,
-    execution: String,
-    held_since: Option<i64>,
-    approval: Option<String>,
-    verdict: Option<String>,
-    findings: Vec<String>,
-}
-
 /// The execution that holds the case.
 #[derive(Debug)]
 enum Holder {
@@ -121,40 +106,15 @@ enum Holder {
     Forgotten,
 }
 
-impl Case {
-    fn of(item: &HashMap<String, AttributeValue>) -> Option<Case> {
-        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-        let mut findings = item.get("Findings").and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
-        findings.sort();
-        Some(Case {
-            id: text("CaseId")?,
-            status: text("Status").unwrap_or_else(|| "Open".to_owned()),
-            execution: text("Execution").unwrap_or_default(),
-            held_since: item.get("HeldSince").and_then(|value| value.as_n().ok()).and_then(|n| n.parse().ok()),
-            approval: text("Approval"),
-            verdict: text("Verdict"),
-            findings,
-        })
-    }
-}
-
 impl Desk<'_> {
     async fn look(&self, target: Target) -> Result<Standing> {
         let cases = CaseTable::new(self.client.clone(), &self.table);
-        let (guardrail, case) = futures::try_join!(cases.guardrail(&target), self.case(&target))?;
+        let (guardrail, case) = futures::try_join!(cases.guardrail(&target), cases.last_case(&target))?;
         let holder = match &case {
             None => Holder::None,
             Some(case) => self.holder(&case.execution).await?,
         };
         Ok(Standing { target, guardrail, case, holder })
-    }
-
-    async fn case(&self, target: &Target) -> Result<Option<Case>> {
-        let text = |value: &str| AttributeValue::S(value.to_owned());
-        let ask = self.client.get_item().table_name(&self.table).consistent_read(true);
-        let sent = ask.key("Instance", text(&target.key())).key("Record", text("case")).send().await;
-        let reply = sent.map_err(Error::aws("dynamodb:GetItem", &self.table))?;
-        Ok(reply.item.as_ref().and_then(Case::of))
     }
 
     async fn holder(&self, execution: &str) -> Result<Holder> {
@@ -182,7 +142,7 @@ impl Standing {
     /// Whether the instance is contained, or released, and nothing is open.
     fn is_good(&self) -> bool {
         let Some(case) = &self.case else { return false };
-        let settled = case.status == "Released" || self.verdict() == Some("Contained");
+        let settled = case.released.is_some() || self.verdict() == Some("Contained");
         // The verdict of an execution that Step Functions has forgotten is all that there is.
         let open = match self.holder {
             Holder::Forgotten => false,
@@ -202,9 +162,13 @@ impl Standing {
             say("Case", "none: Cordon has not contained it");
             return text;
         };
-        say("Case", &format!("{}, {}", harmless(&case.id), screen.colored(&harmless(&case.status))));
+        let status = match &case.released {
+            None => screen.colored("Open"),
+            Some(released) => format!("{} at {}", screen.colored("Released"), harmless(&released.at)),
+        };
+        say("Case", &format!("{}, {status}", harmless(&case.id)));
         say("Verdict", &case.verdict.as_deref().map_or("none yet".to_owned(), |v| screen.colored(&harmless(v))));
-        let held = case.held_since.map(|at| format!(", has held it since {}", time(&DateTime::from_secs(at))));
+        let held = time(&DateTime::from_secs(case.held_since));
         let how = match &self.holder {
             Holder::Running => screen.colored("RUNNING"),
             Holder::Ended(ended) => {
@@ -213,7 +177,7 @@ impl Standing {
             }
             Holder::Forgotten | Holder::None => "Step Functions does not know it (any more)".to_owned(),
         };
-        say("Execution", &format!("{}{}", harmless(&case.execution), held.unwrap_or_default()));
+        say("Execution", &format!("{}, has held it since {held}", harmless(&case.execution)));
         say("", &how);
         if let Some(approval) = &case.approval {
             say("Approval", &harmless(approval));
@@ -242,9 +206,10 @@ impl Standing {
         };
         let case = self.case.as_ref().map(|case| {
             json!({
-                "CaseId": case.id, "Status": case.status, "Verdict": case.verdict, "Approval": case.approval,
-                "Findings": case.findings, "ExecutionArn": case.execution, "ExecutionStatus": status,
-                "HeldSince": case.held_since.map(|at| time(&DateTime::from_secs(at))), "StopDate": stopped,
+                "CaseId": case.id, "Status": if case.released.is_some() { "Released" } else { "Open" },
+                "ReleasedAt": case.released.as_ref().map(|released| &released.at), "Verdict": case.verdict,
+                "Approval": case.approval, "Findings": case.findings, "ExecutionArn": case.execution,
+                "ExecutionStatus": status, "HeldSince": time(&DateTime::from_secs(case.held_since)), "StopDate": stopped,
             })
         });
         let guardrail = self.guardrail.as_ref().map(|g| json!({ "Rule": g.rule, "Reason": g.reason }));
@@ -330,31 +295,23 @@ fn listed(rows: &[(&ExecutionListItem, Vec<String>)], more: usize, screen: Scree
 #[cfg(test)]
 mod tests {
     use super::*;
+    use containment::Released;
 
     const PLAIN: Screen = Screen { width: 120, colorful: false };
 
-    fn record(status: &str, verdict: Option<&str>) -> HashMap<String, AttributeValue> {
-        let text = |value: &str| AttributeValue::S(value.to_owned());
-        let mut item = HashMap::from([
-            ("CaseId".to_owned(), text("i-0123abcd-20261121T030000Z")),
-            ("Status".to_owned(), text(status)),
-            ("Execution".to_owned(), text("arn:execution")),
-            ("HeldSince".to_owned(), AttributeValue::N("1800000000".into())),
-            ("Findings".to_owned(), AttributeValue::Ss(vec!["f-2".into(), "f-1".into()])),
-        ]);
-        item.extend(verdict.map(|verdict| ("Verdict".to_owned(), text(verdict))));
-        item
-    }
-
-    fn standing(status: &str, verdict: Option<&str>, holder: Holder) -> Standing {
+    fn standing(released: bool, verdict: Option<&str>, holder: Holder) -> Standing {
         let place =
             json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "" });
-        Standing {
-            target: Target::parse(place).expect("a target"),
-            guardrail: None,
-            case: Case::of(&record(status, verdict)),
-            holder,
-        }
+        let case = Case {
+            id: "i-0123abcd-20261121T030000Z".into(),
+            execution: "arn:execution".into(),
+            held_since: 1_800_000_000,
+            verdict: verdict.map(ToOwned::to_owned),
+            findings: ["f-1".to_owned(), "f-2".to_owned()].into(),
+            released: released.then(|| Released { at: "2026-11-21T04:00:00Z".into(), execution: "arn:release".into() }),
+            ..Case::default()
+        };
+        Standing { target: Target::parse(place).expect("a target"), guardrail: None, case: Some(case), holder }
     }
 
     fn ended(open: &[&str]) -> Holder {
@@ -372,16 +329,16 @@ mod tests {
 
     #[test]
     fn an_instance_stands_well_only_when_it_is_contained_or_released_and_nothing_is_open() {
-        assert!(standing("Open", Some("Contained"), ended(&[])).is_good());
-        assert!(standing("Released", Some("Released"), ended(&[])).is_good());
-        assert!(standing("Open", Some("Contained"), Holder::Forgotten).is_good(), "the verdict is all that there is");
-        assert!(!standing("Open", Some("PartiallyContained"), ended(&[])).is_good());
-        assert!(!standing("Open", Some("Contained"), ended(&["copy-snapshots InProgress"])).is_good());
-        assert!(!standing("Open", Some("Contained"), Holder::Running).is_good());
-        assert!(!standing("Open", None, ended(&[])).is_good());
-        let without_case = Standing { case: None, ..standing("Open", None, Holder::None) };
+        assert!(standing(false, Some("Contained"), ended(&[])).is_good());
+        assert!(standing(true, Some("Released"), ended(&[])).is_good());
+        assert!(standing(false, Some("Contained"), Holder::Forgotten).is_good(), "the verdict is all that there is");
+        assert!(!standing(false, Some("PartiallyContained"), ended(&[])).is_good());
+        assert!(!standing(false, Some("Contained"), ended(&["copy-snapshots InProgress"])).is_good());
+        assert!(!standing(false, Some("Contained"), Holder::Running).is_good());
+        assert!(!standing(false, None, ended(&[])).is_good());
+        let without_case = Standing { case: None, ..standing(false, None, Holder::None) };
         assert!(!without_case.is_good());
-        let mut unreported = standing("Open", Some("Contained"), ended(&[]));
+        let mut unreported = standing(false, Some("Contained"), ended(&[]));
         unreported.target.instance_id = "i-0123abce".into();
         assert!(!unreported.is_good(), "what the execution has not reported is not known");
     }
@@ -389,7 +346,7 @@ mod tests {
     #[test]
     fn a_case_is_told_with_who_holds_it_since_when_and_what_is_open() {
         let text =
-            standing("Open", Some("PartiallyContained"), ended(&["detach-profile Failed: denied"])).in_words(PLAIN);
+            standing(false, Some("PartiallyContained"), ended(&["detach-profile Failed: denied"])).in_words(PLAIN);
         let expected = "i-0123abcd in eu-west-1 of account 123456789012
   Case        i-0123abcd-20261121T030000Z, Open
   Verdict     PartiallyContained
@@ -403,9 +360,20 @@ mod tests {
     }
 
     #[test]
+    fn a_released_case_says_since_when() {
+        let released = standing(true, Some("Released"), ended(&[]));
+        let text = released.in_words(PLAIN);
+        assert!(
+            text.contains("  Case        i-0123abcd-20261121T030000Z, Released at 2026-11-21T04:00:00Z\n"),
+            "{text}"
+        );
+        assert_eq!(released.document()["Case"]["Status"], "Released");
+    }
+
+    #[test]
     fn an_instance_without_a_case_says_so_and_names_its_guardrail() {
         let guardrail = Guardrail { rule: "Protected".into(), reason: "pay\u{202e}ments".into() };
-        let none = Standing { case: None, guardrail: Some(guardrail), ..standing("Open", None, Holder::None) };
+        let none = Standing { case: None, guardrail: Some(guardrail), ..standing(false, None, Holder::None) };
         let text = none.in_words(PLAIN);
         assert!(text.contains(r"  Guardrail   Protected: pay\u{202e}ments"), "{text}");
         assert!(text.contains("  Case        none: Cordon has not contained it\n"), "{text}");

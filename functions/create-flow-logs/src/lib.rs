@@ -3,7 +3,7 @@
 //! They show whether traffic was still accepted after the isolation, which a change of groups does not prove (trap A1),
 //! and whom the instance talked to. The first records arrive some minutes later: nothing waits for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
@@ -12,13 +12,12 @@ use aws_sdk_ec2::types::{
     Filter, FlowLog, FlowLogsResourceType, LogDestinationType, NetworkInterface, ResourceType, Tag, TagSpecification,
     TrafficType, UnsuccessfulItem,
 };
-use containment::{AwsError, Error, Found, Goal, Key, Kind, Result, State, Step, Target, Writes};
+use containment::{AwsError, Error, First, Found, Goal, Key, Kind, Result, State, Step, Target, Writes, journaled};
 use futures::future::join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The step. Reads the flow logs of the instance's interfaces, of their subnets and of their VPCs; makes one for each
-/// interface that none of them covers. Makes evidence, so it is never undone; the journal has what was there before,
-/// and what is Cordon's carries the case's tag, so that a release can take away exactly that.
+/// interface that none of them covers, and a release deletes those again. What they have delivered is evidence and stays.
 #[derive(Debug, Clone)]
 pub struct CreateFlowLogs {
     ec2: Client,
@@ -27,13 +26,13 @@ pub struct CreateFlowLogs {
 }
 
 /// Which flow logs show all of an interface's traffic.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Coverage {
     /// Whether there is any.
     pub covered: bool,
     /// Each one's destination by its id. The owner's own flow logs count; whoever reads this sees where they go.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub flow_logs: BTreeMap<String, String>,
 }
 
@@ -58,7 +57,7 @@ impl CreateFlowLogs {
     /// The flow logs of these interfaces, subnets and VPCs. EC2 takes 200 values in a filter; an instance has fewer.
     async fn flow_logs(&self, target: &Target, interfaces: &[NetworkInterface]) -> Result<Vec<FlowLog>> {
         let resources = interfaces.iter().flat_map(observed_at).map(ToOwned::to_owned);
-        let resources: std::collections::BTreeSet<String> = resources.collect();
+        let resources: BTreeSet<String> = resources.collect();
         let of_them = Filter::builder().name("resource-id").set_values(Some(resources.into_iter().collect())).build();
         let pages = self.ec2.describe_flow_logs().filter(of_them).into_paginator().items().send();
         pages.try_collect().await.map_err(Error::aws("ec2:DescribeFlowLogs", &target.instance_id))
@@ -67,8 +66,6 @@ impl CreateFlowLogs {
     /// One call for each interface, each with a token of its own: a retry after a lost answer makes no second flow log,
     /// and a retry for some of the interfaces does not look like another request under the same token.
     async fn create(&self, target: &Target, bucket: &str, interface: &str) -> Result<()> {
-        let (partition, account, region, case) =
-            (target.partition(), &target.account_id, &target.region, &target.case_id);
         let call = self
             .ec2
             .create_flow_logs()
@@ -77,24 +74,38 @@ impl CreateFlowLogs {
             .traffic_type(TrafficType::All)
             .max_aggregation_interval(60)
             .log_destination_type(LogDestinationType::S3)
-            .log_destination(format!("arn:{partition}:s3:::{bucket}/flow-logs/{account}/{region}/{case}/"))
+            .log_destination(format!("arn:{}:s3:::{bucket}{}", target.partition(), prefix(target)))
             .log_format(FIELDS)
             .tag_specifications(tags(target))
             .client_token(token(target, interface));
         let reply = call.send().await.map_err(Error::aws("ec2:CreateFlowLogs", interface))?;
         match reply.unsuccessful() {
             [] => Ok(()),
-            [first, ..] => Err(refused(interface, first, reply.request_id())),
+            [first, ..] => Err(refused("ec2:CreateFlowLogs", interface, first, reply.request_id())),
+        }
+    }
+
+    async fn delete(&self, flow_log: &str) -> Result<()> {
+        let sent = self.ec2.delete_flow_logs().flow_log_ids(flow_log).send().await;
+        let reply = sent.map_err(Error::aws("ec2:DeleteFlowLogs", flow_log))?;
+        match reply.unsuccessful() {
+            [] => Ok(()),
+            [first, ..] => Err(refused("ec2:DeleteFlowLogs", flow_log, first, reply.request_id())),
         }
     }
 }
 
-/// A reply of success can still name resources that got no flow log.
-fn refused(interface: &str, item: &UnsuccessfulItem, request_id: Option<&str>) -> Error {
+/// Where a case's flow logs are delivered to in the bucket: what is delivered there, this case has made.
+fn prefix(target: &Target) -> String {
+    format!("/flow-logs/{}/{}/{}/", target.account_id, target.region, target.case_id)
+}
+
+/// A reply of success can still name resources for which nothing was done.
+fn refused(action: &'static str, resource: &str, item: &UnsuccessfulItem, request_id: Option<&str>) -> Error {
     let error = item.error();
     Error::Aws(Box::new(AwsError {
-        action: "ec2:CreateFlowLogs",
-        resource: item.resource_id().unwrap_or(interface).to_owned(),
+        action,
+        resource: item.resource_id().unwrap_or(resource).to_owned(),
         kind: Kind::Refused,
         code: error.and_then(|e| e.code()).unwrap_or("no code").to_owned(),
         message: error.and_then(|e| e.message()).unwrap_or("no reason given").to_owned(),
@@ -134,25 +145,44 @@ fn destination(log: &FlowLog) -> &str {
     log.log_destination().or(log.log_group_name()).unwrap_or("unknown")
 }
 
-fn found(interfaces: &[NetworkInterface], logs: &[FlowLog]) -> Found<Coverage, ()> {
+fn found(interfaces: &[NetworkInterface], logs: &[FlowLog]) -> Found<Coverage, BTreeSet<String>> {
+    found_with(interfaces, logs, &BTreeSet::new())
+}
+
+/// What shows each interface's traffic, and those of Cordon's flow logs that don't.
+fn found_with(
+    interfaces: &[NetworkInterface],
+    logs: &[FlowLog],
+    ours: &BTreeSet<String>,
+) -> Found<Coverage, BTreeSet<String>> {
+    let is_ours = |log: &FlowLog| log.flow_log_id().is_some_and(|id| ours.contains(id));
     let mut state = State::new();
     for interface in interfaces {
         let Some(id) = interface.network_interface_id() else { continue };
-        let of_it =
-            logs.iter().filter(|log| shows_all(log) && observed_at(interface).any(|id| log.resource_id() == Some(id)));
+        let of_it = logs.iter().filter(|log| {
+            (shows_all(log) || is_ours(log)) && observed_at(interface).any(|id| log.resource_id() == Some(id))
+        });
         let flow_logs: BTreeMap<String, String> =
             of_it.filter_map(|log| Some((log.flow_log_id()?.to_owned(), destination(log).to_owned()))).collect();
         state.insert(Key::new(id, FLOW_LOGS), Coverage { covered: !flow_logs.is_empty(), flow_logs });
     }
-    Found { state, facts: () }
+    Found { state, facts: ours.clone() }
+}
+
+/// Only the case itself has a flow log of an interface delivered below its own prefix. Its tags may be gone (trap K6).
+fn ours(target: &Target, logs: &[FlowLog]) -> BTreeSet<String> {
+    let prefix = prefix(target);
+    let ours = logs.iter().filter(|log| log.log_destination().is_some_and(|place| place.ends_with(&prefix)));
+    ours.filter_map(|log| log.flow_log_id.clone()).collect()
 }
 
 impl Step for CreateFlowLogs {
     type Value = Coverage;
-    type Facts = ();
+    /// The flow logs that this case has made; looked for at a release only.
+    type Facts = BTreeSet<String>;
     const NAME: &'static str = "create-flow-logs";
 
-    async fn read(&self, target: &Target) -> Result<Found<Coverage, ()>> {
+    async fn read(&self, target: &Target) -> Result<Found<Coverage, BTreeSet<String>>> {
         let interfaces = instance::interfaces(&self.ec2, target).await?;
         if interfaces.is_empty() {
             return Err(Error::NotFound(format!("interfaces of {} not found", target.instance_id)));
@@ -163,20 +193,68 @@ impl Step for CreateFlowLogs {
 
     /// Interfaces that AWS manages count as well: flow logs can be made for them
     /// (<https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-basics.html>). Whatever EC2 refuses, it says itself.
-    fn contained(&self, _: &Target, found: &Found<Coverage, ()>) -> Goal<Coverage> {
+    fn contained(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>) -> Goal<Coverage> {
         let covered = |coverage: &Coverage| Coverage { covered: true, ..coverage.clone() };
         Goal::new(found.state.iter().map(|(key, coverage)| (key.clone(), covered(coverage))).collect())
     }
 
-    async fn write(&self, target: &Target, found: &Found<Coverage, ()>, _: &State<Coverage>) -> Writes {
+    /// The journal's interfaces, those among them that are detached by now as well: their flow logs are still there.
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Coverage, BTreeSet<String>>> {
+        let attached = instance::interfaces(&self.ec2, target).await?;
+        let is_journaled = |id: &str| first.contains_key(&Key::new(id, FLOW_LOGS));
+        let mut interfaces: Vec<NetworkInterface> =
+            attached.into_iter().filter(|i| i.network_interface_id().is_some_and(is_journaled)).collect();
+        for key in first.keys() {
+            if !interfaces.iter().any(|i| i.network_interface_id() == Some(&key.resource)) {
+                interfaces.push(NetworkInterface::builder().network_interface_id(&key.resource).build());
+            }
+        }
+        let logs = self.flow_logs(target, &interfaces).await?;
+        Ok(found_with(&interfaces, &logs, &ours(target, &logs)))
+    }
+
+    /// Without the case's own flow logs. What the owner has made since stays, and goes on covering the interface.
+    fn released(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>, first: &First) -> Goal<Coverage> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = journaled::<Coverage>(first);
+        goal.unsupported = unreadable;
+        for (key, _) in values.iter().filter(|(_, before)| before.as_ref().is_none_or(|before| !before.covered)) {
+            let Some(coverage) = goal.state.get_mut(key) else { continue };
+            coverage.flow_logs.retain(|id, _| !found.facts.contains(id));
+            coverage.covered = !coverage.flow_logs.is_empty();
+        }
+        goal
+    }
+
+    async fn write(
+        &self,
+        target: &Target,
+        found: &Found<Coverage, BTreeSet<String>>,
+        goal: &State<Coverage>,
+    ) -> Writes {
         let mut writes = Writes::default();
+        let wanted = |key: &Key, id: &str| goal.get(key).is_some_and(|coverage| coverage.flow_logs.contains_key(id));
+        let there = found.state.iter().flat_map(|(key, coverage)| coverage.flow_logs.keys().map(move |id| (key, id)));
+        let surplus: BTreeSet<&String> = there.filter(|(key, id)| !wanted(key, id)).map(|(_, id)| id).collect();
+        for result in join_all(surplus.into_iter().map(|id| self.delete(id))).await {
+            match result {
+                // Somebody was faster; the read tells.
+                Err(error) if error.code() == Some("InvalidFlowLogId.NotFound") => {}
+                result => _ = writes.note(result),
+            }
+        }
+        let to_cover = |key: &Key| goal.get(key).is_some_and(|coverage| coverage.covered);
+        let open = found.state.iter().filter(|(key, coverage)| !coverage.covered && to_cover(key));
+        let open: Vec<&String> = open.map(|(key, _)| &key.resource).collect();
+        if open.is_empty() {
+            return writes;
+        }
         let Some(bucket) = &self.bucket else {
             let missing = "the function's environment has no FLOW_LOG_BUCKET; template.yaml sets it";
             writes.failures.push(Error::Misconfigured(missing.to_owned()));
             return writes;
         };
-        let open = found.state.iter().filter(|(_, coverage)| !coverage.covered);
-        for result in join_all(open.map(|(key, _)| self.create(target, bucket, &key.resource))).await {
+        for result in join_all(open.into_iter().map(|interface| self.create(target, bucket, interface))).await {
             writes.note(result);
         }
         writes
@@ -269,7 +347,9 @@ mod tests {
             &[interface("eni-1"), NetworkInterface::builder().network_interface_id("eni-2").build()],
             &[log("subnet-1")],
         );
-        assert!(step(&[&created]).write(&target(), &found, &State::new()).await.failures.is_empty());
+        let step = step(&[&created]);
+        let goal = step.contained(&target(), &found).state;
+        assert!(step.write(&target(), &found, &goal).await.failures.is_empty());
         assert_eq!(created.num_calls(), 1);
     }
 
@@ -281,7 +361,8 @@ mod tests {
             CreateFlowLogsOutput::builder().unsuccessful(item).build()
         });
         let found = found(&[interface("eni-1")], &[]);
-        let writes = step(&[&created]).write(&target(), &found, &State::new()).await;
+        let step = step(&[&created]);
+        let writes = step.write(&target(), &found, &step.contained(&target(), &found).state).await;
         let text = writes.failures[0].to_string();
         assert!(text.starts_with("ec2:CreateFlowLogs on eni-1: FlowLogsLimitExceeded: too many"), "{text}");
         assert_eq!(writes.failures[0].code(), Some("FlowLogsLimitExceeded"));
@@ -290,8 +371,52 @@ mod tests {
     #[tokio::test]
     async fn without_a_bucket_nothing_is_created_and_the_setting_is_named() {
         let step = CreateFlowLogs { bucket: None, ..step(&[]) };
-        let writes = step.write(&target(), &found(&[interface("eni-1")], &[]), &State::new()).await;
+        let found = found(&[interface("eni-1")], &[]);
+        let writes = step.write(&target(), &found, &step.contained(&target(), &found).state).await;
         assert!(writes.failures[0].to_string().contains("FLOW_LOG_BUCKET"));
+    }
+
+    fn uncovered(interfaces: &[&str]) -> First {
+        interfaces.iter().map(|id| (Key::new(*id, FLOW_LOGS), serde_json::json!({ "Covered": false }))).collect()
+    }
+
+    fn our_log(on: &str) -> FlowLog {
+        let ours = "arn:aws:s3:::flows/flow-logs/123456789012/eu-west-1/c-1/";
+        // Delivery failed, and it is Cordon's all the same.
+        flow_log(on).flow_log_id(format!("fl-ours-{on}")).log_destination(ours).deliver_logs_status("FAILED").build()
+    }
+
+    #[tokio::test]
+    async fn a_release_deletes_what_this_case_has_made_and_leaves_what_others_have_made_since() {
+        let interfaces = mock!(Client::describe_network_interfaces)
+            .then_output(|| DescribeNetworkInterfacesOutput::builder().network_interfaces(interface("eni-1")).build());
+        let logs = mock!(Client::describe_flow_logs)
+            .match_requests(|r| r.filter()[0].values() == ["eni-1", "eni-detached", "subnet-1", "vpc-1"])
+            .then_output(|| {
+                let other_case =
+                    flow_log("eni-1").log_destination("arn:aws:s3:::flows/flow-logs/123456789012/eu-west-1/c-11/");
+                DescribeFlowLogsOutput::builder()
+                    .set_flow_logs(Some(vec![
+                        our_log("eni-1"),
+                        our_log("eni-detached"),
+                        log("vpc-1"),
+                        other_case.build(),
+                    ]))
+                    .build()
+            });
+        let deleted = mock!(Client::delete_flow_logs)
+            .match_requests(|r| matches!(r.flow_log_ids(), [id] if id.starts_with("fl-ours-")))
+            .then_output(|| aws_sdk_ec2::operation::delete_flow_logs::DeleteFlowLogsOutput::builder().build());
+        let (step, first) = (step(&[&interfaces, &logs, &deleted]), uncovered(&["eni-1", "eni-detached"]));
+        let found = step.read_journaled(&target(), &first).await.expect("read");
+        let goal = step.released(&target(), &found, &first);
+        let left: Vec<&String> = goal.state[&Key::new("eni-1", FLOW_LOGS)].flow_logs.keys().collect();
+        assert_eq!(left, ["fl-eni-1", "fl-vpc-1"]);
+        assert_eq!(goal.state[&Key::new("eni-detached", FLOW_LOGS)], Coverage::default());
+        assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+        assert_eq!(deleted.num_calls(), 2);
+        let again = Found { state: goal.state.clone(), facts: BTreeSet::new() };
+        assert_eq!(step.released(&target(), &again, &first), goal);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ mod manifest;
 mod verify;
 
 pub use hash::{Hash, digest, from_base64, hex, sha256};
-pub use manifest::{Blocks, Change, FORMAT, Item, ItemState, Lock, Manifest, Previous, Snapshot, Step};
+pub use manifest::{Blocks, Change, FORMAT, Item, ItemState, Lock, Manifest, Previous, Release, Snapshot, Step};
 pub use verify::{BadKey, Checked, Found, PublicKey, Signature, Verification, is_safe, verify};
 
 /// The manifest's name below the case's prefix. Every sealing is a new version of it.

@@ -29,14 +29,18 @@ pub struct Manifest {
     pub execution: String,
     /// The identity that sealed it, an ARN.
     pub sealed_by: String,
-    /// How the instance stood: `Contained`, `PartiallyContained`, `NotContained`, `NotApproved`.
+    /// How the instance stood: `Contained`, `PartiallyContained`, `NotContained`, `NotApproved`; after a release
+    /// `Released`, `PartiallyReleased`, `NotReleased`.
     pub verdict: String,
     /// What was not as it should be.
     pub open: Vec<String>,
     /// What an attacker could still do.
     pub residual_risk: Vec<String>,
-    /// What each step did, in order.
+    /// What each step of the containment did, in order.
     pub steps: Vec<Step>,
+    /// How it was released, where this sealing followed a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
     /// What the case is made of, except this manifest and its signature.
     pub evidence: Vec<Item>,
     /// The snapshots and their copies.
@@ -63,7 +67,19 @@ impl Manifest {
     }
 }
 
-/// One step of the containment.
+/// A release of the instance, whole or in part.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Release {
+    /// The execution that released it, an ARN.
+    pub execution: String,
+    /// Whether the case was closed: nothing of it was left to release, or a person said that it be closed all the same.
+    pub case_closed: bool,
+    /// What each step restored, in order; `Before` is the contained value, `After` the restored one.
+    pub steps: Vec<Step>,
+}
+
+/// One step of the containment or of the release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Step {
@@ -85,7 +101,7 @@ pub struct Step {
     pub changes: Vec<Change>,
 }
 
-/// One attribute of one resource, before containment and after it.
+/// One attribute of one resource, before containment (or release) and after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Change {

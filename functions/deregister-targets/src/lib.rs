@@ -8,12 +8,13 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::types::NetworkInterface;
 use aws_sdk_elasticloadbalancing as classic;
 use aws_sdk_elasticloadbalancingv2 as v2;
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
-use futures::{StreamExt, TryStreamExt, stream};
-use serde::Serialize;
+use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, command, journaled};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
 use v2::types::{TargetDescription, TargetGroup, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum};
 
-/// The step. Reads target groups, their targets and classic load balancers; deregisters exactly what is registered.
+/// The step. Reads target groups, their targets and classic load balancers; deregisters exactly what is registered, and
+/// registers exactly that again.
 #[derive(Debug, Clone)]
 pub struct DeregisterTargets {
     ec2: aws_sdk_ec2::Client,
@@ -23,7 +24,7 @@ pub struct DeregisterTargets {
 
 /// A registration as it has to be undone and, at a release, restored: a target is an id with a port and sometimes a zone,
 /// and there is no call that lists the target groups of an instance (traps F1, F2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {
     id: String,
@@ -33,7 +34,7 @@ pub struct Registration {
     availability_zone: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quic_server_id: Option<String>,
-    state: &'static str,
+    state: String,
 }
 
 /// What the instance can be registered by.
@@ -44,6 +45,8 @@ pub struct Facts {
     groups: BTreeMap<String, (TargetTypeEnum, Option<i32>)>,
     /// Target groups by address in other VPCs, which were not searched.
     elsewhere: usize,
+    /// The classic load balancers that there are; known only where a release asks for them.
+    load_balancers: BTreeSet<String>,
 }
 
 const REGISTERED: &str = "registered";
@@ -68,7 +71,8 @@ impl DeregisterTargets {
         pages.try_collect().await.map_err(Error::aws("elasticloadbalancing:DescribeTargetGroups", "all target groups"))
     }
 
-    async fn classic_load_balancers(&self, target: &Target) -> Result<Vec<String>> {
+    /// The names of all classic load balancers, and whether they have the instance.
+    async fn classic_load_balancers(&self, target: &Target) -> Result<BTreeMap<String, bool>> {
         let pages = self.elb.describe_load_balancers().into_paginator().items().send();
         let found: Vec<_> = pages
             .try_collect()
@@ -77,7 +81,7 @@ impl DeregisterTargets {
         let has = |lb: &classic::types::LoadBalancerDescription| {
             lb.instances().iter().any(|i| i.instance_id() == Some(&target.instance_id))
         };
-        Ok(found.iter().filter(|lb| has(lb)).filter_map(|lb| lb.load_balancer_name().map(ToOwned::to_owned)).collect())
+        Ok(found.iter().filter_map(|lb| Some((lb.load_balancer_name()?.to_owned(), has(lb)))).collect())
     }
 
     async fn health(&self, group: &str) -> Result<Vec<TargetHealthDescription>> {
@@ -96,7 +100,7 @@ impl DeregisterTargets {
         &self,
         target: &Target,
         facts: Facts,
-        classic: Vec<String>,
+        classic: BTreeMap<String, bool>,
     ) -> Result<Found<Registration, Facts>> {
         let groups: Vec<String> = facts.groups.keys().cloned().collect();
         let health: Vec<(String, Vec<TargetHealthDescription>)> = stream::iter(groups)
@@ -120,10 +124,15 @@ impl DeregisterTargets {
                 }
             }
         }
-        for name in classic {
+        for (name, _) in classic.into_iter().filter(|(_, has)| *has) {
             let id = target.instance_id.clone();
-            let registration =
-                Registration { id, port: None, availability_zone: None, quic_server_id: None, state: REGISTERED };
+            let registration = Registration {
+                id,
+                port: None,
+                availability_zone: None,
+                quic_server_id: None,
+                state: REGISTERED.into(),
+            };
             state.insert(Key::new(name, CLASSIC), registration);
         }
         Ok(Found { state, facts })
@@ -138,14 +147,69 @@ impl DeregisterTargets {
                 .map(|_| ())
                 .map_err(Error::aws("elasticloadbalancing:DeregisterInstancesFromLoadBalancer", &key.resource));
         }
-        let description = TargetDescription::builder()
-            .id(&registration.id)
-            .set_port(registration.port)
-            .set_availability_zone(registration.availability_zone.clone())
-            .set_quic_server_id(registration.quic_server_id.clone())
-            .build();
-        let sent = self.elbv2.deregister_targets().target_group_arn(&key.resource).targets(description).send().await;
+        let call = self.elbv2.deregister_targets().target_group_arn(&key.resource).targets(description(registration));
+        let sent = call.send().await;
         sent.map(|_| ()).map_err(Error::aws("elasticloadbalancing:DeregisterTargets", &key.resource))
+    }
+
+    async fn register(&self, target: &Target, key: &Key, registration: &Registration) -> Result<()> {
+        if key.attribute == CLASSIC {
+            let instance = classic::types::Instance::builder().instance_id(&target.instance_id).build();
+            let call = self.elb.register_instances_with_load_balancer().load_balancer_name(&key.resource);
+            let sent = call.instances(instance).send().await;
+            return sent
+                .map(|_| ())
+                .map_err(Error::aws("elasticloadbalancing:RegisterInstancesWithLoadBalancer", &key.resource));
+        }
+        let call = self.elbv2.register_targets().target_group_arn(&key.resource).targets(description(registration));
+        let sent = call.send().await;
+        sent.map(|_| ()).map_err(Error::aws("elasticloadbalancing:RegisterTargets", &key.resource))
+    }
+}
+
+fn description(registration: &Registration) -> TargetDescription {
+    TargetDescription::builder()
+        .id(&registration.id)
+        .set_port(registration.port)
+        .set_availability_zone(registration.availability_zone.clone())
+        .set_quic_server_id(registration.quic_server_id.clone())
+        .build()
+}
+
+/// Why a registration can't be restored, if so, with the command for when it can.
+fn obstacle(target: &Target, facts: &Facts, key: &Key, registration: &Registration) -> Option<String> {
+    let (resource, id) = (&key.resource, &registration.id);
+    if key.attribute == CLASSIC {
+        let name = ("--load-balancer-name", [resource.as_str()]);
+        let options: [(&str, &[&str]); 2] = [(name.0, &name.1), ("--instances", &[&target.instance_id])];
+        let by_hand = command(target, "elb register-instances-with-load-balancer", &options);
+        return (!facts.load_balancers.contains(resource)).then(|| {
+            format!(
+                "the classic load balancer {resource:?} does not exist any more; when there is one again: {by_hand}"
+            )
+        });
+    }
+    let mut tuple = format!("Id={id}");
+    let parts = [
+        ("Port", registration.port.map(|port| port.to_string())),
+        ("AvailabilityZone", registration.availability_zone.clone()),
+        ("QuicServerId", registration.quic_server_id.clone()),
+    ];
+    for (name, value) in parts.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        tuple.push_str(&format!(",{name}={value}"));
+    }
+    let options: [(&str, &[&str]); 2] = [("--target-group-arn", &[resource]), ("--targets", &[&tuple])];
+    let by_hand = command(target, "elbv2 register-targets", &options);
+    match facts.groups.get(resource) {
+        None => {
+            Some(format!("the target group {resource} does not exist any more; when there is one again: {by_hand}"))
+        }
+        // Somebody else may have the address by now, and the traffic would be his.
+        Some((TargetTypeEnum::Ip, _)) if !facts.addresses.contains(id) => Some(format!(
+            "{id}, which was registered in {resource}, is no address of the instance any more; if it should be registered \
+             all the same: {by_hand}"
+        )),
+        Some(_) => None,
     }
 }
 
@@ -183,8 +247,13 @@ pub fn registered_by_group(
     load_balancers: &[String],
 ) -> Vec<(Key, Registration)> {
     let id = || target.instance_id.clone();
-    let registration =
-        || Registration { id: id(), port: None, availability_zone: None, quic_server_id: None, state: REGISTERED };
+    let registration = || Registration {
+        id: id(),
+        port: None,
+        availability_zone: None,
+        quic_server_id: None,
+        state: REGISTERED.into(),
+    };
     let targets = target_groups.iter().map(|arn| (target_key(arn, &target.instance_id, None, None), registration()));
     let classic = load_balancers.iter().map(|name| (Key::new(name, CLASSIC), registration()));
     targets.chain(classic).collect()
@@ -206,7 +275,7 @@ fn registration(target: &TargetHealthDescription) -> Option<Registration> {
         port: description.port(),
         availability_zone: description.availability_zone().map(ToOwned::to_owned),
         quic_server_id: description.quic_server_id().map(ToOwned::to_owned),
-        state,
+        state: state.to_owned(),
     })
 }
 
@@ -229,7 +298,7 @@ impl Step for DeregisterTargets {
         )?;
         let vpcs: BTreeSet<String> = interfaces.iter().filter_map(|i| i.vpc_id().map(ToOwned::to_owned)).collect();
         let (groups, elsewhere) = candidates(&groups, &vpcs);
-        let facts = Facts { addresses: addresses(&interfaces), groups, elsewhere };
+        let facts = Facts { addresses: addresses(&interfaces), groups, elsewhere, ..Facts::default() };
         self.registrations(target, facts, classic).await
     }
 
@@ -243,7 +312,7 @@ impl Step for DeregisterTargets {
         let mut facts = found.facts.clone();
         facts.groups.retain(|arn, _| touched.contains(arn));
         let any_classic = found.state.keys().any(|key| key.attribute == CLASSIC);
-        let classic = if any_classic { self.classic_load_balancers(target).await? } else { Vec::new() };
+        let classic = if any_classic { self.classic_load_balancers(target).await? } else { BTreeMap::new() };
         self.registrations(target, facts, classic).await
     }
 
@@ -266,9 +335,58 @@ impl Step for DeregisterTargets {
         registration.state == DRAINING
     }
 
-    async fn write(&self, target: &Target, found: &Found<Registration, Facts>, _: &State<Registration>) -> Writes {
-        let open = found.state.iter().filter(|(_, registration)| registration.state == REGISTERED);
-        let calls: Vec<_> = open.map(|(key, registration)| self.deregister(target, key, registration)).collect();
+    /// Only the groups and load balancers that the journal names, as far as there still are any.
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Registration, Facts>> {
+        let (of_classic, of_groups): (Vec<&Key>, Vec<&Key>) = first.keys().partition(|key| key.attribute == CLASSIC);
+        let groups = async { if of_groups.is_empty() { Ok(Vec::new()) } else { self.target_groups().await } };
+        let classic = async {
+            if of_classic.is_empty() { Ok(BTreeMap::new()) } else { self.classic_load_balancers(target).await }
+        };
+        let (interfaces, groups, mut classic) =
+            futures::try_join!(instance::interfaces(&self.ec2, target), groups, classic)?;
+        let load_balancers = classic.keys().cloned().collect();
+        classic.retain(|name, _| of_classic.iter().any(|key| key.resource == *name));
+        let groups = groups
+            .iter()
+            .filter(|group| group.target_group_arn().is_some_and(|arn| of_groups.iter().any(|key| key.resource == arn)))
+            .filter_map(|g| Some((g.target_group_arn()?.to_owned(), (g.target_type()?.clone(), g.port()))));
+        let facts = Facts { addresses: addresses(&interfaces), groups: groups.collect(), elsewhere: 0, load_balancers };
+        let mut found = self.registrations(target, facts, classic).await?;
+        found.state.retain(|key, _| first.contains_key(key));
+        Ok(found)
+    }
+
+    /// What was draining when the case was opened was on its way out, and stays there. How healthy a target is does not
+    /// matter: it is registered as soon as the load balancer has begun to look at it.
+    fn released(&self, target: &Target, found: &Found<Registration, Facts>, first: &First) -> Goal<Registration> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = journaled::<Registration>(first);
+        goal.unsupported = unreadable;
+        for (key, registration) in values {
+            let Some(registration) = registration.filter(|registration| registration.state == REGISTERED) else {
+                continue;
+            };
+            if found.state.get(&key).is_some_and(|now| now.state == REGISTERED) {
+                continue;
+            }
+            match obstacle(target, &found.facts, &key, &registration) {
+                Some(why) => goal.unsupported.push(why),
+                None => _ = goal.state.insert(key, registration),
+            }
+        }
+        goal
+    }
+
+    async fn write(&self, target: &Target, found: &Found<Registration, Facts>, goal: &State<Registration>) -> Writes {
+        let registered = |state: &State<Registration>, key: &Key| state.get(key).is_some_and(|r| r.state == REGISTERED);
+        let open = found
+            .state
+            .iter()
+            .filter(|(key, registration)| registration.state == REGISTERED && !goal.contains_key(*key));
+        let out = open.map(|(key, registration)| self.deregister(target, key, registration).boxed());
+        let missing = goal.iter().filter(|(key, _)| registered(goal, key) && !registered(&found.state, key));
+        let back = missing.map(|(key, registration)| self.register(target, key, registration).boxed());
+        let calls: Vec<_> = out.chain(back).collect();
         let results: Vec<Result<()>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
         let mut writes = Writes::default();
         for result in results {

@@ -116,7 +116,7 @@ fn found(entries: &[(&str, &str, Option<i32>, &'static str)]) -> Found<Registrat
         let id = ID.to_owned();
         (
             Key::new(*resource, *attribute),
-            Registration { id, port: *port, availability_zone: None, quic_server_id: None, state },
+            Registration { id, port: *port, availability_zone: None, quic_server_id: None, state: (*state).to_owned() },
         )
     });
     Found { state: state.collect(), facts: Facts::default() }
@@ -153,6 +153,105 @@ async fn what_its_group_registered_has_the_key_under_which_it_would_be_found() {
     let by_group = registered_by_group(&target(), &["tg-web".into()], &["old".into()]);
     assert!(found.state.contains_key(&by_group[0].0));
     assert_eq!(by_group[1].0, Key::new("old", CLASSIC));
+}
+
+fn web_of(targets: &'static [(&'static str, i32, TargetHealthStateEnum)]) -> [Rule; 2] {
+    let groups = mock!(v2::Client::describe_target_groups).then_output(|| {
+        DescribeTargetGroupsOutput::builder()
+            .target_groups(group("tg-web", TargetTypeEnum::Instance, "vpc-1"))
+            .target_groups(group("tg-ip", TargetTypeEnum::Ip, "vpc-1"))
+            .build()
+    });
+    let health = mock!(v2::Client::describe_target_health).then_output(move || {
+        let targets = targets.iter().map(|(id, port, state)| health(id, *port, state.clone())).collect();
+        DescribeTargetHealthOutput::builder().set_target_health_descriptions(Some(targets)).build()
+    });
+    [groups, health]
+}
+
+fn first(entries: &[(&str, &str, serde_json::Value)]) -> First {
+    entries.iter().map(|(resource, attribute, value)| (Key::new(*resource, *attribute), value.clone())).collect()
+}
+
+fn registered_first(id: &str, port: Option<i32>) -> serde_json::Value {
+    let mut value = serde_json::json!({ "Id": id, "State": "registered" });
+    if let Some(port) = port {
+        value["Port"] = port.into();
+    }
+    value
+}
+
+#[tokio::test]
+async fn a_release_registers_the_exact_target_again_also_while_it_still_drains() {
+    let [groups, health] = web_of(&[(ID, 8080, TargetHealthStateEnum::Draining)]);
+    let registered = mock!(v2::Client::register_targets)
+        .match_requests(|r| {
+            let target = &r.targets()[0];
+            r.target_group_arn() == Some("tg-web")
+                && target.id() == Some(ID)
+                && matches!(target.port(), None | Some(8080))
+        })
+        .then_output(|| v2::operation::register_targets::RegisterTargetsOutput::builder().build());
+    let old = mock!(classic::Client::register_instances_with_load_balancer).then_output(|| {
+        classic::operation::register_instances_with_load_balancer::RegisterInstancesWithLoadBalancerOutput::builder()
+            .build()
+    });
+    let there = mock!(classic::Client::describe_load_balancers).then_output(|| {
+        let old = LoadBalancerDescription::builder().load_balancer_name("old").build();
+        DescribeLoadBalancersOutput::builder().load_balancer_descriptions(old).build()
+    });
+    let step = step(&[&one_interface()], &[&there, &old], &[&groups, &health, &registered]);
+    let first = first(&[
+        ("tg-web", &format!("Target {ID}"), registered_first(ID, None)),
+        ("tg-web", &format!("Target {ID}:8080"), registered_first(ID, Some(8080))),
+        ("old", CLASSIC, registered_first(ID, None)),
+    ]);
+    let found = step.read_journaled(&target(), &first).await.expect("read");
+    let goal = step.released(&target(), &found, &first);
+    assert!(goal.unsupported.is_empty(), "{:?}", goal.unsupported);
+    assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+    assert_eq!((registered.num_calls(), old.num_calls()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_target_that_the_load_balancer_has_only_begun_to_look_at_is_registered_and_nothing_is_left_to_do() {
+    let [groups, health] =
+        web_of(&[(ID, 80, TargetHealthStateEnum::Initial), (ID, 9999, TargetHealthStateEnum::Healthy)]);
+    let step = step(&[&one_interface()], &[], &[&groups, &health]);
+    let first = first(&[("tg-web", &format!("Target {ID}"), registered_first(ID, None))]);
+    let found = step.read_journaled(&target(), &first).await.expect("read");
+    assert_eq!(found.state.len(), 1, "what this case has not deregistered is none of its business");
+    assert_eq!(step.released(&target(), &found, &first).state, found.state);
+}
+
+#[tokio::test]
+async fn what_is_gone_is_named_with_the_command_and_the_rest_is_registered() {
+    let [groups, health] = web_of(&[]);
+    let none = no_classic();
+    let step = step(&[&one_interface()], &[&none], &[&groups, &health]);
+    let first = first(&[
+        ("tg-web", &format!("Target {ID}"), registered_first(ID, None)),
+        ("tg-deleted", &format!("Target {ID}:8080"), registered_first(ID, Some(8080))),
+        ("tg-ip", "Target 10.0.0.99", registered_first("10.0.0.99", Some(80))),
+        ("old; reboot", CLASSIC, registered_first(ID, None)),
+    ]);
+    let found = step.read_journaled(&target(), &first).await.expect("read");
+    let goal = step.released(&target(), &found, &first);
+    assert_eq!(goal.state.keys().map(|key| key.resource.as_str()).collect::<Vec<_>>(), ["tg-web"]);
+    let said = goal.unsupported.join("\n");
+    assert!(said.contains(&format!("--target-group-arn tg-deleted --targets Id={ID},Port=8080`")), "{said}");
+    assert!(
+        said.contains("10.0.0.99, which was registered in tg-ip, is no address of the instance any more"),
+        "{said}"
+    );
+    assert!(said.contains("--load-balancer-name 'old; reboot' --instances"), "{said}");
+}
+
+#[test]
+fn what_was_draining_before_the_containment_is_not_registered_by_its_release() {
+    let draining = serde_json::json!({ "Id": ID, "Port": 80, "State": "draining" });
+    let goal = step(&[], &[], &[]).released(&target(), &found(&[]), &first(&[("tg-web", "Target a", draining)]));
+    assert!(goal.state.is_empty() && goal.unsupported.is_empty());
 }
 
 #[test]

@@ -19,7 +19,7 @@ const ENTRIES_AT_MOST: usize = 16;
 /// What `isolate-network` reads.
 pub(crate) type Network = Found<BTreeSet<String>, isolate_network::Facts>;
 /// What `detach-autoscaling` reads.
-pub(crate) type Membership = Found<detach_autoscaling::Membership, ()>;
+pub(crate) type Membership = Found<detach_autoscaling::Membership, BTreeMap<String, detach_autoscaling::Capacity>>;
 
 /// What was read of the instance itself.
 #[derive(Debug, Clone, Copy)]

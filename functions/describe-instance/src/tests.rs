@@ -11,8 +11,10 @@ pub(super) fn target() -> Target {
 
 fn facts_of(instance: &Instance) -> Value {
     let network = Found { state: State::new(), facts: isolate_network::Facts::default() };
-    let membership =
-        Found { state: [(Key::new("web", "Membership"), detach_autoscaling::Membership::default())].into(), facts: () };
+    let membership = Found {
+        state: [(Key::new("web", "Membership"), detach_autoscaling::Membership::default())].into(),
+        facts: Default::default(),
+    };
     let read = Read { instance, volumes: &[], user_data: Some("") };
     facts(&target(), read, Some(&network), Some(&membership), Some("arn:aws:iam::1:instance-profile/web"))
 }

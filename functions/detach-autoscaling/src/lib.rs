@@ -3,21 +3,27 @@
 //! It must go first: a group that sees an isolated instance fail its health check terminates it, and termination
 //! protection does not stop that (trap E1).
 
+mod release;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_autoscaling::Client;
-use containment::{AutoScaling, Error, Found, Goal, Key, Result, State, Step, Target, Writes};
-use serde::Serialize;
+use containment::{AutoScaling, Error, First, Found, Goal, Key, Result, State, Step, Target, Writes};
+use serde::{Deserialize, Serialize};
 
-/// The step. Reads `DescribeAutoScalingInstances`; changes membership by `DetachInstances`.
+pub use release::Capacity;
+
+/// The step. Reads `DescribeAutoScalingInstances`; changes membership by `DetachInstances`. A release reads the group as
+/// well, and changes membership by `AttachInstances`, `SetInstanceProtection` and `EnterStandby`.
 #[derive(Debug, Clone)]
 pub struct DetachAutoscaling {
     autoscaling: Client,
 }
 
 /// How the instance belongs to its group: what a release needs to know beside the group's name (trap E5).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Membership {
     /// `InService`, `Standby`, `Detaching`, …
@@ -82,10 +88,11 @@ fn refusal(error: &Error) -> Refusal {
 impl Step for DetachAutoscaling {
     /// Absent when the instance is in no group.
     type Value = Membership;
-    type Facts = ();
+    /// The groups that a release asks for, by name, as far as there still are any.
+    type Facts = BTreeMap<String, Capacity>;
     const NAME: &'static str = "detach-autoscaling";
 
-    async fn read(&self, target: &Target) -> Result<Found<Membership, ()>> {
+    async fn read(&self, target: &Target) -> Result<Found<Membership, Self::Facts>> {
         let reply = self.autoscaling.describe_auto_scaling_instances().instance_ids(&target.instance_id).send().await;
         let reply = reply.map_err(Error::aws("autoscaling:DescribeAutoScalingInstances", &target.instance_id))?;
         let member = |i: &aws_sdk_autoscaling::types::AutoScalingInstanceDetails| {
@@ -99,10 +106,23 @@ impl Step for DetachAutoscaling {
         let state = state
             .into_iter()
             .filter(|(_, member)| !matches!(member.lifecycle_state.as_str(), "Terminated" | "Detached"));
-        Ok(Found { state: state.collect(), facts: () })
+        Ok(Found { state: state.collect(), facts: BTreeMap::new() })
     }
 
-    fn contained(&self, target: &Target, found: &Found<Membership, ()>) -> Goal<Membership> {
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Membership, Self::Facts>> {
+        let (found, groups) = futures::join!(self.read(target), release::groups(&self.autoscaling, first));
+        Ok(Found { facts: groups?, ..found? })
+    }
+
+    fn released(&self, target: &Target, found: &Found<Membership, Self::Facts>, first: &First) -> Goal<Membership> {
+        release::released(target, found, first)
+    }
+
+    fn returning(&self, member: &Membership, wanted: Option<&Membership>) -> bool {
+        release::is_returning(member, wanted)
+    }
+
+    fn contained(&self, target: &Target, found: &Found<Membership, Self::Facts>) -> Goal<Membership> {
         let mut goal = Goal::new(State::new());
         if found.state.is_empty() {
             goal.not_applicable = Some("the instance is in no Auto Scaling group".to_owned());
@@ -133,7 +153,10 @@ impl Step for DetachAutoscaling {
         member.lifecycle_state == "Detaching"
     }
 
-    async fn write(&self, target: &Target, found: &Found<Membership, ()>, _goal: &State<Membership>) -> Writes {
+    async fn write(&self, target: &Target, found: &Found<Membership, Self::Facts>, goal: &State<Membership>) -> Writes {
+        if target.release.is_some() {
+            return release::restore(&self.autoscaling, target, found, goal).await;
+        }
         let mut writes = Writes::default();
         for (key, member) in found.state.iter().filter(|(_, member)| !self.accepted(member)) {
             let group = &key.resource;
@@ -188,9 +211,9 @@ mod tests {
         DetachAutoscaling { autoscaling: mock_client!(aws_sdk_autoscaling, RuleMode::Sequential, rules) }
     }
 
-    fn member(lifecycle: &str) -> Found<Membership, ()> {
+    fn member(lifecycle: &str) -> Found<Membership, BTreeMap<String, Capacity>> {
         let member = Membership { lifecycle_state: lifecycle.to_owned(), protected_from_scale_in: false };
-        Found { state: [(Key::new("web", MEMBERSHIP), member)].into(), facts: () }
+        Found { state: [(Key::new("web", MEMBERSHIP), member)].into(), facts: BTreeMap::new() }
     }
 
     fn refused(message: &'static str) -> Rule {
@@ -225,7 +248,7 @@ mod tests {
     fn a_member_ends_as_no_member_and_no_member_needs_nothing() {
         let step = step(&[]);
         assert!(step.contained(&target("Replace"), &member("InService")).state.is_empty());
-        let none = Found { state: State::new(), facts: () };
+        let none = Found { state: State::new(), facts: BTreeMap::new() };
         assert!(step.contained(&target("Replace"), &none).not_applicable.is_some());
     }
 

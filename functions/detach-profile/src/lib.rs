@@ -7,17 +7,19 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::IamInstanceProfileAssociation;
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
-use serde::Serialize;
+use aws_sdk_ec2::types::IamInstanceProfileSpecification;
+use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, command, journaled};
+use serde::{Deserialize, Serialize};
 
-/// The step. Reads the instance's profile associations; changes them by `DisassociateIamInstanceProfile` (trap B6).
+/// The step. Reads the instance's profile associations; changes them by `DisassociateIamInstanceProfile` (trap B6), and back
+/// by `AssociateIamInstanceProfile`, which makes an association with another id.
 #[derive(Debug, Clone)]
 pub struct DetachProfile {
     ec2: Client,
 }
 
 /// A profile's association, as the journal keeps it for the release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Association {
     profile_arn: String,
@@ -28,6 +30,52 @@ impl DetachProfile {
     /// The step in the configuration's Region.
     pub fn new(aws: &SdkConfig) -> Self {
         DetachProfile { ec2: Client::new(aws) }
+    }
+
+    async fn associate(&self, target: &Target, profile: &str) -> Result<()> {
+        let specification = IamInstanceProfileSpecification::builder().arn(profile).build();
+        let call = self.ec2.associate_iam_instance_profile().instance_id(&target.instance_id);
+        let sent = call.iam_instance_profile(specification).send().await;
+        let by_hand =
+            by_hand(target, "ec2 associate-iam-instance-profile", "--instance-id", &target.instance_id, profile);
+        let advice = format!("where the profile or its role was deleted, make it again first and then run {by_hand}");
+        sent.map(|_| ())
+            .map_err(Error::aws("ec2:AssociateIamInstanceProfile", profile))
+            .map_err(|error| error.with_advice(&advice))
+    }
+}
+
+const PROFILE: &str = "InstanceProfile";
+const ASSOCIATED: &str = "associated";
+const ASSOCIATING: &str = "associating";
+const DISASSOCIATING: &str = "disassociating";
+
+fn by_hand(target: &Target, operation: &str, option: &str, id: &str, profile: &str) -> String {
+    command(target, operation, &[(option, &[id]), ("--iam-instance-profile", &[&format!("Arn={profile}")])])
+}
+
+/// The profile to go back to: an instance has one at a time. Where somebody associated another one with the contained
+/// instance and containment took that away as well, the journal has both, and the case's own facts say which was first.
+fn wanted(
+    target: &Target,
+    journaled: &[(Key, Option<Association>)],
+) -> std::result::Result<(Key, Association), String> {
+    let all: Vec<(&Key, &Association)> =
+        journaled.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))).collect();
+    let first = all.iter().find(|(_, a)| Some(&a.profile_arn) == target.instance_profile_arn.as_ref());
+    let differ = all.iter().any(|(_, a)| a.profile_arn != all[0].1.profile_arn);
+    match first.or(all.first().filter(|_| !differ)) {
+        Some((key, association)) => {
+            Ok(((*key).clone(), Association { state: ASSOCIATED.to_owned(), ..(*association).clone() }))
+        }
+        None => {
+            let profiles: Vec<String> = all.iter().map(|(_, a)| format!("{:?}", a.profile_arn)).collect();
+            Err(format!(
+                "which instance profile {} had first is unknown, since containment has detached {}: associate the right one by hand",
+                target.instance_id,
+                profiles.join(" and ")
+            ))
+        }
     }
 }
 
@@ -42,7 +90,7 @@ impl Step for DetachProfile {
         let association = |found: &IamInstanceProfileAssociation| {
             let state = found.state().map_or("unknown", |s| s.as_str()).to_owned();
             let profile_arn = found.iam_instance_profile().and_then(|p| p.arn()).unwrap_or_default().to_owned();
-            Some((Key::new(found.association_id()?, "InstanceProfile"), Association { profile_arn, state }))
+            Some((Key::new(found.association_id()?, PROFILE), Association { profile_arn, state }))
         };
         let state: State<Association> = found.iter().filter_map(association).collect();
         Ok(Found { state: state.into_iter().filter(|(_, a)| a.state != "disassociated").collect(), facts: () })
@@ -57,14 +105,57 @@ impl Step for DetachProfile {
     }
 
     fn accepted(&self, association: &Association) -> bool {
-        association.state == "disassociating"
+        association.state == DISASSOCIATING
     }
 
-    async fn write(&self, _: &Target, found: &Found<Association, ()>, _: &State<Association>) -> Writes {
+    /// Compares profiles and not associations, whose ids are new each time. Another profile that somebody has associated
+    /// since is left: it may be what the instance is meant to have now.
+    fn released(&self, target: &Target, found: &Found<Association, ()>, first: &First) -> Goal<Association> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = journaled::<Association>(first);
+        goal.unsupported = unreadable;
+        if values.iter().all(|(_, value)| value.is_none()) {
+            return goal;
+        }
+        let (key, wanted) = match wanted(target, &values) {
+            Ok(wanted) => wanted,
+            Err(unknown) => {
+                goal.unsupported.push(unknown);
+                return goal;
+            }
+        };
+        goal.state.retain(|_, association| association.state != DISASSOCIATING);
+        match goal.state.iter_mut().next() {
+            Some((_, there)) if there.profile_arn == wanted.profile_arn => *there = wanted,
+            Some((other, there)) => {
+                let (operation, profile) = ("ec2 replace-iam-instance-profile-association", &wanted.profile_arn);
+                let by_hand = by_hand(target, operation, "--association-id", &other.resource, profile);
+                goal.unsupported.push(format!(
+                    "{:?} has been associated since and is left; {profile:?}, which it had before, comes back with {by_hand}",
+                    there.profile_arn
+                ));
+            }
+            None => _ = goal.state.insert(key, wanted),
+        }
+        goal
+    }
+
+    /// An instance takes the profile only when the last one is off it.
+    fn returning(&self, association: &Association, wanted: Option<&Association>) -> bool {
+        association.state == DISASSOCIATING || (association.state == ASSOCIATING && wanted.is_some())
+    }
+
+    async fn write(&self, target: &Target, found: &Found<Association, ()>, goal: &State<Association>) -> Writes {
         let mut writes = Writes::default();
-        for (key, _) in found.state.iter().filter(|(_, association)| !self.accepted(association)) {
+        let unwanted = found.state.iter().filter(|(key, _)| !goal.contains_key(*key));
+        for (key, _) in unwanted.filter(|(_, association)| !self.accepted(association)) {
             let sent = self.ec2.disassociate_iam_instance_profile().association_id(&key.resource).send().await;
             writes.note(sent.map_err(Error::aws("ec2:DisassociateIamInstanceProfile", &key.resource)));
+        }
+        if found.state.is_empty() {
+            for association in goal.values() {
+                writes.note(self.associate(target, &association.profile_arn).await);
+            }
         }
         writes
     }
@@ -119,6 +210,93 @@ mod tests {
         let goal = step.contained(&target(), &found);
         assert!(found.state.values().all(|a| step.accepted(a)));
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+    }
+
+    const WEB: &str = "arn:aws:iam::1:instance-profile/web";
+
+    fn first(associations: &[(&str, &str)]) -> First {
+        let value = |arn: &str| serde_json::json!({ "ProfileArn": arn, "State": "associated" });
+        associations.iter().map(|(id, arn)| (Key::new(*id, PROFILE), value(arn))).collect()
+    }
+
+    fn found(associations: &[(&str, &str, &str)]) -> Found<Association, ()> {
+        let association = |(id, arn, state): &(&str, &str, &str)| {
+            (Key::new(*id, PROFILE), Association { profile_arn: (*arn).into(), state: (*state).into() })
+        };
+        Found { state: associations.iter().map(association).collect(), facts: () }
+    }
+
+    #[tokio::test]
+    async fn a_release_associates_the_profile_again_and_knows_it_by_its_arn_and_not_by_the_association() {
+        let associated = mock!(Client::associate_iam_instance_profile)
+            .match_requests(|r| {
+                r.iam_instance_profile().and_then(|p| p.arn()) == Some(WEB)
+                    && r.instance_id() == Some("i-0123456789abcdef0")
+            })
+            .then_output(|| {
+                aws_sdk_ec2::operation::associate_iam_instance_profile::AssociateIamInstanceProfileOutput::builder()
+                    .build()
+            });
+        let step = step(&[&associated]);
+        let first = first(&[("iip-assoc-1", WEB)]);
+        let goal = step.released(&target(), &found(&[]), &first);
+        assert!(step.write(&target(), &found(&[]), &goal.state).await.failures.is_empty());
+        assert_eq!(associated.num_calls(), 1);
+        let back = found(&[("iip-assoc-2", WEB, "associated")]);
+        assert_eq!(step.released(&target(), &back, &first), Goal::new(back.state.clone()));
+    }
+
+    #[tokio::test]
+    async fn a_profile_on_its_way_in_or_out_is_waited_for() {
+        let (step, first) = (step(&[]), first(&[("iip-assoc-1", WEB)]));
+        for on_its_way in
+            [found(&[("iip-assoc-2", WEB, "associating")]), found(&[("iip-assoc-1", WEB, "disassociating")])]
+        {
+            let goal = step.released(&target(), &on_its_way, &first);
+            assert_ne!(goal.state, on_its_way.state);
+            assert!(on_its_way.state.iter().all(|(key, value)| step.returning(value, goal.state.get(key))));
+            assert!(step.write(&target(), &on_its_way, &goal.state).await.failures.is_empty());
+        }
+    }
+
+    #[test]
+    fn another_profile_that_somebody_has_associated_since_is_left_and_the_way_back_is_named() {
+        let other = found(&[("iip-assoc-9", "arn:aws:iam::1:instance-profile/new", "associated")]);
+        let goal = step(&[]).released(&target(), &other, &first(&[("iip-assoc-1", WEB)]));
+        assert_eq!(goal.state, other.state);
+        let said = &goal.unsupported[0];
+        assert!(
+            said.contains("replace-iam-instance-profile-association --region eu-west-1 --association-id iip-assoc-9"),
+            "{said}"
+        );
+        assert!(said.contains(&format!("--iam-instance-profile Arn={WEB}`")), "{said}");
+    }
+
+    #[test]
+    fn of_two_profiles_that_were_detached_the_one_that_the_case_found_first_comes_back() {
+        let both = first(&[("iip-assoc-1", WEB), ("iip-assoc-0", "arn:aws:iam::1:instance-profile/attacker")]);
+        let known = Target { instance_profile_arn: Some(WEB.to_owned()), ..target() };
+        let goal = step(&[]).released(&known, &found(&[]), &both);
+        assert_eq!(goal.state.values().map(|a| a.profile_arn.as_str()).collect::<Vec<_>>(), [WEB]);
+        let unknown = step(&[]).released(&target(), &found(&[]), &both);
+        assert!(unknown.state.is_empty() && unknown.unsupported[0].contains("associate the right one by hand"));
+    }
+
+    #[tokio::test]
+    async fn a_profile_that_was_deleted_is_named_with_the_command_to_finish_it() {
+        let refused = mock!(Client::associate_iam_instance_profile).then_error(|| {
+            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("InvalidParameterValue");
+            let meta = meta.message("Invalid IAM Instance Profile name").build();
+            aws_sdk_ec2::operation::associate_iam_instance_profile::AssociateIamInstanceProfileError::generic(meta)
+        });
+        let step = step(&[&refused]);
+        let goal = step.released(&target(), &found(&[]), &first(&[("iip-assoc-1", WEB)]));
+        let writes = step.write(&target(), &found(&[]), &goal.state).await;
+        let said = writes.failures[0].to_string();
+        assert!(
+            said.contains("InvalidParameterValue") && said.contains("`aws ec2 associate-iam-instance-profile"),
+            "{said}"
+        );
     }
 
     #[tokio::test]

@@ -117,12 +117,12 @@ fn target(named: &Named, execution: &Execution, settings: &Settings) -> Result<T
     check_account(&format!("the account of {}", named.instance_id), &named.account_id)?;
     check_region(&format!("the Region of {}", named.instance_id), &named.region)?;
     let own = execution.account();
-    if !settings.allows(&named.account_id, own) {
+    if !settings.member_accounts.allow(&named.account_id, own) {
         return Err(Error::InvalidInput(format!(
             "the account of {}: {:?} is not accepted; accepted: {}",
             named.instance_id,
             named.account_id,
-            settings.accounts_accepted(own)
+            settings.member_accounts.accepted(own)
         )));
     }
     Ok(execution.target(&named.account_id, &named.region, &named.instance_id))

@@ -1,4 +1,6 @@
 //! What a responder types into the Step Functions console: the one form in which nothing is forgiven.
+//!
+//! The fields that a containment and a release have in common are read here for both.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +8,7 @@ use containment::{AutoScaling, Capture, Error, Result, Target, check_account, ch
 use serde_json::{Map, Value};
 
 use crate::request::{Request, Source, Trigger, Wanted};
-use crate::{Execution, INSTANCES_AT_MOST, Settings, refuse};
+use crate::{Execution, INSTANCES_AT_MOST, MemberAccounts, Settings, refuse};
 
 /// A tag's value has at most so many characters.
 const TAG_VALUE_AT_MOST: usize = 256;
@@ -20,18 +22,8 @@ const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, Owner, D
 
 /// Reads the input; the error names the field, the value and what is accepted.
 pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) -> Result<Request> {
-    let Value::Object(input) = input else {
-        return refuse(
-            "the input",
-            input,
-            "an object such as {\"InstanceIds\":[\"i-…\"],\"Region\":\"ap-northeast-1\"}",
-        );
-    };
-    let known: BTreeSet<&str> = ACCEPTED.split(", ").collect();
-    if let Some((field, value)) = input.iter().find(|(field, _)| !known.contains(field.as_str())) {
-        return refuse(field, value, &format!("only the fields {ACCEPTED}"));
-    }
-    let account_id = account(input, execution, settings)?;
+    let input = fields(input, ACCEPTED)?;
+    let account_id = account(input, execution.account(), &settings.member_accounts)?;
     let region = region(input)?;
     let ids = instance_ids(input)?;
     let auto_scaling = auto_scaling(input)?;
@@ -67,18 +59,35 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     Ok(Request { trigger, wanted: wanted.collect(), left_out: Vec::new() })
 }
 
-fn account(input: &Map<String, Value>, execution: &Execution, settings: &Settings) -> Result<String> {
-    let own = execution.account();
+/// The input's fields, all of which have to be among the accepted ones (a list of names with `, ` between them).
+pub fn fields<'a>(input: &'a Value, accepted: &str) -> Result<&'a Map<String, Value>> {
+    let Value::Object(input) = input else {
+        return refuse(
+            "the input",
+            input,
+            "an object such as {\"InstanceIds\":[\"i-…\"],\"Region\":\"ap-northeast-1\"}",
+        );
+    };
+    let known: BTreeSet<&str> = accepted.split(", ").collect();
+    match input.iter().find(|(field, _)| !known.contains(field.as_str())) {
+        Some((field, value)) => refuse(field, value, &format!("only the fields {accepted}")),
+        None => Ok(input),
+    }
+}
+
+/// `AccountId`: Cordon's own account, which is the default, or a member account.
+pub fn account(input: &Map<String, Value>, own: &str, members: &MemberAccounts) -> Result<String> {
     let Some(value) = input.get("AccountId") else { return Ok(own.to_owned()) };
     let Some(account) = value.as_str() else { return refuse("AccountId", value, "12 digits in quotes") };
     check_account("AccountId", account)?;
-    if settings.allows(account, own) {
+    if members.allow(account, own) {
         return Ok(account.to_owned());
     }
-    refuse("AccountId", value, &settings.accounts_accepted(own))
+    refuse("AccountId", value, &members.accepted(own))
 }
 
-fn region(input: &Map<String, Value>) -> Result<String> {
+/// `Region`: what looks like a Region's name; whether it exists is for AWS to say.
+pub fn region(input: &Map<String, Value>) -> Result<String> {
     let accepted = "a Region's name such as \"ap-northeast-1\"";
     let Some(value) = input.get("Region") else {
         return Err(Error::InvalidInput(format!("Region: missing; accepted: {accepted}")));
@@ -88,7 +97,8 @@ fn region(input: &Map<String, Value>) -> Result<String> {
     Ok(region.to_owned())
 }
 
-fn instance_ids(input: &Map<String, Value>) -> Result<Vec<String>> {
+/// `InstanceIds`: the distinct ones, in the order of the input.
+pub fn instance_ids(input: &Map<String, Value>) -> Result<Vec<String>> {
     let accepted = format!("a list of 1 to {INSTANCES_AT_MOST} instance ids such as [\"i-0123456789abcdef0\"]");
     let Some(value) = input.get("InstanceIds") else {
         return Err(Error::InvalidInput(format!("InstanceIds: missing; accepted: {accepted}")));
@@ -146,7 +156,8 @@ fn capture(input: &Map<String, Value>) -> Result<Option<Capture>> {
     Ok(volatile.then_some(Capture { mode, memory }))
 }
 
-fn flag(input: &Map<String, Value>, field: &str) -> Result<bool> {
+/// A field that is true or false; false where it is absent.
+pub fn flag(input: &Map<String, Value>, field: &str) -> Result<bool> {
     match input.get(field) {
         None => Ok(false),
         Some(Value::Bool(flag)) => Ok(*flag),
@@ -154,7 +165,8 @@ fn flag(input: &Map<String, Value>, field: &str) -> Result<bool> {
     }
 }
 
-fn tag_value(input: &Map<String, Value>, field: &str) -> Result<Option<String>> {
+/// A field that becomes a tag's value.
+pub fn tag_value(input: &Map<String, Value>, field: &str) -> Result<Option<String>> {
     let Some(value) = input.get(field) else { return Ok(None) };
     let good = |text: &&str| {
         let length = text.chars().count();

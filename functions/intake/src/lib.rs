@@ -4,7 +4,7 @@
 //! Reads and writes the case table, so that there is one containment of an instance at a time. Changes nothing else.
 
 mod alert;
-mod by_hand;
+pub mod by_hand;
 mod request;
 mod respond;
 
@@ -14,12 +14,14 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Filter;
 use containment::{AutoScaling, Aws, CaptureMode, Error, Result, Target};
+use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use request::{LeftOut, Source, Trigger, TriggerFinding};
 use request::{Request, Wanted};
 use respond::Desk;
+pub use respond::is_running;
 
 /// What the state machine hands over: the execution's input as it came, and the execution.
 #[derive(Debug, Deserialize)]
@@ -81,10 +83,41 @@ pub struct Settings {
     pub instances_per_execution: usize,
     /// `INSTANCES_PER_HOUR`: more than these in a clock hour are not contained without a person.
     pub instances_per_hour: usize,
-    /// `MEMBER_ACCOUNTS`, separated by commas: the accounts beside Cordon's own.
-    pub member_accounts: BTreeSet<String>,
+    /// The accounts beside Cordon's own.
+    pub member_accounts: MemberAccounts,
     /// `CAPTURE_ON_FINDING`: whether the host of a finding is captured, and before or after it is isolated.
     pub capture_on_finding: Option<CaptureMode>,
+}
+
+/// The accounts beside Cordon's own that it may act in: `MEMBER_ACCOUNTS`, separated by commas.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MemberAccounts(BTreeSet<String>);
+
+impl MemberAccounts {
+    /// Those that the function's environment names.
+    pub fn from(aws: &Aws) -> Self {
+        let named = aws.setting("MEMBER_ACCOUNTS").unwrap_or_default();
+        let accounts = named.split(',').map(|account| account.trim().to_owned());
+        accounts.filter(|account| !account.is_empty()).collect()
+    }
+
+    fn allow(&self, account: &str, own: &str) -> bool {
+        account == own || self.0.contains(account)
+    }
+
+    fn accepted(&self, own: &str) -> String {
+        let members: Vec<&str> = self.0.iter().map(String::as_str).take(20).collect();
+        match members.is_empty() {
+            true => format!("{own}, Cordon's own account (the parameter MemberAccounts names no other)"),
+            false => format!("{own}, Cordon's own account, and those of MemberAccounts: {}", members.join(", ")),
+        }
+    }
+}
+
+impl FromIterator<String> for MemberAccounts {
+    fn from_iter<I: IntoIterator<Item = String>>(accounts: I) -> Self {
+        MemberAccounts(accounts.into_iter().collect())
+    }
 }
 
 /// The largest number of instances in one execution: their outcomes travel through states of 256 KiB (trap H3),
@@ -98,30 +131,12 @@ impl Settings {
             minimum_severity: parsed("MINIMUM_SEVERITY", &aws.required("MINIMUM_SEVERITY")?)?,
             instances_per_execution: parsed("INSTANCES_PER_EXECUTION", &aws.required("INSTANCES_PER_EXECUTION")?)?,
             instances_per_hour: parsed("INSTANCES_PER_HOUR", &aws.required("INSTANCES_PER_HOUR")?)?,
-            member_accounts: aws
-                .setting("MEMBER_ACCOUNTS")
-                .unwrap_or_default()
-                .split(',')
-                .map(|account| account.trim().to_owned())
-                .filter(|account| !account.is_empty())
-                .collect(),
+            member_accounts: MemberAccounts::from(aws),
             capture_on_finding: match aws.required("CAPTURE_ON_FINDING")?.as_str() {
                 "None" => None,
                 mode => Some(parsed("CAPTURE_ON_FINDING", &Value::from(mode).to_string())?),
             },
         })
-    }
-
-    fn allows(&self, account: &str, own: &str) -> bool {
-        account == own || self.member_accounts.contains(account)
-    }
-
-    fn accounts_accepted(&self, own: &str) -> String {
-        let members: Vec<&str> = self.member_accounts.iter().map(String::as_str).take(20).collect();
-        match members.is_empty() {
-            true => format!("{own}, Cordon's own account (the parameter MemberAccounts names no other)"),
-            false => format!("{own}, Cordon's own account, and those of MemberAccounts: {}", members.join(", ")),
-        }
     }
 }
 
@@ -132,7 +147,7 @@ fn parsed<T: serde::de::DeserializeOwned>(name: &str, json: &str) -> Result<T> {
 
 impl Execution {
     /// Cordon's own account. Empty where [`check`](Execution::check) was not asked.
-    fn account(&self) -> &str {
+    pub fn account(&self) -> &str {
         self.id.split(':').nth(4).unwrap_or_default()
     }
 
@@ -149,7 +164,8 @@ impl Execution {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses what is no execution. Calls nothing.
+    pub fn check(&self) -> Result<()> {
         if self.account().len() != 12 {
             return Err(Error::InvalidInput(format!("Execution.Id: {:?} is not an execution's ARN", self.id)));
         }
@@ -163,13 +179,14 @@ impl Execution {
     }
 
     /// A target with a new case and nothing special about it.
-    fn target(&self, account_id: &str, region: &str, instance_id: &str) -> Target {
+    pub fn target(&self, account_id: &str, region: &str, instance_id: &str) -> Target {
         Target {
             account_id: account_id.to_owned(),
             region: region.to_owned(),
             instance_id: instance_id.to_owned(),
             case_id: format!("{instance_id}-{}", self.stamp()),
             execution: Some(self.id.clone()),
+            release: None,
             dry_run: false,
             incident_ticket: None,
             owner: None,
@@ -204,15 +221,15 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
     let (mut request, execution) = request(event, &settings)?;
     check_regions(aws.home(), &mut request).await?;
     let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
-    desk.respond(request, &execution, &settings).await
+    // Boxed, because the whole future's type is too deep for the compiler's default limit.
+    desk.respond(request, &execution, &settings).boxed().await
 }
 
 /// Refuses a person's Region that does not exist; of an event, leaves out the instances that are said to be in one.
 async fn check_regions(home: &SdkConfig, request: &mut Request) -> Result<()> {
-    let own = home.region().map(ToString::to_string).unwrap_or_default();
     let regions: BTreeSet<String> = request.wanted.iter().map(|w| w.target.region.clone()).collect();
-    for region in regions.into_iter().filter(|region| *region != own) {
-        match exists(&Client::new(home), &region).await {
+    for region in regions {
+        match check_region_exists(home, &region).await {
             Err(Error::InvalidInput(reason)) if request.trigger.source != Source::Hand => {
                 let (gone, rest): (Vec<Wanted>, Vec<Wanted>) =
                     request.wanted.drain(..).partition(|w| w.target.region == region);
@@ -227,7 +244,18 @@ async fn check_regions(home: &SdkConfig, request: &mut Request) -> Result<()> {
     Ok(())
 }
 
-/// Asks EC2 whether Cordon's own account has the Region. Cordon's own Region needs no question: Cordon runs there.
+/// Refuses a Region that Cordon's own account has not. Its own Region needs no question: Cordon runs there.
+///
+/// Calls `ec2:DescribeRegions`.
+pub async fn check_region_exists(home: &SdkConfig, region: &str) -> Result<()> {
+    match home.region().is_some_and(|own| own.as_ref() == region) {
+        true => Ok(()),
+        // Boxed for the same reason as the rest of the function: see `handle`.
+        false => exists(&Client::new(home), region).boxed().await,
+    }
+}
+
+/// Asks EC2 whether Cordon's own account has the Region.
 async fn exists(ec2: &Client, region: &str) -> Result<()> {
     let named = Filter::builder().name("region-name").values(region).build();
     let reply = ec2.describe_regions().all_regions(true).filters(named).send().await;
@@ -242,7 +270,7 @@ async fn exists(ec2: &Client, region: &str) -> Result<()> {
 }
 
 /// Refuses a value in one sentence, and does not throw all of a huge one back.
-fn refuse<T>(field: &str, value: &Value, accepted: &str) -> Result<T> {
+pub fn refuse<T>(field: &str, value: &Value, accepted: &str) -> Result<T> {
     let mut shown = value.to_string();
     if shown.chars().count() > 120 {
         shown = shown.chars().take(120).chain("…".chars()).collect();

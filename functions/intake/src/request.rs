@@ -80,7 +80,7 @@ impl LeftOut {
     }
 
     /// Leaves out an instance.
-    pub(crate) fn instance(target: &Target, status: Status, reason: impl Into<String>) -> Self {
+    pub fn instance(target: &Target, status: Status, reason: impl Into<String>) -> Self {
         LeftOut {
             instance_id: Some(target.instance_id.clone()),
             account_id: Some(target.account_id.clone()),

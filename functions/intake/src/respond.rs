@@ -99,24 +99,10 @@ impl Desk {
         let (guardrail, case) =
             futures::try_join!(self.cases.guardrail(&wanted.target), self.cases.case(&wanted.target))?;
         let held = match &case {
-            Some(case) if case.execution != execution.id => self.is_running(case).await?,
+            Some(case) if case.execution != execution.id => is_running(&self.sfn, case).await?,
             _ => false,
         };
         Ok(Seen { guardrail, case, held })
-    }
-
-    async fn is_running(&self, case: &Case) -> Result<bool> {
-        let sent = self.sfn.describe_execution().execution_arn(&case.execution).send().await;
-        match sent.map_err(Error::aws("states:DescribeExecution", &case.execution)) {
-            Ok(reply) => Ok(matches!(reply.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive)),
-            Err(error) if error.code() == Some("ExecutionDoesNotExist") => {
-                let age = now().saturating_sub(case.held_since);
-                Ok(age < i64::try_from(MAY_NOT_SHOW_YET.as_secs()).unwrap_or(i64::MAX))
-            }
-            // Whoever ran a function by hand left a name that is no execution's.
-            Err(error) if error.code() == Some("InvalidArn") => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// Asks a person instead where an event would have more contained than the limits allow without one.
@@ -161,6 +147,7 @@ impl Desk {
             verdict: None,
             findings: wanted.findings.clone(),
             asked_about: if asking { wanted.findings.clone() } else { BTreeSet::new() },
+            released: None,
         };
         let taken = match &seen.case {
             Some(case) => self.cases.take_over(&wanted.target, case, &new).await?,
@@ -172,6 +159,21 @@ impl Desk {
                 Err(Error::Conflict(format!("the case of {} was taken at this moment", wanted.target.instance_id)))
             }
         }
+    }
+}
+
+/// Whether the execution that holds the case is still running, as Step Functions says. One that may not show yet counts.
+pub async fn is_running(sfn: &aws_sdk_sfn::Client, case: &Case) -> Result<bool> {
+    let sent = sfn.describe_execution().execution_arn(&case.execution).send().await;
+    match sent.map_err(Error::aws("states:DescribeExecution", &case.execution)) {
+        Ok(reply) => Ok(matches!(reply.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive)),
+        Err(error) if error.code() == Some("ExecutionDoesNotExist") => {
+            let age = now().saturating_sub(case.held_since);
+            Ok(age < i64::try_from(MAY_NOT_SHOW_YET.as_secs()).unwrap_or(i64::MAX))
+        }
+        // Whoever ran a function by hand left a name that is no execution's.
+        Err(error) if error.code() == Some("InvalidArn") => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -458,8 +460,7 @@ mod tests {
             }),
         };
         let sfn = mock_client!(aws_sdk_sfn, [&rule]);
-        let desk = Desk { sfn, ..desk(false, false) };
-        desk.is_running(&Case { held_since, ..case() }).await.expect("an answer")
+        is_running(&sfn, &Case { held_since, ..case() }).await.expect("an answer")
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ pub(crate) fn settings() -> Settings {
         minimum_severity: 7.0,
         instances_per_execution: 5,
         instances_per_hour: 10,
-        member_accounts: [MEMBER.to_owned()].into(),
+        member_accounts: [MEMBER.to_owned()].into_iter().collect(),
         capture_on_finding: None,
     }
 }

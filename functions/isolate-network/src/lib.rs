@@ -8,6 +8,7 @@
 //! to the VPC's own endpoints of Systems Manager and S3 and nothing else; the same step without that wish closes it.
 
 mod groups;
+mod release;
 mod routes;
 mod window;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::NetworkInterface;
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes};
 use futures::future::join_all;
 
 use groups::Ready;
@@ -27,6 +28,7 @@ pub use routes::automatically_tracked;
 pub use window::Window;
 
 /// The step. Reads interfaces and Cordon's security groups; creates and repairs those groups, and sets interfaces' groups.
+/// A release sets the interfaces' groups only: Cordon's own stay, since other cases may use them.
 #[derive(Debug, Clone)]
 pub struct IsolateNetwork {
     ec2: Client,
@@ -61,6 +63,8 @@ pub struct Facts {
     /// What each interface can be left for a capture, by interface id. Empty where no capture window is wanted and none
     /// is open.
     pub windows: BTreeMap<String, Window>,
+    /// Those of the groups to be restored that there still are; looked for at a release only.
+    pub journaled: BTreeSet<String>,
 }
 
 const GROUPS: &str = "Groups";
@@ -91,6 +95,55 @@ impl IsolateNetwork {
     /// The step with a client of the caller's, who may want to record its replies.
     pub fn with_client(ec2: Client) -> Self {
         IsolateNetwork { ec2 }
+    }
+
+    /// What EC2 shows of the interfaces and of Cordon's groups, and of the ways out that a window would use.
+    async fn read_with(&self, target: &Target, windows: bool) -> Result<Found<BTreeSet<String>, Facts>> {
+        let endpoints = async {
+            match target.capture_window && windows {
+                true => Some(window::endpoints(&self.ec2, target).await),
+                false => None,
+            }
+        };
+        let (interfaces, groups, endpoints) = futures::join!(
+            instance::interfaces(&self.ec2, target),
+            groups::find(&self.ec2, &target.account_id),
+            endpoints
+        );
+        let (interfaces, groups) = (interfaces?, groups?);
+        if interfaces.is_empty() {
+            return Err(Error::NotFound(format!("interfaces of {} not found", target.instance_id)));
+        }
+        let mut found = Found { state: State::new(), facts: Facts::default() };
+        for interface in &interfaces {
+            let Some(id) = interface.network_interface_id() else { continue };
+            let groups = interface.groups().iter().filter_map(|g| g.group_id().map(ToOwned::to_owned)).collect();
+            found.state.insert(Key::new(id, GROUPS), groups);
+            found.facts.interfaces.insert(id.to_owned(), facts_of(interface));
+        }
+        let vpcs: BTreeSet<&String> = found.facts.interfaces.values().map(|i| &i.vpc).collect();
+        for (name, vpc, group) in groups {
+            if vpcs.contains(&vpc) {
+                found.state.insert(rules_key(&vpc, name), group.rules.clone());
+                let of_vpc = match name {
+                    ISOLATION => &mut found.facts.isolation,
+                    CONVERSION => &mut found.facts.conversion,
+                    _ => &mut found.facts.capture,
+                };
+                of_vpc.insert(vpc, group);
+            }
+        }
+        let endpoints = match endpoints {
+            // A window that is to be closed: whether it is no more than one decides how.
+            None if windows && found.facts.interfaces.keys().any(|id| is_on_capture(&found, id)) => {
+                Some(window::endpoints(&self.ec2, target).await)
+            }
+            endpoints => endpoints,
+        };
+        if let Some(endpoints) = endpoints {
+            found.facts.windows = window::windows(&self.ec2, endpoints, &found.facts).await;
+        }
+        Ok(found)
     }
 
     async fn set_groups(&self, interface: &str, groups: impl IntoIterator<Item = String>) -> Result<()> {
@@ -192,51 +245,18 @@ impl Step for IsolateNetwork {
     const NAME: &'static str = "isolate-network";
 
     async fn read(&self, target: &Target) -> Result<Found<Self::Value, Facts>> {
-        let endpoints = async {
-            match target.capture_window {
-                true => Some(window::endpoints(&self.ec2, target).await),
-                false => None,
-            }
-        };
-        let (interfaces, groups, endpoints) = futures::join!(
-            instance::interfaces(&self.ec2, target),
-            groups::find(&self.ec2, &target.account_id),
-            endpoints
-        );
-        let (interfaces, groups) = (interfaces?, groups?);
-        if interfaces.is_empty() {
-            return Err(Error::NotFound(format!("interfaces of {} not found", target.instance_id)));
-        }
-        let mut found = Found { state: State::new(), facts: Facts::default() };
-        for interface in &interfaces {
-            let Some(id) = interface.network_interface_id() else { continue };
-            let groups = interface.groups().iter().filter_map(|g| g.group_id().map(ToOwned::to_owned)).collect();
-            found.state.insert(Key::new(id, GROUPS), groups);
-            found.facts.interfaces.insert(id.to_owned(), facts_of(interface));
-        }
-        let vpcs: BTreeSet<&String> = found.facts.interfaces.values().map(|i| &i.vpc).collect();
-        for (name, vpc, group) in groups {
-            if vpcs.contains(&vpc) {
-                found.state.insert(rules_key(&vpc, name), group.rules.clone());
-                let of_vpc = match name {
-                    ISOLATION => &mut found.facts.isolation,
-                    CONVERSION => &mut found.facts.conversion,
-                    _ => &mut found.facts.capture,
-                };
-                of_vpc.insert(vpc, group);
-            }
-        }
-        let endpoints = match endpoints {
-            // A window that is to be closed: whether it is no more than one decides how.
-            None if found.facts.interfaces.keys().any(|id| is_on_capture(&found, id)) => {
-                Some(window::endpoints(&self.ec2, target).await)
-            }
-            endpoints => endpoints,
-        };
-        if let Some(endpoints) = endpoints {
-            found.facts.windows = window::windows(&self.ec2, endpoints, &found.facts).await;
-        }
+        self.read_with(target, true).await
+    }
+
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Self::Value, Facts>> {
+        let (found, there) = futures::join!(self.read_with(target, false), release::existing(&self.ec2, first));
+        let mut found = found?;
+        found.facts.journaled = there?;
         Ok(found)
+    }
+
+    fn released(&self, target: &Target, found: &Found<Self::Value, Facts>, first: &First) -> Goal<Self::Value> {
+        release::released(target, found, first)
     }
 
     fn contained(&self, target: &Target, found: &Found<Self::Value, Facts>) -> Goal<Self::Value> {
@@ -273,6 +293,9 @@ impl Step for IsolateNetwork {
     }
 
     async fn write(&self, target: &Target, found: &Found<Self::Value, Facts>, goal: &State<Self::Value>) -> Writes {
+        if target.release.is_some() {
+            return self.restore(found, goal).await;
+        }
         let mut writes = Writes { residual_risk: drifted(found, goal), ..Writes::default() };
         let facts = &found.facts;
         let ready = groups::ensure(&self.ec2, target, facts, goal, &mut writes).await;

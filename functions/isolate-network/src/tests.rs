@@ -623,3 +623,92 @@ async fn endpoints_are_looked_at_only_where_a_window_is_wanted_or_open() {
     let found = self::step(&[&on_capture, &capture, &endpoints]).read(&target()).await.expect("read");
     assert!(found.facts.windows.contains_key("eni-1") && endpoints.num_calls() == 2);
 }
+
+fn first(groups: &[(&str, &[&str])]) -> First {
+    groups.iter().map(|(id, groups)| (Key::new(*id, GROUPS), serde_json::json!(groups))).collect()
+}
+
+fn with_journaled(mut found: Found<BTreeSet<String>, Facts>, groups: &[&str]) -> Found<BTreeSet<String>, Facts> {
+    found.facts.journaled = set(groups);
+    found
+}
+
+#[tokio::test]
+async fn a_release_puts_each_interface_on_the_groups_it_had_in_one_call_and_leaves_cordons_groups_alone() {
+    let modified = mock!(Client::modify_network_interface_attribute)
+        .match_requests(|r| match r.network_interface_id() {
+            Some("eni-1") => r.groups() == ["sg-web"],
+            Some("eni-2") => r.groups() == ["sg-x", "sg-y"],
+            _ => false,
+        })
+        .then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build());
+    let step = step(&[&modified]);
+    let contained = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"]), ("eni-2", "vpc-b", &["sg-con-vpc-b"])]);
+    let contained = with_journaled(contained, &["sg-web", "sg-x", "sg-y"]);
+    let mut first = first(&[("eni-1", &["sg-web"]), ("eni-2", &["sg-y", "sg-x"])]);
+    first.insert(rules_key("vpc-a", ISOLATION), serde_json::json!(["ingress tcp 22-22 0.0.0.0/0"]));
+    let released = Target { release: Some(vec!["isolate-network".into()]), ..target() };
+    let goal = step.released(&released, &contained, &first);
+    assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new(), "a rule that had drifted in stays out");
+    assert!(step.write(&released, &contained, &goal.state).await.failures.is_empty());
+    assert_eq!(modified.num_calls(), 2);
+    let again = Found { state: goal.state.clone(), facts: contained.facts };
+    assert_eq!(step.released(&released, &again, &first), goal);
+}
+
+#[test]
+fn an_interface_that_somebody_has_put_on_other_groups_since_is_left_and_the_way_back_is_named() {
+    let other = with_journaled(found(&[("eni-1", "vpc-a", &["sg-new"])]), &["sg-web"]);
+    let goal = step(&[]).released(&target(), &other, &first(&[("eni-1", &["sg-web"])]));
+    assert_eq!(goal.state, other.state);
+    let said = &goal.unsupported[0];
+    assert!(said.contains("sg-new since, and is left so"), "{said}");
+    let command =
+        "`aws ec2 modify-network-interface-attribute --region eu-west-1 --network-interface-id eni-1 --groups sg-web`";
+    assert!(said.contains(command), "{said}");
+}
+
+#[test]
+fn an_interface_of_whose_groups_one_was_deleted_stays_isolated_and_the_others_go_back() {
+    let contained = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"]), ("eni-2", "vpc-a", &["sg-iso-vpc-a"])]);
+    let contained = with_journaled(contained, &["sg-web", "sg-db"]);
+    let goal =
+        step(&[]).released(&target(), &contained, &first(&[("eni-1", &["sg-web", "sg-old"]), ("eni-2", &["sg-db"])]));
+    assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
+    assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-db"]));
+    let said = &goal.unsupported[0];
+    assert!(said.contains("eni-1 stays isolated") && said.contains("sg-old does not exist any more"), "{said}");
+    assert!(said.contains("--groups NEW-GROUP sg-web`"), "{said}");
+}
+
+#[test]
+fn a_detached_interface_is_named_and_a_group_that_was_added_to_cordons_is_said_to_be_taken_off() {
+    let contained = with_journaled(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a", "sg-extra"])]), &["sg-web"]);
+    let goal = step(&[]).released(&target(), &contained, &first(&[("eni-1", &["sg-web"]), ("eni-9", &["sg-web"])]));
+    assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-web"]));
+    assert!(goal.unsupported[0].starts_with("eni-9 is not attached to the instance any more"));
+    assert!(goal.residual_risk[0].contains("sg-extra"));
+}
+
+#[tokio::test]
+async fn the_groups_to_go_back_to_are_asked_for_by_a_filter_that_a_deleted_one_does_not_fail() {
+    let interfaces = mock!(Client::describe_network_interfaces).then_output(|| {
+        let on = GroupIdentifier::builder().group_id("sg-iso").build();
+        let interface = aws_sdk_ec2::types::NetworkInterface::builder().network_interface_id("eni-1").vpc_id("vpc-a");
+        DescribeNetworkInterfacesOutput::builder().network_interfaces(interface.groups(on).build()).build()
+    });
+    let named = mock!(Client::describe_security_groups)
+        .match_requests(|r| r.filters()[0].name() == Some("group-name"))
+        .then_output(|| DescribeSecurityGroupsOutput::builder().build());
+    let by_id = mock!(Client::describe_security_groups)
+        .match_requests(|r| {
+            r.filters()[0].name() == Some("group-id") && r.filters()[0].values() == ["sg-old", "sg-web"]
+        })
+        .then_output(|| {
+            let web = SecurityGroup::builder().group_id("sg-web").build();
+            DescribeSecurityGroupsOutput::builder().security_groups(web).build()
+        });
+    let step = step(&[&interfaces, &named, &by_id]);
+    let found = step.read_journaled(&target(), &first(&[("eni-1", &["sg-web", "sg-old"])])).await.expect("read");
+    assert_eq!(found.facts.journaled, set(&["sg-web"]));
+}

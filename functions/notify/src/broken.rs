@@ -3,6 +3,7 @@
 use finding::Source;
 use serde_json::{Value, json};
 
+use crate::ended::FALSE_ALARM;
 use crate::event::BadEnd;
 use crate::execution::{Execution, Instance};
 use crate::message::{Kind, Message, Next, these, these_ids};
@@ -18,19 +19,33 @@ pub(crate) fn broken(end: &BadEnd) -> Message {
     let input = Input::read(&end.input, &execution);
     let kind = kind(end);
     let reason = reason(kind, end);
-    let reported = matches!(kind, Kind::PartiallyContained | Kind::NotContained) || reason == Reason::NotTold;
+    let release = execution.is_release();
+    let reported = is_verdict(kind) || reason == Reason::NotTold;
     let rows = if reported { rows(end) } else { Vec::new() };
     let instances = known(&rows, input.instances);
-    let bad: Vec<Instance> = instances.iter().filter(|i| verdict_of(i, &rows) != Some("Contained")).cloned().collect();
+    let good = |i: &&Instance| matches!(verdict_of(i, &rows), Some("Contained" | "Released"));
+    let bad: Vec<Instance> = instances.iter().filter(|i| !good(i)).cloned().collect();
     let worst = worst_of(&bad, &rows);
-    let mut message = Message::new(kind, execution, headline(kind, reason, &worst), subject(kind, reason, &worst));
+    let headline = match release {
+        false => headline(kind, reason, &worst),
+        true => headline_of_a_release(kind, reason, &worst),
+    };
+    let mut message = Message::new(kind, execution, headline, subject(kind, reason, &worst, release));
     message.say_first("Why it was started", why(&input.trigger));
     message.say_first("What went wrong", what_went_wrong(end));
     message.say_first("Instances", first_of(instances.iter().map(|i| line(i, &rows)).collect(), "instances"));
     message.next.push(advice(kind, reason));
     for instance in bad.iter().filter(|i| i.is_named()).take(SHOWN_AT_MOST) {
         let text = "Running it again is safe: what is done stays as it is, and what was missed is done.";
-        message.contain_by_hand(instance, Text::ours(text));
+        match release {
+            false => message.contain_by_hand(instance, Text::ours(text)),
+            true => message.release(instance, Text::ours(text)),
+        }
+    }
+    if matches!(kind, Kind::PartiallyContained | Kind::NotContained) {
+        for instance in instances.iter().filter(|i| i.is_named()).take(SHOWN_AT_MOST) {
+            message.release(instance, Text::ours(FALSE_ALARM));
+        }
     }
     let cause = end.cause.as_deref().unwrap_or_default();
     message.table = clean_lines(cause, 250, 300);
@@ -51,8 +66,15 @@ fn kind(end: &BadEnd) -> Kind {
         ("ABORTED", _) => Kind::ExecutionAborted,
         (_, Some("PartiallyContained")) => Kind::PartiallyContained,
         (_, Some("NotContained")) => Kind::NotContained,
+        (_, Some("PartiallyReleased")) => Kind::PartiallyReleased,
+        (_, Some("NotReleased")) => Kind::NotReleased,
         _ => Kind::ExecutionFailed,
     }
+}
+
+/// Whether the workflow itself came to a verdict, with a table.
+fn is_verdict(kind: Kind) -> bool {
+    matches!(kind, Kind::PartiallyContained | Kind::NotContained | Kind::PartiallyReleased | Kind::NotReleased)
 }
 
 /// Why an execution failed, where its error says so.
@@ -97,15 +119,35 @@ fn headline(kind: Kind, reason: Reason, bad: &[Instance]) -> String {
     }
 }
 
-fn subject(kind: Kind, reason: Reason, bad: &[Instance]) -> String {
+fn headline_of_a_release(kind: Kind, reason: Reason, bad: &[Instance]) -> String {
+    let who = if bad.is_empty() { "its instances".to_owned() } else { these(bad) };
+    let until = format!("take {who} neither as contained nor as released until you have checked.");
+    match kind {
+        Kind::PartiallyReleased => format!("Release is not complete: something of {who} is not as it was."),
+        Kind::NotReleased => format!("NOT released: {who}. Nothing is known to be as it was before the containment."),
+        Kind::ExecutionTimedOut => format!("Cordon's release ran out of time: {until}"),
+        Kind::ExecutionAborted => format!("Somebody stopped Cordon's release: {until}"),
+        _ if reason == Reason::NotTold => headline(kind, reason, bad),
+        _ if reason == Reason::InputRefused => {
+            "Cordon refused the input of a release, so this execution has released nothing.".to_owned()
+        }
+        _ => format!("Cordon's release failed: {until}"),
+    }
+}
+
+fn subject(kind: Kind, reason: Reason, bad: &[Instance], release: bool) -> String {
     let who = if bad.is_empty() { "unknown instances".to_owned() } else { these_ids(bad) };
     match kind {
         Kind::PartiallyContained => format!("only partly contained: {who}"),
         Kind::NotContained => format!("NOT contained: {who}"),
+        Kind::PartiallyReleased => format!("only partly released: {who}"),
+        Kind::NotReleased => format!("NOT released: {who}"),
         Kind::ExecutionTimedOut => format!("execution timed out for {who}"),
         Kind::ExecutionAborted => format!("execution aborted for {who}"),
         _ if reason == Reason::NotTold => "ended well, but its message was not sent".to_owned(),
-        _ if reason == Reason::InputRefused => "input refused, nothing contained".to_owned(),
+        _ if reason == Reason::InputRefused => {
+            if release { "input refused, nothing released" } else { "input refused, nothing contained" }.to_owned()
+        }
         _ => format!("execution FAILED for {who}"),
     }
 }
@@ -125,9 +167,7 @@ fn what_went_wrong(end: &BadEnd) -> Vec<Text> {
 
 fn advice(kind: Kind, reason: Reason) -> Next {
     let text = match kind {
-        Kind::PartiallyContained | Kind::NotContained => {
-            "Read what is open in the table, then run it again or do it by hand."
-        }
+        _ if is_verdict(kind) => "Read what is open in the table, then run it again or do it by hand.",
         Kind::ExecutionAborted | Kind::ExecutionTimedOut => {
             "Steps that were under way may be half done: look at the execution's page, then run it again."
         }
@@ -188,8 +228,18 @@ struct Row {
 }
 
 /// From worst to best.
-const VERDICTS: [&str; 6] =
-    ["NotContained", "PartiallyContained", "NotApproved", "Planned", "Contained", "NothingDone"];
+const VERDICTS: [&str; 10] = [
+    "NotContained",
+    "NotReleased",
+    "PartiallyContained",
+    "PartiallyReleased",
+    "NotApproved",
+    "Planned",
+    "Contained",
+    "Released",
+    "NothingDone",
+    "NothingToRelease",
+];
 
 /// The table's instances. A line that says better of an instance than another one does not count: reasons in the table
 /// may quote what an attacker wrote.

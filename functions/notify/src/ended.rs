@@ -34,6 +34,7 @@ pub(crate) fn ended(ending: &Ending) -> Option<Message> {
     // A sample's instance does not exist.
     if !sample {
         offer_by_hand(&mut message, reports, left);
+        offer_release(&mut message, reports);
     }
     message.say_later("Evidence", evidence(reports));
     message.table = clean_lines(report["Table"].as_str().unwrap_or_default(), 200, 300);
@@ -130,7 +131,7 @@ fn line(report: &Value) -> Text {
 }
 
 /// The texts of one field, each once, with the instances it is about.
-fn of_each(reports: &[Value], field: &str) -> Vec<Text> {
+pub(crate) fn of_each(reports: &[Value], field: &str) -> Vec<Text> {
     let mut seen: Vec<(String, Vec<Instance>)> = Vec::new();
     for report in reports {
         for text in texts(&report[field]) {
@@ -152,12 +153,6 @@ fn advise(message: &mut Message, left: &[Value]) {
         message.next.push(Next { label: label.to_owned(), text: Text::ours(text), command: None });
     };
     match message.kind {
-        Kind::Contained => {
-            advise(
-                "If it was a false alarm",
-                "The README's section Undo says how to restore what the output shows under Before.",
-            );
-        }
         Kind::Planned => advise("Read the plan", "The execution's output has every change that would be made."),
         Kind::NothingDone if left.is_empty() => advise("Nothing", "Nobody has to act."),
         _ => {}
@@ -165,7 +160,7 @@ fn advise(message: &mut Message, left: &[Value]) {
 }
 
 /// The page that says what was done, what is left open and what there is to investigate, with all of the case's evidence.
-fn offer_reports(message: &mut Message, reports: &[Value]) {
+pub(crate) fn offer_reports(message: &mut Message, reports: &[Value]) {
     let cases = reports.iter().filter_map(|report| {
         let pointers = list(&report["Evidence"]).iter().filter_map(bucket_and_key);
         let (bucket, folder) =
@@ -201,12 +196,25 @@ fn offer_by_hand(message: &mut Message, reports: &[Value], left: &[Value]) {
     }
 }
 
-fn evidence(reports: &[Value]) -> Vec<Text> {
+/// What was contained, or only tagged and protected while a person was asked, can be undone.
+fn offer_release(message: &mut Message, reports: &[Value]) {
+    let changed =
+        reports.iter().filter(|report| report["Verdict"] == "Contained" || report["Verdict"] == "NotApproved");
+    for instance in changed.map(Instance::read).filter(Instance::is_named).take(SHOWN_AT_MOST) {
+        message.release(&instance, Text::ours(FALSE_ALARM));
+    }
+}
+
+/// Why somebody would release an instance.
+pub(crate) const FALSE_ALARM: &str =
+    "If it was a false alarm: this restores exactly what was changed, and reads it back.";
+
+pub(crate) fn evidence(reports: &[Value]) -> Vec<Text> {
     let pointers = reports.iter().flat_map(|report| list(&report["Evidence"])).filter_map(bucket_and_key);
     first_of(pointers.map(|(bucket, key)| Text::ours(format!("s3://{bucket}/{key}"))).collect(), "objects")
 }
 
-fn data(report: &Value) -> Value {
+pub(crate) fn data(report: &Value) -> Value {
     let mut data = Instance::read(report).to_json();
     for name in ["CaseId", "Verdict"] {
         if let Some(text) = report[name].as_str() {

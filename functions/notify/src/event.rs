@@ -21,6 +21,7 @@ pub(crate) enum Told {
     ContainmentStarted(Story),
     ApprovalRequested(Question),
     ContainmentEnded(Ending),
+    ReleaseEnded(Ending),
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -17,6 +17,10 @@ pub(crate) struct Execution {
     home: Option<Home>,
 }
 
+/// What the name of the release workflow has behind the containment's. template.yaml accepts no name for the latter that
+/// ends with it.
+const RELEASE: &str = "-release";
+
 /// What the ARN says, every part of it checked.
 #[derive(Debug, Clone, PartialEq)]
 struct Home {
@@ -60,6 +64,11 @@ impl Execution {
         Some(format!("arn:{partition}:states:{region}:{account}:stateMachine:{state_machine}"))
     }
 
+    /// Whether it is an execution of the release workflow, whose name is the containment's and [`RELEASE`].
+    pub(crate) fn is_release(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.state_machine.ends_with(RELEASE))
+    }
+
     /// The execution's page in the console.
     pub(crate) fn console(&self) -> Option<String> {
         let Home { partition, region, account, state_machine, name } = self.home.as_ref()?;
@@ -91,7 +100,19 @@ impl Execution {
 
     /// The command that contains an instance by hand.
     pub(crate) fn contain(&self, instance: &Instance) -> Option<String> {
-        let (region, arn) = (&self.home.as_ref()?.region, self.state_machine_arn()?);
+        self.start("", instance)
+    }
+
+    /// The command that releases an instance.
+    pub(crate) fn release(&self, instance: &Instance) -> Option<String> {
+        self.start(RELEASE, instance)
+    }
+
+    /// The command that starts the state machine whose name is the containment's and this.
+    fn start(&self, suffix: &str, instance: &Instance) -> Option<String> {
+        let Home { partition, region, account: own, state_machine, .. } = self.home.as_ref()?;
+        let contain = state_machine.strip_suffix(RELEASE).unwrap_or(state_machine);
+        let arn = format!("arn:{partition}:states:{region}:{own}:stateMachine:{contain}{suffix}");
         let Instance { id: Some(id), account: Some(account), region: Some(of), .. } = instance else { return None };
         let input = format!("{{\"InstanceIds\":[\"{id}\"],\"Region\":\"{of}\",\"AccountId\":\"{account}\"}}");
         Some(format!("aws stepfunctions start-execution --region {region} --state-machine-arn {arn} --input '{input}'"))
@@ -214,6 +235,19 @@ mod tests {
     }
 
     #[test]
+    fn each_workflow_names_the_other_and_tells_itself_by_its_name() {
+        let of = |machine: &str| {
+            Execution::new(&format!("arn:aws:states:eu-west-1:111122223333:execution:{machine}:run"), None)
+        };
+        let (contain, release) = (of("cordon"), of("cordon-release"));
+        assert_eq!((contain.is_release(), release.is_release()), (false, true));
+        assert_eq!(contain.contain(&instance()), release.contain(&instance()));
+        assert_eq!(contain.release(&instance()), release.release(&instance()));
+        assert!(release.contain(&instance()).expect("a command").contains("stateMachine:cordon --input"));
+        assert!(contain.release(&instance()).expect("a command").contains("stateMachine:cordon-release --input"));
+    }
+
+    #[test]
     fn nothing_that_a_shell_would_obey_gets_into_a_command() {
         let execution = Execution::new(ARN, None);
         let long = "A".repeat(2_049);
@@ -235,6 +269,7 @@ mod tests {
         ] {
             let execution = Execution::new(arn, None);
             assert_eq!((execution.approve("AAAA"), execution.contain(&instance())), (None, None), "{arn:?}");
+            assert_eq!(execution.release(&instance()), None, "{arn:?}");
             assert_eq!(execution.console(), None, "{arn:?}");
         }
     }

@@ -15,6 +15,7 @@ mod execution;
 mod message;
 mod quoted;
 mod record;
+mod released;
 mod started;
 #[cfg(test)]
 mod tests;
@@ -69,6 +70,7 @@ impl Desk {
                 Told::ContainmentStarted(story) => started::started(&story),
                 Told::ApprovalRequested(question) => Some(started::asked(&question, &now)),
                 Told::ContainmentEnded(ending) => ended::ended(&ending),
+                Told::ReleaseEnded(ending) => released::released(&ending),
             },
             Event::BadEnd(end) => Some(broken::broken(&self.explained(end).await)),
             Event::NothingBad => None,

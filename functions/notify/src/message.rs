@@ -25,6 +25,14 @@ pub enum Kind {
     PartiallyContained,
     /// The network of an instance is not cut, or that could not be read.
     NotContained,
+    /// Every instance reads back as it was before its containment.
+    Released,
+    /// Something of an instance is as it was before its containment; something is not, or was not asked for.
+    PartiallyReleased,
+    /// Nothing of an instance is known to be as it was before its containment.
+    NotReleased,
+    /// No instance had anything to release.
+    NothingToRelease,
     /// The execution failed for another reason.
     ExecutionFailed,
     /// The execution took too long.
@@ -36,7 +44,7 @@ pub enum Kind {
 impl Kind {
     /// All kinds.
     #[cfg(test)]
-    pub(crate) const ALL: [Kind; 11] = [
+    pub(crate) const ALL: [Kind; 15] = [
         Kind::ContainmentStarted,
         Kind::ApprovalRequested,
         Kind::Contained,
@@ -45,6 +53,10 @@ impl Kind {
         Kind::Planned,
         Kind::PartiallyContained,
         Kind::NotContained,
+        Kind::Released,
+        Kind::PartiallyReleased,
+        Kind::NotReleased,
+        Kind::NothingToRelease,
         Kind::ExecutionFailed,
         Kind::ExecutionTimedOut,
         Kind::ExecutionAborted,
@@ -61,6 +73,10 @@ impl Kind {
             Kind::Planned => "Planned",
             Kind::PartiallyContained => "PartiallyContained",
             Kind::NotContained => "NotContained",
+            Kind::Released => "Released",
+            Kind::PartiallyReleased => "PartiallyReleased",
+            Kind::NotReleased => "NotReleased",
+            Kind::NothingToRelease => "NothingToRelease",
             Kind::ExecutionFailed => "ExecutionFailed",
             Kind::ExecutionTimedOut => "ExecutionTimedOut",
             Kind::ExecutionAborted => "ExecutionAborted",
@@ -141,12 +157,20 @@ impl Message {
 
     /// Says how to contain an instance by hand; without a command where one can't be built.
     pub(crate) fn contain_by_hand(&mut self, instance: &Instance, text: Text) {
-        let command = self.execution.contain(instance);
+        self.offer(format!("Contain by hand, {}", instance.name()), text, self.execution.contain(instance));
+    }
+
+    /// Says how to release an instance; without a command where one can't be built.
+    pub(crate) fn release(&mut self, instance: &Instance, text: Text) {
+        self.offer(format!("Release, {}", instance.name()), text, self.execution.release(instance));
+    }
+
+    fn offer(&mut self, label: String, text: Text, command: Option<String>) {
         let text = match command {
             Some(_) => text,
             None => text.and(NO_COMMAND),
         };
-        self.next.push(Next { label: format!("Contain by hand, {}", instance.name()), text, command });
+        self.next.push(Next { label, text, command });
     }
 }
 

@@ -8,7 +8,7 @@ use aws_sdk_ec2::types::{
     EbsInstanceBlockDeviceSpecification, InstanceBlockDeviceMappingSpecification, NetworkInterface,
     NetworkInterfaceAttachmentChanges, Volume,
 };
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, command, journaled};
 
 /// The step. Reads attachments of volumes and interfaces; changes `DeleteOnTermination` of each (trap D5).
 #[derive(Debug, Clone)]
@@ -85,6 +85,21 @@ impl Step for PreserveVolumes {
         goal
     }
 
+    /// What has been detached since has no such setting any more: it is named, and whoever attaches it again decides.
+    fn released(&self, target: &Target, found: &Found<bool, Self::Facts>, first: &First) -> Goal<bool> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = journaled::<bool>(first);
+        goal.unsupported = unreadable;
+        for (key, value) in values {
+            match (goal.state.get_mut(&key), value) {
+                (Some(delete), Some(value)) => *delete = value,
+                (None, Some(value)) => goal.unsupported.push(detached(target, &key, value)),
+                (_, None) => {}
+            }
+        }
+        goal
+    }
+
     async fn write(&self, _: &Target, found: &Found<bool, Self::Facts>, goal: &State<bool>) -> Writes {
         let changes = goal.iter().filter(|(key, delete)| found.state.get(key) != Some(delete));
         let calls = changes.filter_map(|(key, delete)| Some(self.keep(key, found.facts.get(key)?, *delete)));
@@ -94,6 +109,19 @@ impl Step for PreserveVolumes {
         }
         writes
     }
+}
+
+fn detached(target: &Target, key: &Key, value: bool) -> String {
+    let instance = key.attribute.rsplit_once(' ').map_or(target.instance_id.as_str(), |(_, instance)| instance);
+    let shown = match key.resource.starts_with("eni-") {
+        true => command(target, "ec2 describe-network-interfaces", &[("--network-interface-ids", &[&key.resource])]),
+        false => command(target, "ec2 describe-volumes", &[("--volume-ids", &[&key.resource])]),
+    };
+    format!(
+        "{} is not attached to {instance} any more, so that its DeleteOnTermination can't be set back to {value}: whoever \
+         attaches it again has to set it; {shown} shows where it is",
+        key.resource
+    )
 }
 
 fn found(
@@ -187,6 +215,28 @@ mod tests {
             found.facts[&other],
             Attachment::Volume { instance: "i-0aaaaaaaaaaaaaaaa".into(), device: "/dev/sdg".into() }
         );
+    }
+
+    #[test]
+    fn a_release_restores_each_attachment_that_is_left_and_names_what_was_detached() {
+        let step = PreserveVolumes { ec2: mock_client!(aws_sdk_ec2, []) };
+        let volumes = [
+            volume("vol-1", &[("i-0123456789abcdef0", "/dev/sda")]),
+            volume("vol-2", &[("i-0123456789abcdef0", "/dev/sdb")]),
+        ];
+        let before = found(&target(), &volumes, &[interface("eni-1", false)]);
+        let first: First = before.state.iter().map(|(key, delete)| (key.clone(), (*delete).into())).collect();
+        let mut contained = Found { state: step.contained(&target(), &before).state, facts: before.facts.clone() };
+        contained.state.remove(&Key::new("vol-2", "DeleteOnTermination"));
+        let goal = step.released(&target(), &contained, &first);
+        assert_eq!(
+            goal.state.iter().map(|(key, delete)| (key.resource.as_str(), *delete)).collect::<Vec<_>>(),
+            [("eni-1", true), ("vol-1", true)]
+        );
+        assert_eq!(goal.unsupported.len(), 1);
+        let said = &goal.unsupported[0];
+        assert!(said.starts_with("vol-2 is not attached to i-0123456789abcdef0 any more"), "{said}");
+        assert!(said.contains("`aws ec2 describe-volumes --region eu-west-1 --volume-ids vol-2`"), "{said}");
     }
 
     #[test]

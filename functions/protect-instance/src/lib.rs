@@ -5,7 +5,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, DeviceType, InstanceAttributeName, InstanceLifecycleType,
 };
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, restored};
 
 /// The step. Reads three attributes and the instance's kind; changes them by `ModifyInstanceAttribute`, one a call (trap D3).
 #[derive(Debug, Clone)]
@@ -91,6 +91,11 @@ impl Step for ProtectInstance {
         goal
     }
 
+    /// Each attribute has two values, so one that is not as containment left it is as it was before.
+    fn released(&self, _: &Target, found: &Found<String, Facts>, first: &First) -> Goal<String> {
+        restored(&found.state, first)
+    }
+
     async fn write(&self, target: &Target, found: &Found<String, Facts>, goal: &State<String>) -> Writes {
         let changes = goal.iter().filter(|(key, value)| found.state.get(key) != Some(value));
         let calls = changes.map(|(key, value)| async move {
@@ -155,6 +160,19 @@ mod tests {
         let goal = step.contained(&target(), &found(false, true));
         assert_eq!(values(&goal), ["false", "true", "terminate"]);
         assert_eq!(goal.unsupported.len(), 2);
+    }
+
+    #[test]
+    fn a_release_restores_what_was_there_and_not_a_default() {
+        let step = ProtectInstance { ec2: mock_client!(aws_sdk_ec2, []) };
+        let before = found(false, false);
+        let contained = Found { state: step.contained(&target(), &before).state, facts: before.facts };
+        let first = before.state.iter().filter(|(key, _)| key.attribute != STOP);
+        let first: First = first.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        let goal = step.released(&target(), &contained, &first);
+        assert_eq!(values(&goal), ["true", "false", "terminate"], "what the journal has not is left");
+        let again = Found { state: goal.state.clone(), facts: before.facts };
+        assert_eq!(step.released(&target(), &again, &first), goal);
     }
 
     #[tokio::test]

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Event {
+    /// Which workflow it was.
+    #[serde(default)]
+    pub workflow: Workflow,
     /// Whether it was a dry run.
     #[serde(default)]
     pub dry_run: bool,
@@ -22,6 +25,54 @@ pub struct Event {
     pub told: Option<Reported>,
     /// For each instance its verified report, or the failure that came before one.
     pub instances: Vec<Value>,
+}
+
+/// The workflow whose instances are reported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Workflow {
+    /// `contain.asl.json`.
+    #[default]
+    Contain,
+    /// `release.asl.json`.
+    Release,
+}
+
+impl Workflow {
+    /// The verdict on an instance of which nothing good is known.
+    fn bad(self) -> &'static str {
+        match self {
+            Workflow::Contain => "NotContained",
+            Workflow::Release => "NotReleased",
+        }
+    }
+
+    /// The verdict where nothing had to be done.
+    fn nothing(self) -> &'static str {
+        match self {
+            Workflow::Contain => "NothingDone",
+            Workflow::Release => "NothingToRelease",
+        }
+    }
+
+    /// From worst to best.
+    fn verdicts(self) -> &'static [&'static str] {
+        match self {
+            Workflow::Contain => {
+                &["NotContained", "PartiallyContained", "NotApproved", "Contained", "Planned", "NothingDone"]
+            }
+            Workflow::Release => &["NotReleased", "PartiallyReleased", "Released", "Planned", "NothingToRelease"],
+        }
+    }
+
+    /// The verdicts that let the execution succeed.
+    fn good(self, dry_run: bool) -> &'static [&'static str] {
+        match (self, dry_run) {
+            (Workflow::Contain, false) => &["Contained", "NotApproved", "NothingDone"],
+            (Workflow::Contain, true) => &["Planned", "NothingDone"],
+            (Workflow::Release, false) => &["Released", "PartiallyReleased", "NothingToRelease"],
+            (Workflow::Release, true) => &["Planned", "NothingToRelease"],
+        }
+    }
 }
 
 /// An instance, or a finding, that nothing was done about.
@@ -59,36 +110,40 @@ pub struct Report {
     pub table: String,
 }
 
+/// Rows whose reason says what a person has to know, however they ended.
+const TELLING: [&str; 2] = ["request-approval", "close-case"];
+
 /// A failed execution's cause has at most 32,768 characters.
 const TABLE_AT_MOST: usize = 30_000;
-
-/// From worst to best.
-const VERDICTS: [&str; 6] =
-    ["NotContained", "PartiallyContained", "NotApproved", "Contained", "Planned", "NothingDone"];
 
 /// The function: all instances in, the table out.
 pub fn handle(event: Value) -> Result<Report> {
     let event: Event =
         serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of report: {error}")))?;
-    let instances: Vec<Value> = event.instances.into_iter().map(|i| instance(i, event.sample)).collect();
+    let workflow = event.workflow;
+    let instances: Vec<Value> = event.instances.into_iter().map(|i| instance(i, workflow, event.sample)).collect();
     let left_out = event.left_out;
-    let of_left_out = left_out.iter().map(|l| if l.status == Status::Failed { "NotContained" } else { "NothingDone" });
+    let of_left_out =
+        left_out.iter().map(|l| if l.status == Status::Failed { workflow.bad() } else { workflow.nothing() });
     let verdicts: Vec<&str> =
         instances.iter().map(|i| i["Verdict"].as_str().unwrap_or_default()).chain(of_left_out).collect();
-    let worst = VERDICTS.into_iter().find(|verdict| verdicts.contains(verdict));
+    let worst = workflow.verdicts().iter().find(|verdict| verdicts.contains(verdict));
     // Nothing at all is no success, and neither is a verdict that nobody knows.
-    let verdict = worst.filter(|_| verdicts.iter().all(|v| VERDICTS.contains(v))).unwrap_or("NotContained");
-    let good: &[&str] =
-        if event.dry_run { &["Planned", "NothingDone"] } else { &["Contained", "NotApproved", "NothingDone"] };
-    let succeeded = good.contains(&verdict) && verdicts.iter().all(|v| good.contains(v));
-    let table = table(&instances, &left_out, event.told.map(Outcome::from));
+    let verdict = worst.filter(|_| verdicts.iter().all(|v| workflow.verdicts().contains(v))).copied();
+    let verdict = verdict.unwrap_or(workflow.bad());
+    let good = workflow.good(event.dry_run);
+    // A part is all that was asked for where nothing is open.
+    let is_open = |i: &Value| i["Verdict"] == "PartiallyReleased" && i["Open"] != json!([]);
+    let succeeded =
+        good.contains(&verdict) && verdicts.iter().all(|v| good.contains(v)) && !instances.iter().any(is_open);
+    let table = table(&instances, &left_out, workflow, event.told.map(Outcome::from));
     Ok(Report { verdict, succeeded, table, instances, left_out })
 }
 
-/// A report as it is; a failure that came before one as a report whose verdict is that nothing is known to be contained.
+/// A report as it is; a failure that came before one as a report whose verdict is that nothing good is known.
 ///
 /// A sample's instance is made up: that there is none is no failure.
-fn instance(reported: Value, sample: bool) -> Value {
+fn instance(reported: Value, workflow: Workflow, sample: bool) -> Value {
     if reported["Verdict"].is_string() {
         return unsealed(reported);
     }
@@ -115,18 +170,20 @@ fn instance(reported: Value, sample: bool) -> Value {
         .collect();
     json!({
         "InstanceId": target["InstanceId"], "AccountId": target["AccountId"], "Region": target["Region"],
-        "CaseId": target["CaseId"], "Verdict": if made_up { "NothingDone" } else { "NotContained" }, "Open": open, "ResidualRisk": [],
+        "CaseId": target["CaseId"], "Verdict": if made_up { workflow.nothing() } else { workflow.bad() }, "Open": open, "ResidualRisk": [],
         "Steps": steps, "Facts": reported["Facts"], "Evidence": [],
     })
 }
 
-/// A report whose evidence could not be sealed says so among its steps, and is no more than partly contained.
+/// A report whose evidence could not be sealed says so among its steps, and is no more than partly contained or released.
 fn unsealed(mut report: Value) -> Value {
     let failure = report.as_object_mut().and_then(|report| report.remove("Unsealed"));
     let Some(Ok(failure)) = failure.map(serde_json::from_value::<Reported>) else { return report };
     let outcome = Outcome::from(failure);
-    if report["Verdict"] == "Contained" {
-        report["Verdict"] = json!("PartiallyContained");
+    match report["Verdict"].as_str() {
+        Some("Contained") => report["Verdict"] = json!("PartiallyContained"),
+        Some("Released") => report["Verdict"] = json!("PartiallyReleased"),
+        _ => {}
     }
     let line = format!("{} {:?}: {}", outcome.step, outcome.status, outcome.reason.as_deref().unwrap_or_default());
     if let Some(open) = report["Open"].as_array_mut() {
@@ -138,7 +195,7 @@ fn unsealed(mut report: Value) -> Value {
     report
 }
 
-fn table(instances: &[Value], left_out: &[LeftOut], told: Option<Outcome>) -> String {
+fn table(instances: &[Value], left_out: &[LeftOut], workflow: Workflow, told: Option<Outcome>) -> String {
     let mut rows = Vec::new();
     if let Some(told) = told.filter(|told| told.status == Status::Failed) {
         rows.push(format!("nobody could be told that it begins: {}", told.reason.unwrap_or_default()));
@@ -149,7 +206,9 @@ fn table(instances: &[Value], left_out: &[LeftOut], told: Option<Outcome>) -> St
         for step in instance["Steps"].as_array().into_iter().flatten() {
             let (name, status) = (step["Step"].as_str().unwrap_or("?"), step["Status"].as_str().unwrap_or("?"));
             let reason = step["Reason"].as_str().unwrap_or_default();
-            let telling = step["Step"] == "request-approval" || !matches!(status, "Done" | "NotApplicable");
+            let telling = TELLING.contains(&name)
+                || !matches!(status, "Done" | "NotApplicable")
+                || reason.starts_with("not asked for");
             let reason = if telling { reason } else { "" };
             rows.push(format!("  {name:<20} {status:<14} {reason}").trim_end().to_owned());
         }
@@ -163,7 +222,7 @@ fn table(instances: &[Value], left_out: &[LeftOut], told: Option<Outcome>) -> St
     for left in left_out {
         let region = left.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
         let what = left.instance_id.as_ref().map(|id| format!("{id}{region}: ")).unwrap_or_default();
-        let verdict = if left.status == Status::Failed { "NotContained: " } else { "" };
+        let verdict = if left.status == Status::Failed { format!("{}: ", workflow.bad()) } else { String::new() };
         rows.push(format!("{what}{verdict}{}", left.reason));
     }
     // A row is a line: a reason may quote what others wrote, who would write rows of their own.
@@ -292,5 +351,61 @@ mod tests {
         let step = json!({ "Step": "s", "Status": "Failed", "Reason": "壊".repeat(900) });
         let instance = json!({ "InstanceId": "i-1", "Verdict": "NotContained", "Steps": vec![step; 60] });
         assert!(report(false, vec![instance]).table.chars().count() < 32_768);
+    }
+
+    fn released(verdict: &str, open: Value) -> Report {
+        let mut instance = verified("i-1", verdict);
+        instance["Open"] = open;
+        handle(json!({ "Workflow": "Release", "Instances": [instance] })).expect("a report")
+    }
+
+    #[test]
+    fn a_release_succeeds_when_all_that_was_asked_for_is_released_and_only_then() {
+        let whole = released("Released", json!([]));
+        assert_eq!((whole.verdict, whole.succeeded), ("Released", true));
+        let subset = released("PartiallyReleased", json!([]));
+        assert_eq!((subset.verdict, subset.succeeded), ("PartiallyReleased", true));
+        assert!(!released("PartiallyReleased", json!(["isolate-network Unsupported: gone"])).succeeded);
+        assert!(!released("NotReleased", json!(["isolate-network Failed: denied"])).succeeded);
+        let confused = released("Contained", json!([]));
+        assert_eq!((confused.verdict, confused.succeeded), ("NotReleased", false));
+    }
+
+    #[test]
+    fn nothing_to_release_is_a_good_end_and_a_case_that_somebody_holds_is_not() {
+        let with = |status: &str| {
+            handle(json!({ "Workflow": "Release", "LeftOut": [left_out(status)], "Instances": [] })).expect("a report")
+        };
+        assert_eq!((with("NotApplicable").verdict, with("NotApplicable").succeeded), ("NothingToRelease", true));
+        assert_eq!((with("Failed").verdict, with("Failed").succeeded), ("NotReleased", false));
+        assert!(with("Failed").table.contains("i-9 in eu-west-1: NotReleased: because"));
+    }
+
+    #[test]
+    fn a_release_that_failed_before_its_verdict_or_whose_evidence_is_not_sealed_says_so_in_its_own_words() {
+        let failed = json!({
+            "Target": { "InstanceId": "i-2", "Region": "eu-west-1" },
+            "Failure": { "Step": "verify-release", "Error": "States.Timeout", "Cause": "" },
+        });
+        let report = handle(json!({ "Workflow": "Release", "Instances": [failed] })).expect("a report");
+        assert!(report.verdict == "NotReleased" && report.table.starts_with("i-2 in eu-west-1: NotReleased"));
+        let mut unsealed = verified("i-1", "Released");
+        unsealed["Unsealed"] = json!({ "Step": "seal-evidence", "Error": "AccessDenied", "Cause": "denied" });
+        let report = handle(json!({ "Workflow": "Release", "Instances": [unsealed] })).expect("a report");
+        assert_eq!((report.verdict, report.succeeded), ("PartiallyReleased", false));
+    }
+
+    #[test]
+    fn the_table_says_what_became_of_the_case_and_what_was_not_asked_for() {
+        let row = |step: &str, status: &str, reason: &str| json!({ "Step": step, "Status": status, "Reason": reason });
+        let steps = [
+            row("isolate-network", "Done", "quiet"),
+            row("tag-resources", "NotApplicable", "not asked for: still contained"),
+            row("close-case", "NotApplicable", "the case stays open"),
+        ];
+        let instance = json!({ "InstanceId": "i-1", "Verdict": "PartiallyReleased", "Open": [], "Steps": steps });
+        let table = handle(json!({ "Workflow": "Release", "Instances": [instance] })).expect("a report").table;
+        assert!(table.contains("not asked for: still contained") && table.contains("the case stays open"), "{table}");
+        assert!(!table.contains("quiet"));
     }
 }

@@ -10,11 +10,12 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::Filter;
 use aws_sdk_iam::operation::get_role_policy::GetRolePolicyError;
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, restored};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-/// The step. Reads the instance's profile, its roles and the case's inline policies; changes those by `PutRolePolicy`.
+/// The step. Reads the instance's profile, its roles and the case's inline policies; changes those by `PutRolePolicy`, and
+/// takes them away by `DeleteRolePolicy`.
 #[derive(Debug, Clone)]
 pub struct RevokeCredentials {
     ec2: aws_sdk_ec2::Client,
@@ -38,6 +39,11 @@ pub struct Facts {
 const BEYOND: &str = "sessions that the attacker has obtained from other roles by using these credentials (role chaining), \
      users or keys that he has created, and credentials from Systems Manager's default host management are not denied; \
      look for the role's session in CloudTrail. A policy change takes some seconds, at times minutes, to be everywhere";
+
+/// What the reader of a release must know.
+const AFTERWARDS: &str = "a policy change takes some seconds, at times minutes, to be everywhere: until then programs on the \
+     instance may still be denied, and some wait longer before they ask for credentials again (the agent of Systems Manager \
+     up to 30 minutes)";
 
 impl RevokeCredentials {
     /// The step in the configuration's Region; IAM is global.
@@ -182,8 +188,35 @@ impl Step for RevokeCredentials {
         goal
     }
 
+    /// The policies that this case has put, by the names in its journal: whose profile they came with does not matter
+    /// any more, and it may be gone. A role that is gone has no policy either.
+    async fn read_journaled(&self, _: &Target, first: &First) -> Result<Found<Value, Facts>> {
+        let policies =
+            futures::future::try_join_all(first.keys().map(|key| self.policy(&key.resource, &key.attribute))).await?;
+        let state = first.keys().cloned().zip(policies).filter_map(|(key, policy)| Some((key, policy?)));
+        let facts = Facts { profiles: BTreeSet::new(), roles: BTreeMap::new(), shared_with: Ok(0), now: String::new() };
+        Ok(Found { state: state.collect(), facts })
+    }
+
+    /// A policy's name has the instance in it, so that another instance's deny on the same role is never touched. What
+    /// somebody has written into this instance's since goes with it; the outcome has its text.
+    fn released(&self, _: &Target, found: &Found<Value, Facts>, first: &First) -> Goal<Value> {
+        let mut goal = restored(&found.state, first);
+        goal.residual_risk.push(AFTERWARDS.to_owned());
+        goal
+    }
+
     async fn write(&self, _: &Target, found: &Found<Value, Facts>, goal: &State<Value>) -> Writes {
         let mut writes = Writes::default();
+        for key in found.state.keys().filter(|key| !goal.contains_key(*key)) {
+            let sent = self.iam.delete_role_policy().role_name(&key.resource).policy_name(&key.attribute).send().await;
+            let on = format!("{} of {}", key.attribute, key.resource);
+            match sent.map_err(Error::aws("iam:DeleteRolePolicy", on)) {
+                // Somebody was faster; the read tells.
+                Err(error) if error.code() == Some("NoSuchEntity") => {}
+                result => _ = writes.note(result),
+            }
+        }
         for (key, policy) in goal.iter().filter(|(key, policy)| found.state.get(key) != Some(policy)) {
             let call = self.iam.put_role_policy().role_name(&key.resource).policy_name(&key.attribute);
             let sent = call.policy_document(policy.to_string()).send().await;
@@ -362,6 +395,61 @@ mod tests {
         let goal = step.contained(&target(false), &found(0));
         let writes = step.write(&target(false), &found(0), &goal.state).await;
         assert!(writes.failures[0].to_string().contains("iam:PutRolePolicy on cordon-deny-i-0123456789abcdef0 of web"));
+    }
+
+    fn kept(document: Value) -> First {
+        [(Key::new("web", "cordon-deny-i-0123456789abcdef0"), document)].into()
+    }
+
+    #[tokio::test]
+    async fn a_release_deletes_this_instances_policy_and_no_other() {
+        let stored = mock!(aws_sdk_iam::Client::get_role_policy)
+            .match_requests(|r| {
+                r.policy_name() == Some("cordon-deny-i-0123456789abcdef0") && r.role_name() == Some("web")
+            })
+            .then_output(|| {
+                let reply = GetRolePolicyOutput::builder().role_name("web").policy_name("p").policy_document("{}");
+                reply.build().expect("reply")
+            });
+        let deleted = mock!(aws_sdk_iam::Client::delete_role_policy)
+            .match_requests(|r| {
+                r.policy_name() == Some("cordon-deny-i-0123456789abcdef0") && r.role_name() == Some("web")
+            })
+            .then_output(|| aws_sdk_iam::operation::delete_role_policy::DeleteRolePolicyOutput::builder().build());
+        let step = step(&[], &[&stored, &deleted]);
+        let first = kept(Value::Null);
+        let found = step.read_journaled(&target(false), &first).await.expect("read");
+        let goal = step.released(&target(false), &found, &first);
+        assert!(goal.state.is_empty());
+        assert!(step.write(&target(false), &found, &goal.state).await.failures.is_empty());
+        assert_eq!(deleted.num_calls(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_role_that_was_deleted_has_nothing_left_to_take_away() {
+        let gone = mock!(aws_sdk_iam::Client::get_role_policy).then_error(|| {
+            let meta = aws_sdk_iam::error::ErrorMetadata::builder().code("NoSuchEntity").build();
+            GetRolePolicyError::NoSuchEntityException(NoSuchEntityException::builder().meta(meta).build())
+        });
+        let (step, first) = (step(&[], &[&gone]), kept(Value::Null));
+        let found = step.read_journaled(&target(false), &first).await.expect("read");
+        assert_eq!(step.released(&target(false), &found, &first).state, found.state);
+    }
+
+    #[tokio::test]
+    async fn an_earlier_document_of_that_name_is_put_back() {
+        let earlier = json!({ "Version": "2012-10-17", "Statement": [] });
+        let put = mock!(aws_sdk_iam::Client::put_role_policy)
+            .match_requests(|r| {
+                let document = r.policy_document().map(serde_json::from_str::<Value>);
+                document.is_some_and(|document| document.is_ok_and(|d| d["Statement"] == json!([])))
+            })
+            .then_output(|| PutRolePolicyOutput::builder().build());
+        let step = step(&[], &[&put]);
+        let contained = Found { state: step.contained(&target(false), &found(0)).state, ..found(0) };
+        let goal = step.released(&target(false), &contained, &kept(earlier));
+        assert!(step.write(&target(false), &contained, &goal.state).await.failures.is_empty());
+        assert_eq!(put.num_calls(), 1);
     }
 
     #[tokio::test]

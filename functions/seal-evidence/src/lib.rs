@@ -30,9 +30,9 @@ pub const NAME: &str = "seal-evidence";
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Event {
-    /// What `describe-instance` answered.
+    /// What `describe-instance` answered; after a release, the target alone.
     pub described: Described,
-    /// What `verify-containment` answered; it is handed on with this step's outcome in it.
+    /// What `verify-containment` or `verify-release` answered; it is handed on with this step's outcome in it.
     pub report: Value,
 }
 
@@ -59,7 +59,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Value> {
         serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of {NAME}: {error}")))?;
     let target = Target::parse(event.described.target)?;
     if !event.report.is_object() {
-        return Err(Error::InvalidInput("Report: it has to be what verify-containment answered".to_owned()));
+        return Err(Error::InvalidInput(format!("Report: it has to be what {} answered", record::verifier(&target))));
     }
     if target.dry_run {
         return Ok(event.report);
@@ -119,8 +119,10 @@ impl Trouble {
 /// The pieces of evidence, and the bytes of two of them.
 struct Items {
     items: Vec<Item>,
-    /// What `verify-containment` has stored.
+    /// What the verifier has stored.
     record: Option<Vec<u8>>,
+    /// What `verify-containment` has stored last.
+    contained: Option<Vec<u8>>,
     /// What `collect-facts` has stored.
     collected: Option<Vec<u8>>,
 }
@@ -169,14 +171,23 @@ impl Sealer {
             snapshot.blocks = lists.get(&snapshot.snapshot_id).map(snapshots::blocks);
         }
 
-        let verified = record::pointer(&report);
-        let Items { items, record: stored, collected } =
+        let verifier = record::verifier(target);
+        let verified = record::pointer(&report, verifier);
+        let Items { items, record: stored, contained, collected } =
             self.items(&prefix, target, &ledger, listed.as_ref(), verified.as_ref()).await;
         trouble.0.extend(items.iter().filter_map(what_is_wrong));
         let previous = self.objects.previous(&prefix, listed.as_ref()).await;
         let previous = trouble.or_none("the manifest before this one could not be read", previous).flatten();
         trouble.0.extend(out_of_line(previous.as_ref(), &before));
-        let record = record::full(&report, stored.as_deref(), &mut trouble.0);
+        let record = record::full(&report, stored.as_deref(), verifier, &mut trouble.0);
+        let execution = target.execution.clone().unwrap_or_default();
+        let (record, release) = match &target.release {
+            None => (record, None),
+            Some(_) => {
+                let (record, release) = record::with_containment(record, contained.as_deref(), &execution);
+                (record, Some(release))
+            }
+        };
 
         let (count, unlisted) = (items.len(), items.iter().filter(|i| i.state == ItemState::Unlisted).count());
         let mut good = format!("{count} pieces of evidence and {} snapshots are sealed", snapshots.len());
@@ -190,12 +201,13 @@ impl Sealer {
             region: target.region.clone(),
             instance_id: target.instance_id.clone(),
             sealed_at: now(),
-            execution: target.execution.clone().unwrap_or_default(),
+            execution,
             sealed_by: self.sealed_by.clone(),
             verdict: record.verdict,
             open: record.open,
             residual_risk: record.residual_risk,
             steps: record.steps,
+            release,
             evidence: items,
             snapshots,
             facts: record::with_collected(record.facts, collected.as_deref()),
@@ -235,13 +247,15 @@ impl Sealer {
         listed: Option<&Listed>,
         verified: Option<&evidence::Pointer>,
     ) -> Items {
-        let (mut record, mut collected) = (None, None);
+        let (mut record, mut contained, mut collected) = (None, None, None);
         let mut items = Vec::new();
         for (entry, examined) in self.objects.examine_all(prefix, ledger, listed).await {
             // What is read counts only if it is what the function has written; of several, the last.
             if examined.item.state == ItemState::Intact {
                 if Some(&entry.pointer) == verified {
                     record = examined.body;
+                } else if record::is_containment(&examined.item.name) {
+                    contained = examined.body;
                 } else if examined.item.name.starts_with(COLLECTED) {
                     collected = examined.body;
                 }
@@ -254,7 +268,7 @@ impl Sealer {
             let notes = [Some(note), examined.item.note].into_iter().flatten().collect::<Vec<_>>();
             items.push(Item { state: ItemState::Unlisted, note: Some(notes.join("; ")), ..examined.item });
         }
-        Items { items, record, collected }
+        Items { items, record, contained, collected }
     }
 
     /// Signs the manifest, and stores it with its signature. An unsigned one is stored as well: it says what is wrong.
@@ -330,9 +344,13 @@ fn line(outcome: &Outcome) -> String {
     format!("{NAME} {:?}: {}", outcome.status, outcome.reason.as_deref().unwrap_or("no reason given"))
 }
 
-/// A contained instance whose evidence is not whole is contained in part.
+/// A contained instance whose evidence is not whole is contained in part, and a released one released in part.
 fn degraded(verdict: &str) -> &str {
-    if verdict == "Contained" { "PartiallyContained" } else { verdict }
+    match verdict {
+        "Contained" => "PartiallyContained",
+        "Released" => "PartiallyReleased",
+        other => other,
+    }
 }
 
 /// Puts this step into the manifest.

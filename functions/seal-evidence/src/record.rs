@@ -1,12 +1,30 @@
-//! What `verify-containment` found: all of it from the evidence, or else what its answer has of it.
+//! What `verify-containment` or `verify-release` found: all of it from the evidence, or else what its answer has of it.
 
-use custody::Step;
+use containment::Target;
+use custody::{Release, Step};
 use evidence::Pointer;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The name that the verifier's record begins with.
-const VERIFIER: &str = "verify-containment-";
+/// The name of the function that has verified a containment, or a release.
+pub(crate) fn verifier(target: &Target) -> &'static str {
+    if target.release.is_some() { "verify-release" } else { CONTAINMENT }
+}
+
+const CONTAINMENT: &str = "verify-containment";
+
+/// The row of a release's report that is about the case itself.
+const CLOSE: &str = "close-case";
+
+/// Whether a piece of evidence is the record of a verified containment.
+pub(crate) fn is_containment(name: &str) -> bool {
+    is_of(name, CONTAINMENT)
+}
+
+/// A piece of evidence has its function's name, and then the time.
+fn is_of(name: &str, function: &str) -> bool {
+    name.strip_prefix(function).is_some_and(|time| time.starts_with('-'))
+}
 
 /// How the instance stands, for the manifest.
 #[derive(Debug, Default, PartialEq)]
@@ -19,17 +37,17 @@ pub(crate) struct Record {
 }
 
 /// Where the report says that its whole lies.
-pub(crate) fn pointer(report: &Value) -> Option<Pointer> {
+pub(crate) fn pointer(report: &Value, verifier: &str) -> Option<Pointer> {
     let pointers = report["Evidence"].as_array()?.iter().rev();
     let mut pointers = pointers.filter_map(|pointer| Pointer::deserialize(pointer).ok());
-    pointers.find(|pointer| pointer.key.rsplit('/').next().is_some_and(|name| name.starts_with(VERIFIER)))
+    pointers.find(|pointer| pointer.key.rsplit('/').next().is_some_and(|name| is_of(name, verifier)))
 }
 
 /// The whole record. The report's changes and texts may have been cut; what came to it after it was stored has not.
-pub(crate) fn full(report: &Value, stored: Option<&[u8]>, trouble: &mut Vec<String>) -> Record {
+pub(crate) fn full(report: &Value, stored: Option<&[u8]>, verifier: &str, trouble: &mut Vec<String>) -> Record {
     let whole = stored.and_then(|body| serde_json::from_slice::<Value>(body).ok()).filter(Value::is_object);
     if whole.is_none() {
-        trouble.push("the full record of verify-containment could not be read: changes are those of its answer".into());
+        trouble.push(format!("the full record of {verifier} could not be read: changes are those of its answer"));
     }
     let whole = whole.as_ref().unwrap_or(report);
     let mut open = texts(&whole["Open"]);
@@ -50,6 +68,16 @@ pub(crate) fn full(report: &Value, stored: Option<&[u8]>, trouble: &mut Vec<Stri
         steps,
         facts: whole["Facts"].clone(),
     }
+}
+
+/// Makes the record of a release one of the whole case: the steps and facts are those of the containment that was verified
+/// last, where there was one, and the release is told beside them. What is open is what the release has left.
+pub(crate) fn with_containment(record: Record, contained: Option<&[u8]>, execution: &str) -> (Record, Release) {
+    let contained = contained.and_then(|body| serde_json::from_slice::<Value>(body).ok()).unwrap_or_default();
+    let steps = contained["Steps"].as_array().into_iter().flatten().filter_map(|step| Step::deserialize(step).ok());
+    let case_closed = record.steps.iter().any(|step| step.step == CLOSE && step.status == "Done");
+    let release = Release { execution: execution.to_owned(), case_closed, steps: record.steps };
+    (Record { steps: steps.collect(), facts: contained["Facts"].clone(), ..record }, release)
 }
 
 /// The facts of `describe-instance` with those that `collect-facts` has stored; what the first has said stays.
@@ -100,8 +128,8 @@ mod tests {
 
     #[test]
     fn the_record_that_counts_is_the_last_one_that_the_report_points_to() {
-        assert_eq!(pointer(&report()).expect("a pointer").version_id.as_deref(), Some("new"));
-        assert_eq!(pointer(&json!({})), None);
+        assert_eq!(pointer(&report(), CONTAINMENT).expect("a pointer").version_id.as_deref(), Some("new"));
+        assert_eq!(pointer(&json!({}), CONTAINMENT), None);
     }
 
     #[test]
@@ -113,7 +141,7 @@ mod tests {
             "Facts": { "InstanceType": "m5.large", "KeyName": "web" },
         });
         let mut trouble = Vec::new();
-        let record = full(&report(), Some(whole.to_string().as_bytes()), &mut trouble);
+        let record = full(&report(), Some(whole.to_string().as_bytes()), CONTAINMENT, &mut trouble);
         assert_eq!(trouble, [""; 0]);
         assert_eq!(record.verdict, "PartiallyContained");
         assert_eq!(
@@ -128,7 +156,7 @@ mod tests {
     fn without_the_record_the_answer_stands_for_it_and_that_is_said() {
         for stored in [None, Some(&b"no JSON"[..]), Some(&b"[]"[..])] {
             let mut trouble = Vec::new();
-            let record = full(&report(), stored, &mut trouble);
+            let record = full(&report(), stored, CONTAINMENT, &mut trouble);
             assert_eq!((record.open.len(), record.steps.len(), trouble.len()), (2, 2, 1));
         }
     }
@@ -137,8 +165,47 @@ mod tests {
     fn a_step_of_another_shape_is_said_and_stops_nothing() {
         let mut trouble = Vec::new();
         let report = json!({ "Steps": [{ "Step": "odd", "Changes": 1 }, { "Step": "good", "Status": "Done" }] });
-        let record = full(&report, Some(b"{}"), &mut trouble);
+        let record = full(&report, Some(b"{}"), CONTAINMENT, &mut trouble);
         assert_eq!(record.steps.len(), 1);
         assert!(trouble[0].contains("odd"), "{trouble:?}");
+    }
+
+    #[test]
+    fn a_release_is_told_beside_the_containment_that_it_undoes_and_what_is_open_is_what_it_has_left() {
+        let report = json!({
+            "Verdict": "PartiallyReleased", "Open": ["isolate-network Unsupported: the group is gone"], "ResidualRisk": [],
+            "Steps": [{ "Step": "isolate-network", "Status": "Unsupported" }, { "Step": "close-case", "Status": "NotApplicable" }],
+        });
+        let record = || full(&report, Some(report.to_string().as_bytes()), "verify-release", &mut Vec::new());
+        let contained = json!({
+            "Open": [], "ResidualRisk": ["DNS"], "Facts": { "InstanceType": "m5.large" },
+            "Steps": [{ "Step": "isolate-network", "Status": "Done" }],
+        });
+        let (case, release) = with_containment(record(), Some(contained.to_string().as_bytes()), "arn:release");
+        assert_eq!(
+            (case.verdict.as_str(), case.open.len(), case.steps[0].status.as_str()),
+            ("PartiallyReleased", 1, "Done")
+        );
+        assert_eq!(case.facts["InstanceType"], "m5.large");
+        assert_eq!((release.execution.as_str(), release.case_closed, release.steps.len()), ("arn:release", false, 2));
+        let (without, _) = with_containment(record(), None, "arn:release");
+        assert_eq!((without.steps.len(), without.facts), (0, Value::Null));
+    }
+
+    #[test]
+    fn a_case_counts_as_closed_only_where_its_row_says_done() {
+        for (status, closed) in [("Done", true), ("NotApplicable", false), ("Failed", false)] {
+            let steps = vec![Step { step: CLOSE.into(), status: status.into(), ..Step::default() }];
+            let (_, release) = with_containment(Record { steps, ..Record::default() }, None, "");
+            assert_eq!(release.case_closed, closed);
+        }
+    }
+
+    #[test]
+    fn records_are_told_apart_by_the_function_that_wrote_them() {
+        assert!(is_containment("verify-containment-20261121T030007123Z.json"));
+        assert!(!is_containment("verify-release-20261121T030007123Z.json"));
+        assert_eq!(verifier(&Target::example()), "verify-containment");
+        assert_eq!(verifier(&Target { release: Some(vec![]), ..Target::example() }), "verify-release");
     }
 }

@@ -1,19 +1,64 @@
 //! Tags the instance, its volumes and the case's snapshots, for people to search. Tags are never authority (trap K6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, Tag};
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use aws_sdk_ec2::types::{Filter, Tag, TagDescription};
+use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, journaled};
+use futures::future::{join_all, try_join_all};
 
-/// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others.
+/// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others; a release takes them back, and
+/// leaves one that says so.
 #[derive(Debug, Clone)]
 pub struct TagResources {
     ec2: Client,
 }
 
-const TAGS: &str = "Tags";
+/// On the instance, after a release: which case it was released from. The next containment takes it away.
+const RELEASED: &str = "CordonReleased";
+
+/// The names that any run may set or take away.
+const NAMES: [&str; 6] = ["CordonCase", RELEASED, "Evidence", "IncidentTicket", "Owner", "SecurityIncidentStatus"];
+
+/// A filter takes 200 values.
+const IDS_A_CALL: usize = 200;
+
+/// Each tag is an attribute of its own, so that the journal has those that this case sets and no others.
+fn key(resource: &str, tag: &str) -> Key {
+    Key::new(resource, format!("Tag {tag}"))
+}
+
+fn tag_of(key: &Key) -> Option<&str> {
+    key.attribute.strip_prefix("Tag ")
+}
+
+/// Tags by name and value, and the resources that are to get them, or lose them: most have the same in common, so that
+/// one call serves them all.
+type Batches<'a> = BTreeMap<BTreeSet<(&'a str, &'a str)>, Vec<String>>;
+
+/// The tags that one state has and the other has not, or with another value.
+fn beyond<'a>(
+    one: &'a State<String>,
+    other: &State<String>,
+    unlike: impl Fn(&String, Option<&String>) -> bool,
+) -> Batches<'a> {
+    let mut of_resource: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
+    for (key, value) in one.iter().filter(|(key, value)| unlike(value, other.get(*key))) {
+        if let Some(tag) = tag_of(key) {
+            of_resource.entry(&key.resource).or_default().insert((tag, value));
+        }
+    }
+    let mut batches = Batches::new();
+    for (resource, tags) in of_resource {
+        batches.entry(tags).or_default().push(resource.to_owned());
+    }
+    batches
+}
+
+fn tags(of: &BTreeSet<(&str, &str)>) -> Vec<Tag> {
+    of.iter().map(|(name, value)| Tag::builder().key(*name).value(*value).build()).collect()
+}
 
 impl TagResources {
     /// The step in the configuration's Region.
@@ -26,104 +71,186 @@ impl TagResources {
         call.send().await.map(|_| ()).map_err(Error::aws("ec2:CreateTags", ids.join(", ")))
     }
 
-    async fn instance_tags(&self, target: &Target) -> Result<Vec<Tag>> {
-        let of_instance = Filter::builder().name("resource-id").values(&target.instance_id).build();
-        let pages = self.ec2.describe_tags().filters(of_instance).into_paginator().items().send();
-        let tags: Vec<_> = pages.try_collect().await.map_err(Error::aws("ec2:DescribeTags", &target.instance_id))?;
-        Ok(tags.iter().map(|t| Tag::builder().set_key(t.key.clone()).set_value(t.value.clone()).build()).collect())
+    /// By name and value: what somebody has given another value in the meantime stays.
+    async fn untag(&self, ids: &[String], tags: &[Tag]) -> Result<()> {
+        let call = self.ec2.delete_tags().set_resources(Some(ids.to_vec())).set_tags(Some(tags.to_vec()));
+        call.send().await.map(|_| ()).map_err(Error::aws("ec2:DeleteTags", ids.join(", ")))
+    }
+
+    async fn tags_of(&self, ids: &[String]) -> Result<Vec<TagDescription>> {
+        let of_them = Filter::builder().name("resource-id").set_values(Some(ids.to_vec())).build();
+        let pages = self.ec2.describe_tags().filters(of_them).into_paginator().items().send();
+        pages.try_collect().await.map_err(Error::aws("ec2:DescribeTags", ids.join(", ")))
     }
 }
 
 impl Step for TagResources {
-    /// Those of a resource's tags that are Cordon's to set.
-    type Value = BTreeMap<String, String>;
-    type Facts = ();
+    /// A tag's value.
+    type Value = String;
+    /// The resources.
+    type Facts = BTreeSet<String>;
     const NAME: &'static str = "tag-resources";
 
-    async fn read(&self, target: &Target) -> Result<Found<Self::Value, ()>> {
+    async fn read(&self, target: &Target) -> Result<Found<String, BTreeSet<String>>> {
+        let instance = [target.instance_id.clone()];
         let (own, volumes, snapshots) = futures::try_join!(
-            self.instance_tags(target),
+            self.tags_of(&instance),
             instance::volumes(&self.ec2, target),
             instance::snapshots_of_case(&self.ec2, target)
         )?;
+        let own = own.iter().filter_map(|t| Some((t.key()?, t.value().unwrap_or_default())));
+        let mut found = Found { state: State::new(), facts: BTreeSet::from(instance.clone()) };
+        found.state.extend(ours(&target.instance_id, own));
         let volumes = volumes.iter().filter_map(|v| Some((v.volume_id()?, v.tags())));
         let snapshots = snapshots.iter().filter_map(|s| Some((s.snapshot_id()?, s.tags())));
-        let all = [(target.instance_id.as_str(), own.as_slice())].into_iter().chain(volumes).chain(snapshots);
-        let state = all.map(|(id, tags)| (Key::new(id, TAGS), ours(tags)));
-        Ok(Found { state: state.collect(), facts: () })
-    }
-
-    fn contained(&self, target: &Target, found: &Found<Self::Value, ()>) -> Goal<Self::Value> {
-        let with_ours = |tags: &Self::Value| tags.clone().into_iter().chain(target.incident_tags()).collect();
-        Goal::new(found.state.iter().map(|(key, tags)| (key.clone(), with_ours(tags))).collect())
-    }
-
-    async fn write(&self, _: &Target, found: &Found<Self::Value, ()>, goal: &State<Self::Value>) -> Writes {
-        // Most resources lack the same tags, so that one call serves them all.
-        let mut lacking: BTreeMap<Vec<(&String, &String)>, Vec<String>> = BTreeMap::new();
-        for (key, wanted) in goal {
-            let has = found.state.get(key);
-            let lacks = wanted.iter().filter(|(name, value)| has.and_then(|h| h.get(*name)) != Some(value)).collect();
-            lacking.entry(lacks).or_default().push(key.resource.clone());
+        for (id, tags) in volumes.chain(snapshots) {
+            let pairs = tags.iter().filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+            found.state.extend(ours(id, pairs));
+            found.facts.insert(id.to_owned());
         }
-        let calls = lacking.into_iter().filter(|(tags, _)| !tags.is_empty()).map(|(tags, ids)| async move {
-            let tags: Vec<Tag> =
-                tags.into_iter().map(|(name, value)| Tag::builder().key(name).value(value).build()).collect();
-            match self.tag(&ids, &tags).await {
+        Ok(found)
+    }
+
+    fn contained(&self, target: &Target, found: &Found<String, BTreeSet<String>>) -> Goal<String> {
+        let mut goal = Goal::new(found.state.clone());
+        for (tag, value) in target.incident_tags() {
+            goal.state.extend(found.facts.iter().map(|id| (key(id, &tag), value.clone())));
+        }
+        goal.state.remove(&key(&target.instance_id, RELEASED));
+        goal
+    }
+
+    /// The tags of what the journal names, wherever it is now: a volume that was detached keeps its tags. Snapshots are
+    /// evidence, and keep theirs.
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<String, BTreeSet<String>>> {
+        let journaled = first.keys().filter(|key| !is_evidence(key)).map(|key| key.resource.clone());
+        let ids: BTreeSet<String> = journaled.chain([target.instance_id.clone()]).collect();
+        let all: Vec<String> = ids.iter().cloned().collect();
+        let described = try_join_all(all.chunks(IDS_A_CALL).map(|ids| self.tags_of(ids))).await?;
+        let mut found = Found { state: State::new(), facts: ids };
+        for tag in described.iter().flatten() {
+            let (Some(id), Some(name)) = (tag.resource_id(), tag.key()) else { continue };
+            found.state.extend(ours(id, [(name, tag.value().unwrap_or_default())]));
+        }
+        Ok(found)
+    }
+
+    /// A tag that has neither Cordon's value nor the first one was changed by somebody since, and is left. Which ticket and
+    /// owner containment was given is not known any more: these two go back to what they were, whoever wrote them last.
+    fn released(&self, target: &Target, found: &Found<String, BTreeSet<String>>, first: &First) -> Goal<String> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = journaled::<String>(first);
+        goal.unsupported = unreadable;
+        let given = target.incident_tags();
+        for (key, value) in values.into_iter().filter(|(key, _)| !is_evidence(key)) {
+            let Some(tag) = tag_of(&key).filter(|tag| *tag != RELEASED) else { continue };
+            let now = found.state.get(&key);
+            let fixed = given.get(tag).filter(|_| !matches!(tag, "IncidentTicket" | "Owner"));
+            if let (Some(now), Some(fixed)) = (now, fixed)
+                && now != fixed
+                && Some(now) != value.as_ref()
+            {
+                let before = value.map_or("absent".to_owned(), |value| format!("{value:?}"));
+                goal.residual_risk.push(format!(
+                    "the tag {tag} of {} is {now:?} now, which is not Cordon's, and is left; before the containment it was {before}",
+                    key.resource
+                ));
+                continue;
+            }
+            match value {
+                Some(value) => _ = goal.state.insert(key, value),
+                None => _ = goal.state.remove(&key),
+            }
+        }
+        goal.state.insert(key(&target.instance_id, RELEASED), target.case_id.clone());
+        goal
+    }
+
+    async fn write(&self, _: &Target, found: &Found<String, BTreeSet<String>>, goal: &State<String>) -> Writes {
+        let lacking = beyond(goal, &found.state, |value, has| has != Some(value));
+        let surplus = beyond(&found.state, goal, |_, wanted| wanted.is_none());
+        let set = lacking.iter().map(|(batch, ids)| async move {
+            let tags = tags(batch);
+            match self.tag(ids, &tags).await {
                 // One resource that takes no more tags, or is gone, must not keep the others from theirs.
                 Err(error) if ids.len() > 1 && !error.is_transient() => {
-                    let each = ids.iter().map(|id| self.tag(std::slice::from_ref(id), &tags));
-                    futures::future::join_all(each).await
+                    join_all(ids.iter().map(|id| self.tag(std::slice::from_ref(id), &tags))).await
+                }
+                result => vec![result],
+            }
+        });
+        let taken = surplus.iter().map(|(batch, ids)| async move {
+            let tags = tags(batch);
+            match self.untag(ids, &tags).await {
+                Err(error) if ids.len() > 1 && !error.is_transient() => {
+                    join_all(ids.iter().map(|id| self.untag(std::slice::from_ref(id), &tags))).await
                 }
                 result => vec![result],
             }
         });
         let mut writes = Writes::default();
-        for result in futures::future::join_all(calls).await.into_iter().flatten() {
+        let (set, taken) = futures::join!(join_all(set), join_all(taken));
+        for result in set.into_iter().chain(taken).flatten() {
             writes.note(result);
         }
         writes
     }
 }
 
-/// All the names that any run may set, so that the journal has what was there before the first, whatever it was asked for.
-const NAMES: [&str; 5] = ["CordonCase", "Evidence", "IncidentTicket", "Owner", "SecurityIncidentStatus"];
+fn is_evidence(key: &Key) -> bool {
+    key.resource.starts_with("snap-")
+}
 
-fn ours(tags: &[Tag]) -> BTreeMap<String, String> {
-    let pairs = tags.iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())));
-    pairs.filter(|(name, _)| NAMES.contains(&name.as_str())).collect()
+/// Those of a resource's tags that are Cordon's to set.
+fn ours<'a>(id: &str, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> State<String> {
+    let ours = tags.into_iter().filter(|(name, _)| NAMES.contains(name));
+    ours.map(|(name, value)| (key(id, name), value.to_owned())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use aws_sdk_ec2::operation::create_tags::CreateTagsOutput;
+    use aws_sdk_ec2::operation::delete_tags::DeleteTagsOutput;
+    use aws_sdk_ec2::operation::describe_tags::DescribeTagsOutput;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
+    use serde_json::{Value, json};
+
+    const ID: &str = "i-0123456789abcdef0";
 
     fn target() -> Target {
         Target { incident_ticket: Some("INC-7".to_owned()), ..Target::example() }
     }
 
-    fn found(resources: &[(&str, &[(&str, &str)])]) -> Found<BTreeMap<String, String>, ()> {
-        let state = resources.iter().map(|(id, tags)| {
-            (Key::new(*id, TAGS), tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
-        });
-        Found { state: state.collect(), facts: () }
+    fn found(resources: &[(&str, &[(&str, &str)])]) -> Found<String, BTreeSet<String>> {
+        let state = resources.iter().flat_map(|(id, tags)| ours(id, tags.iter().copied()));
+        Found { state: state.collect(), facts: resources.iter().map(|(id, _)| (*id).to_owned()).collect() }
+    }
+
+    fn nothing_called() -> TagResources {
+        TagResources { ec2: mock_client!(aws_sdk_ec2, []) }
+    }
+
+    /// What the journal has once a containment has changed this.
+    fn first(before: &Found<String, BTreeSet<String>>, goal: &Goal<String>) -> First {
+        let changed =
+            goal.state.keys().chain(before.state.keys()).filter(|key| before.state.get(key) != goal.state.get(key));
+        changed.map(|key| (key.clone(), before.state.get(key).map_or(Value::Null, |value| json!(value)))).collect()
     }
 
     #[test]
-    fn other_tags_are_neither_read_nor_planned_and_an_owner_is_read_whether_or_not_one_is_given() {
-        let tags = [("Name", "web"), ("Owner", "team-a")].map(|(k, v)| Tag::builder().key(k).value(v).build());
-        assert_eq!(ours(&tags), BTreeMap::from([("Owner".into(), "team-a".into())]));
-        let step = TagResources { ec2: mock_client!(aws_sdk_ec2, []) };
-        let goal = step.contained(&target(), &found(&[("i-1", &[("Owner", "team-a")])]));
-        assert_eq!(goal.state[&Key::new("i-1", TAGS)]["Owner"], "team-a");
+    fn other_tags_are_neither_read_nor_planned_and_an_owner_that_is_not_given_is_left_alone() {
+        let found = found(&[("i-1", &[("Name", "web"), ("Owner", "team-a")])]);
+        assert_eq!(found.state, State::from([(key("i-1", "Owner"), "team-a".into())]));
+        let goal = nothing_called().contained(&target(), &found);
+        assert_eq!(goal.state[&key("i-1", "Owner")], "team-a");
+        assert!(!first(&found, &goal).contains_key(&key("i-1", "Owner")), "so no release can touch it");
     }
 
     #[test]
     fn every_tag_that_a_run_can_set_is_among_those_that_are_read() {
         let all = Target { owner: Some("o".into()), ..target() }.incident_tags();
-        assert!(all.keys().all(|name| NAMES.contains(&name.as_str())) && all.len() == NAMES.len());
+        assert!(all.keys().all(|name| NAMES.contains(&name.as_str())) && all.len() + 1 == NAMES.len());
     }
 
     #[tokio::test]
@@ -156,5 +283,73 @@ mod tests {
         let goal = step.contained(&target(), &found);
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
         assert_eq!(rule.num_calls(), 2);
+    }
+
+    #[test]
+    fn a_release_gives_each_tag_its_first_value_takes_away_what_was_absent_and_says_that_it_was_released() {
+        let before = found(&[(ID, &[("Owner", "team-a")]), ("vol-1", &[("Evidence", "No")]), ("snap-1", &[])]);
+        let target = Target { owner: Some("response".into()), ..target() };
+        let goal = nothing_called().contained(&target, &before);
+        let first = first(&before, &goal);
+        let contained = Found { state: goal.state, facts: before.facts.clone() };
+        let without_owner = Target { owner: None, incident_ticket: None, ..target };
+        let goal = nothing_called().released(&without_owner, &contained, &first);
+        let mut wanted = before.state.clone();
+        wanted.insert(key(ID, RELEASED), "c-1".into());
+        wanted.extend(contained.state.clone().into_iter().filter(|(key, _)| is_evidence(key)));
+        assert_eq!(goal.state, wanted);
+        assert!(goal.residual_risk.is_empty() && goal.unsupported.is_empty());
+        let again = Found { state: goal.state.clone(), facts: before.facts };
+        assert_eq!(nothing_called().released(&without_owner, &again, &first), goal, "a second release changes nothing");
+    }
+
+    #[test]
+    fn a_tag_that_somebody_has_changed_since_is_left_and_named() {
+        let before = found(&[(ID, &[])]);
+        let mut contained = nothing_called().contained(&target(), &before);
+        let first = first(&before, &contained);
+        contained.state.insert(key(ID, "SecurityIncidentStatus"), "Closed".into());
+        let contained = Found { state: contained.state, facts: before.facts };
+        let goal = nothing_called().released(&target(), &contained, &first);
+        assert_eq!(goal.state[&key(ID, "SecurityIncidentStatus")], "Closed");
+        assert!(goal.residual_risk[0].contains("is \"Closed\" now") && goal.residual_risk[0].contains("it was absent"));
+        assert_eq!(goal.state.len(), 2, "the others are gone");
+    }
+
+    #[test]
+    fn a_later_containment_takes_the_mark_of_the_release_away_and_its_own_release_leaves_its_own() {
+        let released = found(&[(ID, &[(RELEASED, "c-1")])]);
+        let later = Target { case_id: "c-2".into(), ..target() };
+        let goal = nothing_called().contained(&later, &released);
+        assert!(!goal.state.contains_key(&key(ID, RELEASED)));
+        let first = first(&released, &goal);
+        let contained = Found { state: goal.state, facts: released.facts };
+        let goal = nothing_called().released(&later, &contained, &first);
+        assert_eq!(goal.state, State::from([(key(ID, RELEASED), "c-2".into())]));
+    }
+
+    #[tokio::test]
+    async fn a_tag_is_taken_away_by_name_and_value_and_a_detached_volume_loses_its_tags_as_well() {
+        let described = mock!(Client::describe_tags)
+            .match_requests(|r| r.filters()[0].values() == [ID, "vol-1"])
+            .then_output(|| {
+                let tag = |id: &str| TagDescription::builder().resource_id(id).key("Evidence").value("Yes").build();
+                DescribeTagsOutput::builder().tags(tag(ID)).tags(tag("vol-1")).build()
+            });
+        let taken = mock!(Client::delete_tags)
+            .match_requests(|r| {
+                let tag = &r.tags()[0];
+                r.resources() == [ID, "vol-1"] && (tag.key(), tag.value()) == (Some("Evidence"), Some("Yes"))
+            })
+            .then_output(|| DeleteTagsOutput::builder().build());
+        let marked = mock!(Client::create_tags)
+            .match_requests(|r| r.resources() == [ID] && r.tags()[0].key() == Some(RELEASED))
+            .then_output(|| CreateTagsOutput::builder().build());
+        let step = TagResources { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&described, &taken, &marked]) };
+        let first = [ID, "vol-1", "snap-1"].map(|id| (key(id, "Evidence"), Value::Null)).into();
+        let found = step.read_journaled(&target(), &first).await.expect("read");
+        let goal = step.released(&target(), &found, &first);
+        assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
+        assert_eq!((taken.num_calls(), marked.num_calls()), (1, 1));
     }
 }

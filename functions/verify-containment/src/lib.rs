@@ -32,7 +32,7 @@ use terminate_sessions::TerminateSessions;
 /// The function's name.
 pub const NAME: &str = "verify-containment";
 
-pub use verdict::{Report, Verdict};
+pub use verdict::{Report, Row, Verdict, line, row, when};
 
 /// What the state machine hands over when every branch has ended.
 #[derive(Debug, Deserialize)]
@@ -90,15 +90,15 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Report> {
     match bucket.put(&target, NAME, &whole).await {
         Ok(entry) => {
             if let Err(error) = evidence::enter(&journal, &target, &entry).await {
-                report.record_is_missing(&error);
+                report.record_is_missing(NAME, &error);
             }
             report.evidence.push(entry.pointer);
         }
-        Err(error) => report.record_is_missing(&error),
+        Err(error) => report.record_is_missing(NAME, &error),
     }
     // For intake: a finding that is repeated about a contained instance needs no second containment.
     if let Err(error) = journal.note_verdict(&target, &format!("{:?}", report.verdict)).await {
-        report.record_is_missing(&error);
+        report.record_is_missing(NAME, &error);
     }
     Ok(report.shortened(event.output_bytes))
 }

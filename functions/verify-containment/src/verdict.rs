@@ -20,6 +20,12 @@ pub enum Verdict {
     NotApproved,
     /// A dry run.
     Planned,
+    /// A release: all that the case has changed reads back as it was before, but for what stays on purpose.
+    Released,
+    /// A release: something is as it was before, and something is not, or was not asked for.
+    PartiallyReleased,
+    /// A release: nothing is known to be as it was before.
+    NotReleased,
 }
 
 /// One instance's row of the execution's output.
@@ -154,12 +160,15 @@ impl Report {
         self
     }
 
-    /// A record that could not be stored, in the evidence or the case, makes a contained instance a partly contained one.
-    pub fn record_is_missing(&mut self, error: &Error) {
-        self.open.push(format!("verify-containment: its record could not be stored: {error}"));
-        if self.verdict == Verdict::Contained {
-            self.verdict = Verdict::PartiallyContained;
-        }
+    /// A record that could not be stored, in the evidence or the case, makes a contained instance a partly contained one,
+    /// and a released one a partly released one. Named by the function whose record it is.
+    pub fn record_is_missing(&mut self, function: &str, error: &Error) {
+        self.open.push(format!("{function}: its record could not be stored: {error}"));
+        self.verdict = match self.verdict {
+            Verdict::Contained => Verdict::PartiallyContained,
+            Verdict::Released => Verdict::PartiallyReleased,
+            other => other,
+        };
     }
 
     /// The report in at most so many bytes of JSON, if that can be had; the whole of it is in the evidence.
@@ -189,17 +198,22 @@ impl Report {
 }
 
 /// From when the step was first entered to when it was last left: it may have been asked again.
-fn when(ran: &[Outcome], step: &str) -> When {
+pub fn when(ran: &[Outcome], step: &str) -> When {
     let times = || ran.iter().filter(|o| o.step == step).map(|o| &o.when);
     When { began: times().filter_map(|w| w.began.clone()).min(), ended: times().filter_map(|w| w.ended.clone()).max() }
 }
 
-struct Row {
-    outcome: Outcome,
-    shown_good: bool,
+/// What becomes of a step in the report.
+#[derive(Debug)]
+pub struct Row {
+    /// What the report has of it.
+    pub outcome: Outcome,
+    /// Whether AWS shows it as it should be, whatever the step said of itself.
+    pub shown_good: bool,
 }
 
-fn row(step: &'static str, said: Option<&Outcome>, shown: Result<Outcome>) -> Row {
+/// One step's row, from what it said of itself (none if it did not run) and what AWS shows now.
+pub fn row(step: &'static str, said: Option<&Outcome>, shown: Result<Outcome>) -> Row {
     let said_failed = said.is_none_or(|o| o.status == Status::Failed);
     let said_reason = match said {
         Some(outcome) => outcome.reason.clone().unwrap_or_default(),
@@ -234,7 +248,8 @@ fn row(step: &'static str, said: Option<&Outcome>, shown: Result<Outcome>) -> Ro
     Row { outcome, shown_good }
 }
 
-fn line(outcome: &Outcome) -> String {
+/// What a step that is not as it should be has in `Open`.
+pub fn line(outcome: &Outcome) -> String {
     format!("{} {:?}: {}", outcome.step, outcome.status, outcome.reason.as_deref().unwrap_or("no reason given"))
 }
 

@@ -1,0 +1,418 @@
+//! The loop's other direction: back to what the journal says was there first.
+//!
+//! The same reads and the same writes as a containment, towards another goal. Only what this case has changed is
+//! restored, to the value that it had and never to a default; what can't be restored is named, and the rest goes on.
+
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+
+use crate::step::{conclude, planned, read_back, unlike};
+use crate::{Error, First, Found, Goal, Journal, Key, Outcome, Result, State, Status, Step, Target, Writes};
+
+/// Which way the loop goes.
+#[derive(Debug)]
+pub(crate) enum Direction<'a> {
+    /// Towards containment.
+    Contain,
+    /// Back to these first values.
+    Release(&'a First),
+}
+
+impl Direction<'_> {
+    pub(crate) fn goal<S: Step>(&self, step: &S, target: &Target, found: &Found<S::Value, S::Facts>) -> Goal<S::Value> {
+        match self {
+            Direction::Contain => step.contained(target, found),
+            Direction::Release(first) => step.released(target, found, first),
+        }
+    }
+
+    pub(crate) async fn read_again<S: Step>(
+        &self,
+        step: &S,
+        target: &Target,
+        found: &Found<S::Value, S::Facts>,
+    ) -> Result<Found<S::Value, S::Facts>> {
+        match self {
+            Direction::Contain => step.read_again(target, found).await,
+            Direction::Release(first) => step.read_journaled(target, first).await,
+        }
+    }
+
+    /// Whether there is nothing to write: AWS is on its way to the goal with all that is unlike it.
+    pub(crate) fn is_moving<S: Step>(
+        &self,
+        step: &S,
+        found: &State<S::Value>,
+        goal: &State<S::Value>,
+        open: &BTreeSet<Key>,
+    ) -> bool {
+        open.iter().all(|key| {
+            found.get(key).is_some_and(|value| match self {
+                Direction::Contain => step.accepted(value),
+                Direction::Release(_) => step.returning(value, goal.get(key)),
+            })
+        })
+    }
+
+    pub(crate) fn already(&self) -> &'static str {
+        match self {
+            Direction::Contain => "as it should be; nothing was changed by this run",
+            Direction::Release(_) => "as it was before the containment; nothing was changed by this run",
+        }
+    }
+
+    pub(crate) fn missed(&self, outcome: Outcome) -> Error {
+        match self {
+            Direction::Contain => Error::NotContained(Box::new(outcome)),
+            Direction::Release(_) => Error::NotReleased(Box::new(outcome)),
+        }
+    }
+}
+
+/// Releases a step: reads, writes what the journal has over what the case has changed, and reads back until AWS shows it.
+///
+/// Reads and changes what the step does; reads the case's journal and never writes it, so that a release which was
+/// interrupted is finished by the next. The changes are from what this run found to what it read back.
+/// `Done` means that AWS was read and is as it was before the containment, `NotApplicable` that this case changed nothing
+/// here (or that the step is not among those asked for), `Unsupported` that part of it can't be restored or was not, for
+/// the reason given, and the rest is. Errors: as [`converge`](crate::converge) has them, and
+/// [`Error::NotReleased`] for what should have been restored and is not.
+pub async fn release<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
+    let first = match journal_of::<S>(target, journal).await? {
+        Ok(first) => first,
+        Err(outcome) => return Ok(outcome),
+    };
+    let found = step.read_journaled(target, &first).await?;
+    let goal = step.released(target, &found, &first);
+    if target.dry_run {
+        return Ok(planned::<S>(&found, goal));
+    }
+    let way = Direction::Release(&first);
+    let open = unlike(&found.state, &goal.state);
+    if way.is_moving(step, &found.state, &goal.state, &open) {
+        return conclude(step, &way, &First::new(), &found.state, &found, goal, Writes::default(), false);
+    }
+    let writes = step.write(target, &found, &goal.state).await;
+    let (after, goal) = read_back(step, &way, target, &found, &writes).await?;
+    conclude(step, &way, &First::new(), &found.state, &after, goal, writes, true)
+}
+
+/// Reads a step's state and says how its release stands, without changing anything: the verifier's look.
+pub async fn inspect_release<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
+    let first = match journal_of::<S>(target, journal).await? {
+        Ok(first) => first,
+        Err(outcome) => return Ok(outcome),
+    };
+    let found = step.read_journaled(target, &first).await?;
+    let goal = step.released(target, &found, &first);
+    let way = Direction::Release(&first);
+    conclude(step, &way, &First::new(), &found.state, &found, goal, Writes::default(), false)
+}
+
+/// What the step has to restore, or the answer that it has nothing to.
+async fn journal_of<S: Step>(target: &Target, journal: &impl Journal) -> Result<std::result::Result<First, Outcome>> {
+    let nothing = |why: &str| Ok(Err(Outcome::new(S::NAME, Status::NotApplicable, why.to_owned())));
+    if target.release.as_ref().is_some_and(|steps| !steps.iter().any(|step| step == S::NAME)) {
+        return nothing("not among the steps that are to be released");
+    }
+    let first = journal.first(target, S::NAME).await?;
+    if first.is_empty() { nothing("this case changed nothing here") } else { Ok(Ok(first)) }
+}
+
+/// The first values as the step's own, absent ones as `None`, and a sentence for each that can't be read.
+pub fn journaled<V: DeserializeOwned>(first: &First) -> (Vec<(Key, Option<V>)>, Vec<String>) {
+    let (mut values, mut unreadable) = (Vec::new(), Vec::new());
+    for (key, value) in first {
+        match serde_json::from_value(value.clone()) {
+            Ok(value) => values.push((key.clone(), value)),
+            Err(error) => unreadable.push(format!(
+                "{} of {} is not restored: its first value in the journal, {value}, can't be read: {error}",
+                key.attribute, key.resource
+            )),
+        }
+    }
+    (values, unreadable)
+}
+
+/// What was found, with each journaled value set back to what it was first. The default of most steps that set plain
+/// attributes: what the journal has not is left as it is.
+pub fn restored<V: Clone + DeserializeOwned>(found: &State<V>, first: &First) -> Goal<V> {
+    let mut goal = Goal::new(found.clone());
+    let (values, unreadable) = journaled(first);
+    for (key, value) in values {
+        match value {
+            Some(value) => _ = goal.state.insert(key, value),
+            None => _ = goal.state.remove(&key),
+        }
+    }
+    goal.unsupported = unreadable;
+    goal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::converge;
+    use crate::journal::Memory;
+    use serde_json::{Value, json};
+    use std::collections::BTreeSet;
+    use std::future::Future;
+    use std::sync::Mutex;
+
+    /// A house whose lamps containment switches off, and whose doors it locks. A write to what is in `jammed` is refused.
+    #[derive(Default)]
+    struct House {
+        state: Mutex<State<String>>,
+        jammed: Mutex<BTreeSet<Key>>,
+        writes: Mutex<usize>,
+    }
+
+    impl House {
+        fn new(state: &[(&str, &str, &str)]) -> Self {
+            let state = state.iter().map(|(room, what, value)| (Key::new(*room, *what), (*value).to_owned()));
+            House { state: Mutex::new(state.collect()), ..House::default() }
+        }
+
+        fn state(&self) -> State<String> {
+            self.state.lock().expect("lock").clone()
+        }
+    }
+
+    impl Step for House {
+        type Value = String;
+        type Facts = ();
+        const NAME: &'static str = "lock-house";
+
+        async fn read(&self, _: &Target) -> Result<Found<String, ()>> {
+            Ok(Found { state: self.state(), facts: () })
+        }
+
+        /// Lamps go off, doors are locked, and each room gets a seal.
+        fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
+            let mut goal = Goal::new(found.state.clone());
+            for key in found.state.keys() {
+                match key.attribute.as_str() {
+                    "Lamp" => _ = goal.state.insert(key.clone(), "off".to_owned()),
+                    "Door" => _ = goal.state.insert(key.clone(), "locked".to_owned()),
+                    _ => {}
+                }
+                goal.state.insert(Key::new(&key.resource, "Seal"), "sealed".to_owned());
+            }
+            goal
+        }
+
+        fn released(&self, _: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
+            restored(&found.state, first)
+        }
+
+        fn returning(&self, value: &String, wanted: Option<&String>) -> bool {
+            value == "warming up" && wanted.is_some_and(|wanted| wanted == "lit")
+        }
+
+        async fn write(&self, _: &Target, found: &Found<String, ()>, goal: &State<String>) -> Writes {
+            *self.writes.lock().expect("lock") += 1;
+            let mut writes = Writes::default();
+            for key in unlike(&found.state, goal) {
+                if self.jammed.lock().expect("lock").contains(&key) {
+                    writes.note::<()>(Err(Error::NotFound(format!("{} is jammed", key.to_text()))));
+                    continue;
+                }
+                let mut state = self.state.lock().expect("lock");
+                match goal.get(&key) {
+                    Some(value) => _ = state.insert(key, value.clone()),
+                    None => _ = state.remove(&key),
+                }
+            }
+            writes
+        }
+    }
+
+    const ROOMS: [(&str, &str, &str); 3] =
+        [("hall", "Lamp", "lit"), ("hall", "Door", "ajar"), ("attic", "Lamp", "off")];
+
+    fn contained() -> Target {
+        Target::example()
+    }
+
+    fn released() -> Target {
+        Target { release: Some(vec![House::NAME.to_owned()]), ..contained() }
+    }
+
+    #[tokio::test]
+    async fn what_was_changed_goes_back_to_what_it_was_and_what_was_added_goes_away() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        let before = house.state();
+        converge(&house, &contained(), &journal).await.expect("contained");
+        assert_ne!(house.state(), before);
+        let outcome = release(&house, &released(), &journal).await.expect("released");
+        assert_eq!((outcome.status, house.state()), (Status::Done, before));
+        let lamp = outcome.changes.iter().find(|c| c.attribute == "Lamp").expect("the lamp's change");
+        assert_eq!((&lamp.before, &lamp.after), (&json!("off"), &json!("lit")));
+        let seal = outcome.changes.iter().find(|c| c.attribute == "Seal").expect("the seal's change");
+        assert_eq!((&seal.before, &seal.after), (&json!("sealed"), &Value::Null));
+    }
+
+    #[tokio::test]
+    async fn a_second_release_changes_nothing_and_says_so() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        converge(&house, &contained(), &journal).await.expect("contained");
+        release(&house, &released(), &journal).await.expect("released");
+        let writes = *house.writes.lock().expect("lock");
+        let again = release(&house, &released(), &journal).await.expect("released");
+        assert_eq!((again.status, again.changes.len()), (Status::Done, 0));
+        assert!(again.reason.expect("a reason").contains("nothing was changed by this run"));
+        assert_eq!(*house.writes.lock().expect("lock"), writes);
+    }
+
+    #[tokio::test]
+    async fn what_containment_did_not_change_is_left_whatever_it_is_now() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        converge(&house, &contained(), &journal).await.expect("contained");
+        house.state.lock().expect("lock").insert(Key::new("attic", "Lamp"), "flickering".to_owned());
+        release(&house, &released(), &journal).await.expect("released");
+        assert_eq!(
+            house.state()[&Key::new("attic", "Lamp")],
+            "flickering",
+            "it was off before the containment as well"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_case_that_changed_nothing_has_nothing_to_release_and_reads_nothing() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        let outcome = release(&house, &released(), &journal).await.expect("answered");
+        assert_eq!(outcome.status, Status::NotApplicable);
+        assert_eq!(outcome.reason.as_deref(), Some("this case changed nothing here"));
+    }
+
+    #[tokio::test]
+    async fn a_step_that_is_not_asked_for_is_left_contained() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        converge(&house, &contained(), &journal).await.expect("contained");
+        let (kept, others) = (house.state(), Target { release: Some(vec!["tag-resources".into()]), ..contained() });
+        assert_eq!(release(&house, &others, &journal).await.expect("answered").status, Status::NotApplicable);
+        assert_eq!(house.state(), kept);
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_of_a_release_shows_what_would_be_restored_and_touches_nothing() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        converge(&house, &contained(), &journal).await.expect("contained");
+        let kept = house.state();
+        let outcome = release(&house, &Target { dry_run: true, ..released() }, &journal).await.expect("planned");
+        assert_eq!((outcome.status, outcome.changes.len(), house.state()), (Status::Planned, 4, kept));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_not_released_with_the_whole_outcome_and_a_second_run_finishes_it() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        let before = house.state();
+        converge(&house, &contained(), &journal).await.expect("contained");
+        house.jammed.lock().expect("lock").insert(Key::new("hall", "Door"));
+        let error = release(&house, &released(), &journal).await.expect_err("the door is jammed");
+        assert_eq!(error.name(), "NotReleased");
+        let Error::NotReleased(outcome) = error else { panic!("named so") };
+        assert_eq!((outcome.status, outcome.changes.len()), (Status::Failed, 3), "the rest went on");
+        assert!(outcome.reason.as_ref().expect("a reason").contains("Door of hall is \"locked\", wanted \"ajar\""));
+        house.jammed.lock().expect("lock").clear();
+        assert_eq!(release(&house, &released(), &journal).await.expect("released").status, Status::Done);
+        assert_eq!(house.state(), before);
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_back_is_in_progress_and_not_asked_for_again() {
+        let (house, journal) = (House::new(&[("hall", "Lamp", "lit")]), Memory::default());
+        converge(&house, &contained(), &journal).await.expect("contained");
+        release(&house, &released(), &journal).await.expect("released");
+        house.state.lock().expect("lock").insert(Key::new("hall", "Lamp"), "warming up".to_owned());
+        let writes = *house.writes.lock().expect("lock");
+        assert_eq!(release(&house, &released(), &journal).await.expect("asked").status, Status::InProgress);
+        assert_eq!(*house.writes.lock().expect("lock"), writes);
+    }
+
+    #[tokio::test]
+    async fn a_first_value_that_cannot_be_read_is_named_and_the_rest_goes_on() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        let odd = [(Key::new("hall", "Door"), json!({ "Angle": 12 }))].into();
+        journal.keep_first(&contained(), House::NAME, &odd).await.expect("kept");
+        converge(&house, &contained(), &journal).await.expect("contained");
+        let outcome = release(&house, &released(), &journal).await.expect("answered");
+        assert_eq!(outcome.status, Status::Unsupported);
+        let reason = outcome.reason.expect("a reason");
+        assert!(reason.contains("Door of hall is not restored") && reason.contains("\"Angle\":12"), "{reason}");
+        assert_eq!(house.state()[&Key::new("hall", "Lamp")], "lit");
+    }
+
+    #[tokio::test]
+    async fn an_inspection_of_what_is_still_contained_says_failed_and_changes_nothing() {
+        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        converge(&house, &contained(), &journal).await.expect("contained");
+        let kept = house.state();
+        assert_eq!(inspect_release(&house, &released(), &journal).await.expect("read").status, Status::Failed);
+        assert_eq!(house.state(), kept);
+        release(&house, &released(), &journal).await.expect("released");
+        assert_eq!(inspect_release(&house, &released(), &journal).await.expect("read").status, Status::Done);
+    }
+
+    use proptest::prelude::*;
+
+    /// Rooms with or without a lamp and a door, each in any state, and a seal that somebody has put on some of them.
+    fn houses() -> impl Strategy<Value = State<String>> {
+        let rooms = prop::sample::select(vec!["hall", "attic", "cellar", "a|b"]);
+        let things = prop::sample::select(vec!["Lamp", "Door", "Seal"]);
+        let values = prop::sample::select(vec!["lit", "off", "ajar", "locked", "sealed", "broken", ""]);
+        prop::collection::btree_map(
+            (rooms, things).prop_map(|(room, thing)| Key::new(room, thing)),
+            values.prop_map(ToOwned::to_owned),
+            0..12,
+        )
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
+    }
+
+    proptest! {
+        #[test]
+        fn contained_and_released_again_and_again_a_house_is_what_it_was(before in houses(), cases in 1..4_usize) {
+            let (house, journal) = (House { state: Mutex::new(before.clone()), ..House::default() }, Memory::default());
+            for case in 0..cases {
+                let case_id = format!("c-{case}");
+                let target = Target { case_id: case_id.clone(), ..contained() };
+                run(converge(&house, &target, &journal)).expect("contained");
+                run(converge(&house, &target, &journal)).expect("a re-run overwrites no first value");
+                let target = Target { case_id, ..released() };
+                let outcome = run(release(&house, &target, &journal)).expect("released");
+                prop_assert!(matches!(outcome.status, Status::Done | Status::NotApplicable));
+                prop_assert_eq!(&house.state(), &before);
+                let writes = *house.writes.lock().expect("lock");
+                let again = run(release(&house, &target, &journal)).expect("released");
+                prop_assert_eq!((again.changes.len(), *house.writes.lock().expect("lock")), (0, writes));
+            }
+        }
+
+        #[test]
+        fn whatever_is_refused_in_either_direction_a_plain_re_run_ends_where_it_should(
+            before in houses(),
+            jammed in prop::collection::btree_set((0..12_usize, prop::bool::ANY), 0..8),
+        ) {
+            let (house, journal) = (House { state: Mutex::new(before.clone()), ..House::default() }, Memory::default());
+            let jam = |release: bool| {
+                let seals = before.keys().map(|key| Key::new(&key.resource, "Seal"));
+                let keys: BTreeSet<Key> = before.keys().cloned().chain(seals).collect();
+                let of_way = jammed.iter().filter(|(_, way)| *way == release);
+                *house.jammed.lock().expect("lock") = of_way.filter_map(|(n, _)| keys.iter().nth(*n).cloned()).collect();
+            };
+            jam(false);
+            let first_try = run(converge(&house, &contained(), &journal));
+            prop_assert!(first_try.is_ok() || !house.jammed.lock().expect("lock").is_empty());
+            jam(true);
+            let released_half = run(release(&house, &released(), &journal));
+            prop_assert!(released_half.is_ok() || matches!(released_half, Err(Error::NotReleased(_))));
+            house.jammed.lock().expect("lock").clear();
+            run(release(&house, &released(), &journal)).expect("released");
+            prop_assert_eq!(house.state(), before);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Makes the input of a release into a plan: a target for each instance whose case is open, with the steps to release.
+//! Bad input is refused before anything is touched; what was never contained, or is released already, is left alone.
+//!
+//! Reads and writes the case table, so that a release and a containment of an instance never run at the same time.
+//! Changes nothing else.
+
+mod request;
+mod standing;
+
+use containment::{Aws, Error, Result, Target};
+use intake::{Event, LeftOut, MemberAccounts, check_region_exists};
+use serde::Serialize;
+use serde_json::Value;
+
+use request::Request;
+pub use request::{AUTO_SCALING, STEPS};
+use standing::Desk;
+
+/// What the release workflow does.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Plan {
+    /// Whether the execution is to change nothing.
+    pub dry_run: bool,
+    /// Whether a case is closed although something of it is not released.
+    pub close_case: bool,
+    /// One target for each distinct instance with an open case, in the order of the input.
+    pub targets: Vec<Target>,
+    /// What nothing is done about.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// The function: the input and the execution in, the plan out.
+pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
+    let event: Event = serde_json::from_value(event).map_err(|error| {
+        Error::InvalidInput(format!("the event of plan-release is not {{Input, Execution}}: {error}"))
+    })?;
+    event.execution.check()?;
+    let request = Request::read(&event.input, &event.execution, &MemberAccounts::from(aws))?;
+    check_region_exists(aws.home(), &request.region).await?;
+    let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
+    desk.plan(request, &event.execution).await
+}

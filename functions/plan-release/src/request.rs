@@ -1,0 +1,159 @@
+//! What a responder types to release instances, read as strictly as the input of a containment.
+
+use containment::{Result, Target};
+use intake::by_hand::{account, fields, flag, instance_ids, region, tag_value};
+use intake::{Execution, MemberAccounts, refuse};
+use serde_json::{Map, Value};
+
+/// The steps that a release undoes when nobody chooses, in the order of the workflow: first what makes the instance
+/// whole, then its network, and only then what sends it traffic.
+pub const STEPS: [&str; 8] = [
+    "revoke-credentials",
+    "detach-profile",
+    "isolate-network",
+    "deregister-targets",
+    "protect-instance",
+    "preserve-volumes",
+    "create-flow-logs",
+    "tag-resources",
+];
+
+/// The step that is undone only when somebody asks: the group has a replacement by now (trap E8).
+pub const AUTO_SCALING: &str = "detach-autoscaling";
+
+const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, DryRun, Steps, AttachAutoScaling, CloseCase";
+
+/// What an input asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) region: String,
+    pub(crate) dry_run: bool,
+    pub(crate) close_case: bool,
+    /// With the case that a containment would open; the instance's own one is not known here.
+    pub(crate) targets: Vec<Target>,
+}
+
+impl Request {
+    /// Reads the input; the error names the field, the value and what is accepted. Pure.
+    pub(crate) fn read(input: &Value, execution: &Execution, members: &MemberAccounts) -> Result<Self> {
+        let input = fields(input, ACCEPTED)?;
+        let account_id = account(input, execution.account(), members)?;
+        let region = region(input)?;
+        let ids = instance_ids(input)?;
+        let dry_run = flag(input, "DryRun")?;
+        let steps = steps(input)?;
+        let incident_ticket = tag_value(input, "IncidentTicket")?;
+        let close_case = flag(input, "CloseCase")?;
+        let targets = ids.into_iter().map(|id| Target {
+            dry_run,
+            incident_ticket: incident_ticket.clone(),
+            release: Some(steps.clone()),
+            ..execution.target(&account_id, &region, &id)
+        });
+        Ok(Request { dry_run, close_case, targets: targets.collect(), region })
+    }
+}
+
+/// `Steps` and `AttachAutoScaling`: the steps to release, each once, in the order of the workflow.
+fn steps(input: &Map<String, Value>) -> Result<Vec<String>> {
+    let attach = flag(input, "AttachAutoScaling")?;
+    let known = || STEPS.into_iter().chain([AUTO_SCALING]);
+    let accepted = format!("a list of one or more of {}", known().collect::<Vec<_>>().join(", "));
+    let chosen: Vec<&str> = match input.get("Steps") {
+        None => STEPS.to_vec(),
+        Some(value) => {
+            let named = value.as_array().filter(|named| !named.is_empty());
+            let Some(named) = named else { return refuse("Steps", value, &accepted) };
+            for (n, name) in named.iter().enumerate() {
+                if !known().any(|step| name == step) {
+                    return refuse(&format!("Steps[{n}]"), name, &accepted);
+                }
+            }
+            known().filter(|step| named.iter().any(|name| name == step)).collect()
+        }
+    };
+    if input.get("AttachAutoScaling") == Some(&Value::Bool(false)) && chosen.contains(&AUTO_SCALING) {
+        let accepted = format!("true, or nothing, where Steps has {AUTO_SCALING}");
+        return refuse("AttachAutoScaling", &false.into(), &accepted);
+    }
+    let asked = |step: &&str| chosen.contains(step) || (attach && *step == AUTO_SCALING);
+    Ok(known().filter(asked).map(ToOwned::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::standing::tests::execution;
+    use serde_json::json;
+
+    const ID: &str = "i-0123456789abcdef0";
+    const MEMBER: &str = "210987654321";
+
+    fn read(more: Value) -> Result<Request> {
+        let mut input = json!({ "InstanceIds": [ID], "Region": "ap-northeast-1" });
+        input.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        Request::read(&input, &execution(), &[MEMBER.to_owned()].into_iter().collect())
+    }
+
+    fn released(more: Value) -> Vec<String> {
+        read(more).expect("read").targets[0].release.clone().expect("a release")
+    }
+
+    #[track_caller]
+    fn refused(more: Value, field: &str, accepted: &str) {
+        let error = read(more).expect_err("refused");
+        assert_eq!(error.name(), "InvalidInput");
+        let text = error.to_string();
+        assert!(text.starts_with(field) && text.contains(accepted) && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn everything_but_auto_scaling_is_released_unless_somebody_says_otherwise() {
+        assert_eq!(released(json!({})), STEPS);
+        assert!(!released(json!({ "AttachAutoScaling": false })).contains(&AUTO_SCALING.to_owned()));
+        let attached = released(json!({ "AttachAutoScaling": true }));
+        assert_eq!(attached.last().map(String::as_str), Some(AUTO_SCALING), "last of all");
+        assert_eq!(attached.len(), STEPS.len() + 1);
+    }
+
+    #[test]
+    fn a_subset_is_released_in_the_order_of_the_workflow_and_each_step_once() {
+        let chosen = json!({ "Steps": ["tag-resources", "isolate-network", "tag-resources"] });
+        assert_eq!(released(chosen), ["isolate-network", "tag-resources"]);
+        assert_eq!(released(json!({ "Steps": [AUTO_SCALING] })), [AUTO_SCALING]);
+        let both = json!({ "Steps": ["isolate-network"], "AttachAutoScaling": true });
+        assert_eq!(released(both), ["isolate-network", AUTO_SCALING]);
+    }
+
+    #[test]
+    fn every_option_reaches_the_target() {
+        let more = json!({ "AccountId": MEMBER, "IncidentTicket": "INC-7", "DryRun": true, "CloseCase": true });
+        let request = read(more).expect("read");
+        let target = &request.targets[0];
+        assert_eq!((target.account_id.as_str(), target.incident_ticket.as_deref()), (MEMBER, Some("INC-7")));
+        assert!(target.dry_run && request.dry_run && request.close_case);
+        assert_eq!(target.execution.as_deref(), Some(execution().id.as_str()));
+    }
+
+    #[test]
+    fn what_cannot_be_released_and_what_contradicts_itself_is_refused_in_one_sentence() {
+        refused(json!({ "Steps": [] }), "Steps: [] is not accepted", "isolate-network");
+        refused(json!({ "Steps": "isolate-network" }), "Steps", "a list of one or more");
+        refused(json!({ "Steps": ["isolate-network", "create-snapshots"] }), "Steps[1]: \"create-snapshots\"", "tag-");
+        refused(json!({ "Steps": [7] }), "Steps[0]: 7", "a list");
+        let both = json!({ "Steps": [AUTO_SCALING], "AttachAutoScaling": false });
+        refused(both, "AttachAutoScaling: false", "where Steps has detach-autoscaling");
+    }
+
+    #[test]
+    fn the_fields_of_a_containment_are_checked_as_there_and_its_others_are_refused() {
+        refused(json!({ "InstanceIds": ["banana"] }), "InstanceIds[0]", "8 or 17");
+        refused(json!({ "InstanceIds": [] }), "InstanceIds", "1 to 50");
+        refused(json!({ "Region": "tokyo" }), "Region", "such as");
+        refused(json!({ "AccountId": "999999999999" }), "AccountId", MEMBER);
+        refused(json!({ "DryRun": "yes" }), "DryRun", "true or false");
+        refused(json!({ "AttachAutoScaling": 1 }), "AttachAutoScaling", "true or false");
+        refused(json!({ "IncidentTicket": "" }), "IncidentTicket", "1 to 256");
+        refused(json!({ "RevokeAllSessions": true }), "RevokeAllSessions", "only the fields InstanceIds");
+    }
+}

@@ -1,0 +1,243 @@
+//! Which instances have something to release, and who is at them: one execution holds a case, be it a containment or a
+//! release.
+
+use std::time::SystemTime;
+
+use containment::{Case, CaseTable, Error, Result, Status, Target};
+use futures::future::{join_all, try_join_all};
+use intake::{Execution, LeftOut, is_running};
+
+use crate::Plan;
+use crate::request::Request;
+
+/// Where cases are kept, and where to ask whether an execution is still running.
+pub(crate) struct Desk {
+    pub(crate) cases: CaseTable,
+    pub(crate) sfn: aws_sdk_sfn::Client,
+}
+
+/// What to do about an instance.
+#[derive(Debug, PartialEq)]
+enum Standing {
+    /// Take the open case that was seen over, and release.
+    Release(Case),
+    /// This execution holds it already: an earlier try of this function got so far.
+    Mine(Case),
+    /// Nothing, and why.
+    Leave(Status, String),
+}
+
+impl Desk {
+    /// Makes the plan. Takes over the cases; a dry run writes nothing.
+    pub(crate) async fn plan(&self, request: Request, execution: &Execution) -> Result<Plan> {
+        let Request { dry_run, close_case, targets, .. } = request;
+        let seen = join_all(targets.iter().map(|target| self.look(target, execution))).await;
+        let (mut planned, mut taken, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+        for (target, standing) in targets.into_iter().zip(seen) {
+            match standing {
+                Ok(Standing::Release(case)) => {
+                    planned.push(Target { case_id: case.id.clone(), ..target.clone() });
+                    taken.push((target, case));
+                }
+                Ok(Standing::Mine(case)) => planned.push(Target { case_id: case.id, ..target }),
+                Ok(Standing::Leave(status, reason)) => left_out.push(LeftOut::instance(&target, status, reason)),
+                Err(error) if error.is_transient() => return Err(error),
+                // What cannot be known about one instance keeps no other from being released.
+                Err(error) => left_out.push(LeftOut::instance(&target, Status::Failed, error.to_string())),
+            }
+        }
+        if !dry_run {
+            try_join_all(taken.iter().map(|(target, case)| self.take(target, case, execution))).await?;
+        }
+        Ok(Plan { dry_run, close_case, targets: planned, left_out })
+    }
+
+    async fn look(&self, target: &Target, execution: &Execution) -> Result<Standing> {
+        let case = self.cases.last_case(target).await?;
+        let held = match &case {
+            Some(case) if case.released.is_none() && case.execution != execution.id => {
+                is_running(&self.sfn, case).await?
+            }
+            _ => false,
+        };
+        Ok(standing(case, held, execution))
+    }
+
+    /// Takes the case, on condition that nobody else has since. [`Error::Conflict`] when it is taken: the workflow then
+    /// tries again, and finds who holds it, be it this execution, whose first answer was lost.
+    async fn take(&self, target: &Target, seen: &Case, execution: &Execution) -> Result<()> {
+        let new = Case { execution: execution.id.clone(), held_since: now(), ..Case::default() };
+        match self.cases.take_over(target, seen, &new).await? {
+            true => Ok(()),
+            false => Err(Error::Conflict(format!("the case of {} was taken at this moment", target.instance_id))),
+        }
+    }
+}
+
+/// What to do about an instance, from what the case table and Step Functions say of it. Pure.
+fn standing(case: Option<Case>, held: bool, execution: &Execution) -> Standing {
+    let Some(case) = case else {
+        return Standing::Leave(
+            Status::NotApplicable,
+            "it was never contained: the case table has no case of it, and nothing was changed".to_owned(),
+        );
+    };
+    if let Some(released) = &case.released {
+        let reason = format!(
+            "it was released already, at {} by execution {}: its case {} is closed, and nothing was changed",
+            released.at, released.execution, case.id
+        );
+        return Standing::Leave(Status::NotApplicable, reason);
+    }
+    if case.execution == execution.id {
+        return Standing::Mine(case);
+    }
+    if held {
+        let doing = match case.approval.as_deref() {
+            Some("Pending") => "has asked a person about it and waits for the answer",
+            _ => "is at it",
+        };
+        let reason = format!(
+            "execution {} {doing}, and nothing was changed by this one: release it when that one has ended",
+            case.execution
+        );
+        return Standing::Leave(Status::Failed, reason);
+    }
+    Standing::Release(case)
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
+    use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
+    use aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput;
+    use aws_sdk_sfn::types::ExecutionStatus;
+    use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+    use aws_smithy_types::error::ErrorMetadata;
+    use containment::Released;
+
+    const CONTAINED: &str = "arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain:run-1";
+
+    pub(crate) fn execution() -> Execution {
+        Execution {
+            id: "arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain-release:run-2".into(),
+            start_time: "2026-11-21T03:00:07.123Z".into(),
+        }
+    }
+
+    fn case() -> Case {
+        Case { id: "c-0".into(), execution: CONTAINED.into(), held_since: 7, ..Case::default() }
+    }
+
+    fn left(standing: Standing) -> (Status, String) {
+        match standing {
+            Standing::Leave(status, reason) => (status, reason),
+            other => panic!("nothing is left out: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_open_case_that_nobody_is_at_is_released() {
+        assert_eq!(standing(Some(case()), false, &execution()), Standing::Release(case()));
+        let mine = Case { execution: execution().id, ..case() };
+        assert_eq!(standing(Some(mine.clone()), false, &execution()), Standing::Mine(mine));
+    }
+
+    #[test]
+    fn what_was_never_contained_has_nothing_to_release_and_that_is_no_failure() {
+        let (status, reason) = left(standing(None, false, &execution()));
+        assert_eq!(status, Status::NotApplicable);
+        assert!(reason.contains("never contained") && reason.contains("nothing was changed"), "{reason}");
+    }
+
+    #[test]
+    fn what_is_released_already_says_when_and_by_which_execution() {
+        let released = Released { at: "2026-11-21T02:00:00Z".into(), execution: "arn:release".into() };
+        // Even by this one: a try of this function after the whole release changes nothing.
+        for holder in [CONTAINED.to_owned(), execution().id] {
+            let case = Case { released: Some(released.clone()), execution: holder, ..case() };
+            let (status, reason) = left(standing(Some(case), false, &execution()));
+            assert_eq!(status, Status::NotApplicable);
+            assert!(reason.contains("2026-11-21T02:00:00Z") && reason.contains("arn:release"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_containment_that_is_going_on_is_not_disturbed_and_is_named() {
+        let (status, reason) = left(standing(Some(case()), true, &execution()));
+        assert!(status == Status::Failed && reason.contains(CONTAINED) && reason.contains("is at it"), "{reason}");
+        let asked = Case { approval: Some("Pending".into()), ..case() };
+        assert!(left(standing(Some(asked), true, &execution())).1.contains("has asked a person"));
+    }
+
+    fn request(dry_run: bool) -> Request {
+        let target = Target { dry_run, ..Target::example() };
+        Request { region: target.region.clone(), dry_run, close_case: false, targets: vec![target] }
+    }
+
+    /// A desk whose table has one case, held by an execution that has ended or is running.
+    fn desk(status: ExecutionStatus, writes: &Rule) -> Desk {
+        let get = mock!(aws_sdk_dynamodb::Client::get_item).then_output(|| {
+            let item = [("CaseId", "c-0"), ("Execution", CONTAINED), ("Status", "Open")];
+            let item = item.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
+            GetItemOutput::builder().set_item(Some(item.into())).build()
+        });
+        let described = mock!(aws_sdk_sfn::Client::describe_execution).then_output(move || {
+            let reply = DescribeExecutionOutput::builder().execution_arn(CONTAINED).state_machine_arn("m");
+            let started = aws_sdk_sfn::primitives::DateTime::from_secs(7);
+            reply.status(status.clone()).start_date(started).build().expect("complete")
+        });
+        let table = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [&get, writes]);
+        Desk { cases: CaseTable::new(table, "cases"), sfn: mock_client!(aws_sdk_sfn, [&described]) }
+    }
+
+    fn taken() -> Rule {
+        mock!(aws_sdk_dynamodb::Client::update_item)
+            .match_requests(|r| {
+                let values = r.expression_attribute_values().expect("values");
+                values[":seen"] == AttributeValue::S(CONTAINED.into())
+                    && values[":execution"] == AttributeValue::S(execution().id)
+            })
+            .then_output(|| UpdateItemOutput::builder().build())
+    }
+
+    #[tokio::test]
+    async fn the_case_is_taken_over_from_the_containment_that_was_seen_and_gives_the_target_its_name() {
+        let rule = taken();
+        let plan = desk(ExecutionStatus::Succeeded, &rule).plan(request(false), &execution()).await.expect("a plan");
+        assert_eq!((plan.targets[0].case_id.as_str(), rule.num_calls()), ("c-0", 1));
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_takes_no_case() {
+        let rule = taken();
+        let plan = desk(ExecutionStatus::Failed, &rule).plan(request(true), &execution()).await.expect("a plan");
+        assert_eq!((plan.targets.len(), plan.dry_run, rule.num_calls()), (1, true, 0));
+    }
+
+    #[tokio::test]
+    async fn a_case_that_a_running_execution_holds_is_left_to_it() {
+        let rule = taken();
+        let plan = desk(ExecutionStatus::Running, &rule).plan(request(false), &execution()).await.expect("a plan");
+        assert_eq!((plan.targets.len(), plan.left_out[0].status, rule.num_calls()), (0, Status::Failed, 0));
+    }
+
+    #[tokio::test]
+    async fn a_case_that_is_taken_at_this_moment_is_looked_at_again() {
+        let refused = mock!(aws_sdk_dynamodb::Client::update_item).then_error(|| {
+            let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
+            let refused = ConditionalCheckFailedException::builder().meta(meta).build();
+            UpdateItemError::ConditionalCheckFailedException(refused)
+        });
+        let error = desk(ExecutionStatus::Succeeded, &refused).plan(request(false), &execution()).await;
+        assert_eq!(error.expect_err("taken").name(), "Conflict");
+    }
+}
