@@ -287,7 +287,9 @@ fn listed(rows: &[(&ExecutionListItem, Vec<String>)], more: usize, screen: Scree
             vec![status, time(&execution.start_date), ended, instances, harmless(&execution.execution_arn)]
         })
         .collect();
-    let table = screen.table(&["STATUS", "STARTED", "ENDED", "INSTANCES", "EXECUTION", ""], &rows);
+    // An ARN is there to be copied, so none is cut: the terminal breaks the line.
+    let table = Screen { width: usize::from(u16::MAX), ..screen }
+        .table(&["STATUS", "STARTED", "ENDED", "INSTANCES", "EXECUTION"], &rows);
     let more = if more > 0 { format!("  and {more} or more that run\n") } else { String::new() };
     format!("{table}\n{more}")
 }
@@ -390,11 +392,13 @@ mod tests {
 
     #[test]
     fn executions_are_listed_with_their_first_instances_and_the_number_of_the_others() {
-        let execution = ExecutionListItem::builder().execution_arn("arn:x").state_machine_arn("arn:m").name("x");
+        let arn = format!("arn:{}", "x".repeat(200));
+        let execution = ExecutionListItem::builder().execution_arn(&arn).state_machine_arn("arn:m").name("x");
         let execution = execution.status(ExecutionStatus::Running).start_date(DateTime::from_secs(0)).build();
         let ids = (1..=5).map(|n| format!("i-{n}")).collect();
         let text = listed(&[(&execution.expect("complete"), ids)], 2, PLAIN);
-        assert!(text.contains("RUNNING  1970-01-01T00:00:00Z  -      i-1, i-2, i-3 and 2 more  arn:x\n"), "{text}");
+        let row = format!("RUNNING  1970-01-01T00:00:00Z  -      i-1, i-2, i-3 and 2 more  {arn}\n");
+        assert!(text.contains(&row), "{text}");
         assert!(text.ends_with("  and 2 or more that run\n"), "{text}");
     }
 }
