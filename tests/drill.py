@@ -17,15 +17,15 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
-from datetime import datetime
 from typing import Any, Callable, Iterable
 
-from local_stack.cases import cordon_verify, download, public_key
+from local_stack.cases import CORDON, cordon_environment, cordon_verify, download, public_key
 from local_stack.findings import attack_sequence, guardduty_finding
 from local_stack.inbox import Inbox, paste
-from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, StackError, ancestry, iteration
+from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, StackError
 from local_stack.victim import Victim, build_victims, differences, snapshot_of_world
 
 World = dict[str, Any]
@@ -43,6 +43,7 @@ WIDTH = shutil.get_terminal_size((140, 40)).columns
 
 def main() -> int:
     options = parse()
+    sys.stdout.reconfigure(line_buffering=True)  # what the command line prints comes in between
     stack = LocalStack()
     try:
         with say("Starting a small AWS on this machine"):
@@ -92,11 +93,11 @@ def drill(stack: LocalStack, victims: list[Victim], options: argparse.Namespace)
     since = time.time()
     arn = begin_by_finding(stack, victims) if options.finding or options.approve else begin_by_hand(stack, victims, options.dry_run)
     heading("Containment")
-    follow(stack, arn, [victim.instance for victim in victims], approver(stack, inbox, arn) if options.approve else lambda: None)
+    follow(stack, arn, approver(stack, inbox, arn) if options.approve else lambda: None)
     execution = stack.wait(arn)
     changed = False
     for victim in victims:
-        changed |= show_instance(stack, execution, victim, before[victim.instance])
+        changed |= show_differences(stack, victim, before[victim.instance])
     show_calls(stack, since)
     show_notifications(inbox, arn)
     evidence = all([show_evidence(stack, execution, victim) for victim in victims]) or options.dry_run
@@ -155,20 +156,11 @@ def show_victims(stack: LocalStack, victims: list[Victim]) -> None:
 # --- Meanwhile ---------------------------------------------------------------------------------------------------
 
 
-def follow(stack: LocalStack, arn: str, instances: list[str], meanwhile: Callable[[], None]) -> None:
-    """Prints each task and wait as it is entered and left, until the execution has ended."""
-    client, shown = stack.client("stepfunctions"), 0
-    while True:
-        status = client.describe_execution(executionArn=arn)["status"]  # before the history, or its last events could be missed
-        history = stack.history(arn)
-        events = {event["id"]: event for event in history}
-        for event in history[shown:]:
-            if line := progress(event, events, history[0]["timestamp"], instances):
-                print(line, flush=True)
-        shown = len(history)
-        if status != "RUNNING":
-            print(f"\n  {colored(status)} after {(history[-1]['timestamp'] - history[0]['timestamp']).total_seconds():.1f} s")
-            return
+def follow(stack: LocalStack, arn: str, meanwhile: Callable[[], None]) -> None:
+    """`cordon watch`, as a responder types it, which prints each task, the steps of each instance and the verdict."""
+    print(f"  $ cordon watch {arn}\n")
+    watching = subprocess.Popen([CORDON, "watch", arn], env=cordon_environment(stack))
+    while watching.poll() is None:
         meanwhile()
         time.sleep(0.2)
 
@@ -190,69 +182,15 @@ def approver(stack: LocalStack, inbox: Inbox, arn: str) -> Callable[[], None]:
     return approve
 
 
-def progress(event: dict[str, Any], events: dict[int, dict[str, Any]], began: datetime, instances: list[str]) -> str | None:
-    """One line about the event, or None for what is only plumbing."""
-    details = event.get("stateEnteredEventDetails") or event.get("stateExitedEventDetails")
-    if details is None or not event["type"].startswith(("TaskState", "WaitState")):
-        return None
-    where = instance_of(event, events, instances)
-    at = f"{(event['timestamp'] - began).total_seconds():6.2f} s"
-    if "stateEnteredEventDetails" in event:
-        return f"  {at}  {where:<20} > {details['name']}"
-    took = time_in_state(event, events, details["name"])
-    return f"  {at}  {where:<20} < {details['name']:<24} {took:>7}  {colored(status_in(details.get('output')))}".rstrip()
-
-
-def instance_of(event: dict[str, Any], events: dict[int, dict[str, Any]], instances: list[str]) -> str:
-    """The instance whose iteration of the outermost Map the event belongs to."""
-    index = iteration(event, events)
-    return instances[index] if index is not None and index < len(instances) else ""
-
-
-def time_in_state(event: dict[str, Any], events: dict[int, dict[str, Any]], name: str) -> str:
-    entries = (events[id_] for id_ in ancestry(event, events) if events[id_].get("stateEnteredEventDetails", {}).get("name") == name)
-    entry = next(entries, None)
-    return f"{(event['timestamp'] - entry['timestamp']).total_seconds():.2f} s" if entry else ""
-
-
-def status_in(output: str | None) -> str:
-    """The status of the outcome in a state's output, where there is one."""
-    value = json.loads(output or "null")
-    value = value[-1] if isinstance(value, list) and value else value
-    return str(value.get("Status") or value.get("Verdict") or "") if isinstance(value, dict) else ""
-
-
 # --- After -------------------------------------------------------------------------------------------------------
 
 
-def show_instance(stack: LocalStack, execution: Execution, victim: Victim, before: World) -> bool:
-    """What Cordon says it did, and what AWS says is different; returns whether anything is."""
-    outcome = execution.instance(victim.instance)
-    heading(f"{victim.instance}: {colored(outcome.get('Verdict') or 'no outcome')}")
-    print(table(("STEP", "STATUS", "RESOURCE", "ATTRIBUTE", "BEFORE", "AFTER"), step_rows(outcome)))
-    for title, lines in (("Still open", outcome.get("Open")), ("Residual risk", outcome.get("ResidualRisk"))):
-        if lines:
-            print(f"\n  {title}:")
-            for line in lines:
-                print(clipped(f"  - {line}"))
+def show_differences(stack: LocalStack, victim: Victim, before: World) -> bool:
+    """What AWS says is different; returns whether anything is."""
     different = differences(before, snapshot_of_world(stack, victim))
-    print("\n  Read back from AWS, by the drill itself:")
+    heading(f"{victim.instance}, read back from AWS by the drill itself")
     print(table(("WHAT", "BEFORE", "AFTER"), different) if different else "  nothing is different")
     return bool(different)
-
-
-def step_rows(outcome: World) -> list[Row]:
-    """A line per change; a step without changes has one line with its reason."""
-    rows: list[Row] = []
-    for step in outcome.get("Steps") or []:
-        name, status = step.get("Step", "?"), step.get("Status", "?")
-        changes = step.get("Changes") or []
-        if not changes:
-            rows.append((name, status, step.get("Reason") or ""))
-        for index, change in enumerate(changes):
-            first = (name, status) if index == 0 else ("", "")
-            rows.append((*first, *(change.get(key) for key in ("Resource", "Attribute", "Before", "After"))))
-    return rows
 
 
 def show_calls(stack: LocalStack, since: float) -> None:
@@ -340,18 +278,16 @@ def released(stack: LocalStack, victims: list[Victim], before: dict[str, World],
     print(f"  aws stepfunctions start-execution --state-machine-arn {machine} --input '{json.dumps(document)}'")
     arn = stack.begin(document, machine)
     heading("Release")
-    follow(stack, arn, [victim.instance for victim in victims], lambda: None)
+    follow(stack, arn, lambda: None)
     execution, good = stack.wait(arn), True
     for victim in victims:
-        outcome = execution.instance(victim.instance)
-        heading(f"Released: {victim.instance}: {colored(outcome.get('Verdict', 'not reported'))}")
-        print(table(("STEP", "STATUS", "RESOURCE", "ATTRIBUTE", "BEFORE", "AFTER"), step_rows(outcome)))
+        heading(f"{victim.instance}, read back from AWS by the drill itself")
         found = differences(before[victim.instance], snapshot_of_world(stack, victim))
         left = [row for row in found if not ON_PURPOSE.match(row[0])]
-        print(f"\n  as before the containment, but for {len(found) - len(left)} things that stay on purpose: snapshots, a tag, the Auto Scaling group")
+        print(f"  as before the containment, but for {len(found) - len(left)} things that stay on purpose: snapshots, a tag, the Auto Scaling group")
         if left:
             print(f"  {colored('and for this:', BAD)}\n{table(('WHAT', 'BEFORE', 'AFTER'), left)}")
-        good &= not left and outcome.get("Verdict") == "Released"
+        good &= not left and execution.instance(victim.instance).get("Verdict") == "Released"
     show_notifications(inbox, arn)
     summary = f"{'all' if good else 'NOT all'} instances are as they were, execution {execution.status} in {execution.seconds:.1f} s"
     print(f"\n  {colored(summary, GOOD if good else BAD)}")
@@ -413,7 +349,7 @@ def table(header: Row, rows: Iterable[Row]) -> str:
     return "\n".join("  " + fitted(line, widths) for line in lines)
 
 
-def clipped(text: str, width: int = 2 * WIDTH) -> str:
+def clipped(text: str, width: int) -> str:
     """The whole of a long text is in the outcome's file."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 

@@ -172,3 +172,11 @@ def test_an_execution_that_runs_for_too_long_is_timed_out(hurried_stack: LocalSt
     ended = hurried_stack.run({}, 20, machine(hurried_stack, slow, TimeoutSeconds=1))
     assert described(hurried_stack, ended) == {"status": "TIMED_OUT", "error": "States.Timeout", "cause": None, "output": None}
     assert ended.seconds < 3 and ended.history[-1]["type"] == "ExecutionTimedOut"
+
+
+def test_a_state_machine_that_does_not_exist_has_no_list_of_executions(hurried_stack: LocalStack) -> None:
+    one = machine(hurried_stack, {"After": END})
+    assert hurried_stack.executions(one) == []
+    with pytest.raises(ClientError) as refused:
+        hurried_stack.executions(f"{one}-not")
+    assert refused.value.response["Error"]["Code"] == "StateMachineDoesNotExist"

@@ -1,4 +1,4 @@
-"""A case's evidence as people have it: downloaded, with the key that its manifest is checked by, and the program that checks it."""
+"""A case's evidence as people have it: downloaded, with the key that its manifest is checked by; and the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import subprocess
 from pathlib import Path
 
-from .stack import PROJECT, LocalStack
+from .stack import OURSELVES, PROJECT, LocalStack, inherited_environment
 
 # cargo-lambda builds every program of the workspace, and calls each of them this.
 CORDON = PROJECT / "target" / "lambda" / "cordon" / "bootstrap"
@@ -36,3 +36,19 @@ def cordon_verify(folder: Path, key: Path, *more: str) -> subprocess.CompletedPr
     """`cordon verify`, offline: it gets no environment."""
     command = [CORDON, "verify", folder, "--public-key", key, *more]
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, env={})
+
+
+def cordon_environment(stack: LocalStack) -> dict[str, str]:
+    """What a responder's shell has; the program's calls are told apart from those of the functions."""
+    machine = {"CORDON_STATE_MACHINE": stack.outputs["StateMachineArn"].rsplit(":", 1)[1]}
+    return {**inherited_environment(), **stack.environment(), **machine, "AWS_SDK_UA_APP_ID": OURSELVES}
+
+
+def cordon(
+    stack: LocalStack, *arguments: str, machine: str | None = None, stdin: str = "", environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command line, as it is typed in a shell that sees the stack."""
+    environment = dict(environment or cordon_environment(stack))
+    if machine:
+        environment["CORDON_STATE_MACHINE"] = machine
+    return subprocess.run([str(CORDON), *arguments], capture_output=True, text=True, check=False, env=environment, input=stdin)

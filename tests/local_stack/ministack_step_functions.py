@@ -248,7 +248,21 @@ def mend_waiting_for_an_execution() -> None:
     states._invoke_nested_start_execution_sync = wait_for
 
 
+def mend_executions_of_no_machine() -> None:
+    """AWS: ListExecutions of a state machine that does not exist is StateMachineDoesNotExist; ministack lists none."""
+    upstream = states._list_executions
+
+    def list_executions(request: dict[str, Any]) -> Answer:
+        arn = request.get("stateMachineArn")
+        # The executions of a Distributed Map's items have a machine "NAME/LABEL".
+        if arn and arn not in states._state_machines and "/" not in arn:
+            return states.error_response_json("StateMachineDoesNotExist", f"State Machine Does Not Exist: '{arn}'", 400)
+        return upstream(request)
+
+    states._list_executions = list_executions
+
+
 MENDS = (
     mend_timeout_in_jsonata, mend_task_tokens, mend_failed_call_before_the_wait, mend_end_of_executions, mend_timeout_of_executions,
-    mend_distributed_map_in_jsonata, mend_waiting_for_an_execution,
+    mend_distributed_map_in_jsonata, mend_waiting_for_an_execution, mend_executions_of_no_machine,
 )  # fmt: skip

@@ -1,22 +1,76 @@
-//! Texts that others chose, for a terminal.
+//! Texts for a terminal, those that others chose among them.
 
-/// The text with everything escaped that is neither a letter, a digit nor plain ASCII: no control characters, which could
-/// rewrite the screen, no invisible ones, and none that turn the direction of what follows.
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+
+/// For whom a command prints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: one JSON document.
+    Json,
+}
+
+/// Prints to standard output. Whoever has closed the pipe has seen enough; the exit code still counts.
+pub fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a document as JSON in ASCII, with a line's end.
+pub fn print_json(document: &serde_json::Value) {
+    print(&in_ascii(&format!("{document:#}\n")));
+}
+
+/// Letters that show nothing: the fillers of Hangul.
+const BLANK_LETTERS: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
+
+/// What Cordon's own sentences are set with.
+const PUNCTUATION: &str = "…–—‘’“”→、。「」（）";
+
+/// The text with everything escaped that is neither a letter, a digit, plain ASCII nor common punctuation: no control
+/// characters, which could rewrite the screen, no invisible ones, and none that turn the direction of what follows.
 pub fn harmless(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {
         match character {
             ' '..='~' => shown.push(character),
-            other if other.is_alphanumeric() => shown.push(other),
+            other if other.is_alphanumeric() && !BLANK_LETTERS.contains(&other) => shown.push(other),
+            other if PUNCTUATION.contains(other) => shown.push(other),
             other => shown.extend(other.escape_unicode()),
         }
     }
     shown
 }
 
+/// The same JSON in ASCII: what could change a terminal's screen or the direction of its text is shown as its number.
+pub fn in_ascii(json: &str) -> String {
+    let mut ascii = String::new();
+    for character in json.chars() {
+        match character {
+            ' '..='~' | '\n' => ascii.push(character),
+            other => {
+                ascii.extend(other.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+        }
+    }
+    ascii
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_the_same_in_ascii() {
+        let document = serde_json::json!({"報": "\u{202e}\n", "escape": "\u{1b}"});
+        let ascii = in_ascii(&format!("{document:#}"));
+        assert!(ascii.is_ascii() && !ascii.contains('\u{1b}'), "{ascii}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&ascii).expect("JSON"), document);
+    }
 
     #[test]
     fn what_could_change_the_screen_is_shown_as_its_number() {
@@ -25,7 +79,8 @@ mod tests {
     }
 
     #[test]
-    fn letters_of_every_language_stay_as_they_are() {
-        assert_eq!(harmless("報告 über-1.json"), "報告 über-1.json");
+    fn letters_of_every_language_stay_as_they_are_and_blank_ones_are_shown() {
+        assert_eq!(harmless("報告 über-1.json… done"), "報告 über-1.json… done");
+        assert_eq!(harmless("a\u{3164}b"), r"a\u{3164}b");
     }
 }

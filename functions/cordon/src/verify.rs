@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use custody::{Checked, Found, ItemState, MANIFEST, PublicKey, SIGNATURE, Signature, Snapshot, Verification};
 use serde_json::{Value, json};
 
-use crate::text::harmless;
+use crate::outcome::{GOOD, NOT_GOOD};
+use crate::text::{Output, harmless, in_ascii, print};
 
 /// Checks a downloaded case: is each piece of evidence intact, altered or missing?
 ///
@@ -29,15 +29,8 @@ pub struct Arguments {
     output: Output,
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
-}
-
 /// Checks and prints; an error is about the command's use, and nothing was checked.
-pub fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+pub fn run(arguments: &Arguments) -> Result<u8, String> {
     let named = |path: &Path| harmless(&path.display().to_string());
     let pem = fs::read_to_string(&arguments.public_key)
         .map_err(|error| format!("the public key {}: {error}", named(&arguments.public_key)))?;
@@ -50,9 +43,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, String> {
         Output::Table => table(&checked, &folder.not_files),
         Output::Json => in_ascii(&format!("{:#}\n", document(&checked, &folder.not_files))),
     };
-    // Whoever has closed the pipe has seen enough; the exit code still counts.
-    let _ = io::stdout().write_all(text.as_bytes());
-    Ok(ExitCode::from(u8::from(!checked.as_ref().is_ok_and(Verification::is_intact))))
+    print(&text);
+    Ok(if checked.as_ref().is_ok_and(Verification::is_intact) { GOOD } else { NOT_GOOD })
 }
 
 /// The files below a folder. Symbolic links are not followed and devices not opened: `aws s3 sync` makes neither.
@@ -257,18 +249,4 @@ fn document(checked: &Result<Verification, String>, not_files: &BTreeSet<String>
         }
     }
     said
-}
-
-/// The same JSON in ASCII: what could change a terminal's screen or the direction of its text is shown as its number.
-fn in_ascii(json: &str) -> String {
-    let mut ascii = String::new();
-    for character in json.chars() {
-        match character {
-            ' '..='~' | '\n' => ascii.push(character),
-            other => {
-                ascii.extend(other.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
-            }
-        }
-    }
-    ascii
 }
