@@ -265,8 +265,11 @@ async fn only_an_instance_that_an_open_case_has_contained_is_contained_again_and
     let target = &request.wanted[0].target;
     assert_eq!((target.incident_ticket.as_deref(), target.auto_scaling), (Some("INC-7"), AutoScaling::Decrement));
     assert!(target.revoke_all_sessions);
-    for nobodys in [&[][..], &[("CaseId", "c-1"), ("Status", "Open")], &[("CaseId", "c-1"), ("Status", "Released"), ("WatchedSince", "7")]]
-    {
+    for nobodys in [
+        &[][..],
+        &[("CaseId", "c-1"), ("Status", "Open")],
+        &[("CaseId", "c-1"), ("Status", "Released"), ("WatchedSince", "7")],
+    ] {
         let request = with_options(nobodys).await;
         assert!(request.wanted.is_empty() && request.left_out[0].quiet);
         assert!(request.left_out[0].reason.contains("no open case"));

@@ -625,7 +625,9 @@ async fn drift_is_told_with_who_did_what_from_where_with_which_key() {
     let found = told(drifted("ContainmentStarted", "ModifyNetworkInterfaceAttribute", "eni-1")).await;
     assert_eq!((&found.record["Kind"], &found.record["Trigger"]["Source"]), (&json!("DriftFound"), &json!("Drift")));
     assert!(found.subject.ends_with(&format!("somebody has changed {ID}, which is contained")), "{}", found.subject);
-    for part in ["ModifyNetworkInterfaceAttribute", "eni-1", "user/eve", "AKIAEVE", "198.51.100.7", "containing it again"] {
+    for part in
+        ["ModifyNetworkInterfaceAttribute", "eni-1", "user/eve", "AKIAEVE", "198.51.100.7", "containing it again"]
+    {
         let email = found.email.replace('\n', " ");
         assert!(email.contains(part) && found.everything().contains(part), "{part} in {email}");
     }
