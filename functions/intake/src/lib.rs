@@ -241,17 +241,17 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
     let settings = Settings::from(aws)?;
     let (mut request, execution) = request(event, &settings)?;
     let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
+    // Boxed here and below, because the whole future's type is too deep for the compiler's default limit.
     if request.trigger.source == Source::Drift {
-        request = drift::with_options(&desk.cases, request).await?;
+        request = drift::with_options(&desk.cases, request).boxed().await?;
     }
     match &request.batch {
         // Its fleet has asked about the Region.
-        Some(batch) => fleet::check(&desk.sfn, batch).await?,
+        Some(batch) => fleet::check(&desk.sfn, batch).boxed().await?,
         None => check_regions(aws.home(), &mut request).await?,
     }
     match request.is_fleet {
         true => Ok(fleet::plan(request, &execution, &settings)),
-        // Boxed, because the whole future's type is too deep for the compiler's default limit.
         false => desk.respond(request, &execution, &settings).boxed().await,
     }
 }
