@@ -145,6 +145,10 @@ impl CaseTable {
             }
             None => update += " REMOVE Verdict, Approval",
         }
+        // What somebody has begun to release is not to be contained again because it changes.
+        if target.release.is_some() {
+            update += ", WatchedSince";
+        }
         let mut additions = Vec::new();
         for (name, value, findings) in
             [("Findings", ":findings", &new.findings), ("AskedAbout", ":about", &new.asked_about)]
@@ -320,6 +324,16 @@ mod tests {
         let seen = Case { approval: Some("Pending".into()), ..case() };
         let new = Case { execution: "arn:second".into(), ..case() };
         assert!(!table.take_over(&Target::example(), &seen, &new).await.expect("asked"));
+    }
+
+    #[tokio::test]
+    async fn an_instance_whose_release_begins_is_no_longer_watched() {
+        let rule = mock!(Client::update_item)
+            .match_requests(|r| r.update_expression().is_some_and(|u| u.ends_with("REMOVE Verdict, Approval, WatchedSince")))
+            .then_output(|| UpdateItemOutput::builder().build());
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        let released = Target { release: Some(vec!["isolate-network".into()]), ..Target::example() };
+        assert!(table.take_over(&released, &case(), &case()).await.expect("taken"));
     }
 
     #[tokio::test]
