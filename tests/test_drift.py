@@ -125,9 +125,9 @@ CHANGES: dict[str, Change] = {
         lambda at, v, _: api_call("AuthorizeSecurityGroupIngress", {"groupId": isolation_group(at, v), "ipPermissions": {"items": [
             {"ipProtocol": "-1", "ipRanges": {"items": [{"cidrIp": "0.0.0.0/0"}]}}]}})),
     "a profile is associated": Change(
-        lambda at, v: ec2(at).associate_iam_instance_profile(InstanceId=v.instance, IamInstanceProfile={"Arn": v.profile}),
+        lambda at, v: ec2(at).associate_iam_instance_profile(InstanceId=v.instance, IamInstanceProfile={"Name": v.profile}),
         lambda at, v, _: api_call("AssociateIamInstanceProfile", {"AssociateIamInstanceProfileRequest": {
-            "InstanceId": v.instance, "IamInstanceProfile": {"Arn": v.profile}}})),
+            "InstanceId": v.instance, "IamInstanceProfile": {"Name": v.profile}}})),
     "it is registered with a target group": Change(
         lambda at, v: at.client("elbv2").register_targets(TargetGroupArn=v.instance_target_group, Targets=[{"Id": v.instance, "Port": 80}]),
         lambda at, v, _: api_call("RegisterTargets", {"targetGroupArn": v.instance_target_group, "targets": [{"id": v.instance, "port": 80}]},
@@ -248,10 +248,10 @@ def test_a_snapshot_that_was_shared_is_named_with_the_command_that_takes_the_sha
     victim = bare_instance(stack)
     contain(stack, victim.instance)
     settle()
-    shared = snapshots(stack, victim)[0]
-    ec2(stack).modify_snapshot_attribute(SnapshotId=shared, Attribute="createVolumePermission", OperationType="add", GroupNames=["all"])
+    shared, accomplice = snapshots(stack, victim)[0], "666666666666"
+    ec2(stack).modify_snapshot_attribute(SnapshotId=shared, Attribute="createVolumePermission", OperationType="add", UserIds=[accomplice])
     event = api_call("ModifySnapshotAttribute", {"snapshotId": shared, "attributeType": "CREATE_VOLUME_PERMISSION",
-                                                 "createVolumePermission": {"add": {"items": [{"group": "all"}]}}})  # fmt: skip
+                                                 "createVolumePermission": {"add": {"items": [{"userId": accomplice}]}}})  # fmt: skip
     execution = repair(stack, event)
     (found, *_) = inbox.messages(execution.arn, 1)
     assert f"--region {REGION} --snapshot-id {shared} --attribute createVolumePermission" in found.email
@@ -366,9 +366,9 @@ def test_beyond_the_limit_nothing_is_started_and_a_person_is_called_once(stack: 
         settle()
         repair(stack, api_call("ModifyInstanceAttribute", {"instanceId": victim.instance}))
         settle()
-        again = [api_call("ModifyInstanceAttribute", {"instanceId": victim.instance}) for _ in range(2)]
         seen = len(inbox.messages())
-        quiet(stack, *again, seconds=6)
+        for _ in range(2):
+            quiet(stack, api_call("ModifyInstanceAttribute", {"instanceId": victim.instance}))
         (called,) = [one for one in inbox.messages(seconds=1)[seen:] if one.kind == "DriftNotRepaired"]
     assert called.record["Instances"][0]["InstanceId"] == victim.instance and called.subject.startswith("Cordon: A PERSON IS NEEDED")
     assert "service control policy" in called.email.replace("\n", " ") and KEY in called.email
@@ -380,6 +380,7 @@ def test_a_change_while_an_execution_is_at_it_is_told_at_once_and_looked_at_agai
     victim = bare_instance(stack)
     contain(stack, victim.instance)
     settle()
+    stack.client("sqs").set_queue_attributes(QueueUrl=queue(stack), Attributes={"VisibilityTimeout": "5"})  # two minutes otherwise
     stack.inject({"Service": "ec2", "Action": "CreateTags", "DelaySeconds": 0.1}, {"Service": "ec2", "Action": "DescribeSnapshots", "DelaySeconds": 4})
     try:
         holder = stack.begin({"InstanceIds": [victim.instance], "Region": REGION})

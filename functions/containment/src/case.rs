@@ -329,7 +329,9 @@ mod tests {
     #[tokio::test]
     async fn an_instance_whose_release_begins_is_no_longer_watched() {
         let rule = mock!(Client::update_item)
-            .match_requests(|r| r.update_expression().is_some_and(|u| u.ends_with("REMOVE Verdict, Approval, WatchedSince")))
+            .match_requests(|r| {
+                r.update_expression().is_some_and(|u| u.ends_with("REMOVE Verdict, Approval, WatchedSince"))
+            })
             .then_output(|| UpdateItemOutput::builder().build());
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
         let released = Target { release: Some(vec!["isolate-network".into()]), ..Target::example() };

@@ -145,6 +145,16 @@ pub trait Step: Sync {
         false
     }
 
+    /// What a containment's write takes away from another step before that one has looked, by that step's name. It is
+    /// journaled before the write, for the release.
+    fn takes_along(
+        &self,
+        _target: &Target,
+        _found: &Found<Self::Value, Self::Facts>,
+    ) -> impl Future<Output = Result<BTreeMap<&'static str, First>>> + Send {
+        std::future::ready(Ok(BTreeMap::new()))
+    }
+
     /// Moves the world from what was found to the goal, in either direction: [`contained`](Step::contained) or
     /// [`released`](Step::released). Tries everything, whatever fails; safe to repeat.
     fn write(
@@ -178,7 +188,21 @@ pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal
     let missing = values(&found.state, open.iter().filter(|key| !first.contains_key(key)))?;
     let first = if missing.is_empty() { first } else { journal.keep_first(target, S::NAME, &missing).await? };
 
-    let writes = step.write(target, &found, &goal.state).await;
+    // What can't be read must be said, and is no reason to leave the instance as it is.
+    let unread = match step.takes_along(target, &found).await {
+        Ok(along) => {
+            for (other, values) in along {
+                journal.keep_first(target, other, &values).await?;
+            }
+            None
+        }
+        Err(error) => Some(format!(
+            "what this step takes along is not in the journal, so that a release can't restore it: {error}"
+        )),
+    };
+
+    let mut writes = step.write(target, &found, &goal.state).await;
+    writes.residual_risk.extend(unread);
     let (after, goal) = read_back(step, &way, target, &found, &writes).await?;
     conclude(step, &way, &first, &found.state, &after, goal, writes, true)
 }
@@ -368,6 +392,8 @@ mod tests {
         lag: Mutex<Vec<String>>,
         stuck: bool,
         denied: bool,
+        /// What goes with the light, or why it can't be read.
+        along: Option<std::result::Result<First, String>>,
         writes: Mutex<u32>,
     }
 
@@ -393,6 +419,13 @@ mod tests {
 
         fn accepted(&self, light: &String) -> bool {
             light == "dimming"
+        }
+
+        async fn takes_along(&self, _: &Target, _: &Found<String, ()>) -> Result<BTreeMap<&'static str, First>> {
+            match self.along.clone() {
+                None => Ok(BTreeMap::new()),
+                Some(along) => along.map(|along| [("draw-curtains", along)].into()).map_err(Error::NotFound),
+            }
         }
 
         async fn write(&self, _: &Target, found: &Found<String, ()>, goal: &State<String>) -> Writes {
@@ -452,6 +485,27 @@ mod tests {
         converge(&lamp, &target, &journal).await.expect_err("denied");
         let first = journal.first(&target, "deregister-targets").await.expect("journal");
         assert_eq!(first[&Key::new("tg-1", "Target i-1")], "registered");
+    }
+
+    #[tokio::test]
+    async fn what_a_write_takes_away_from_another_step_is_journaled_for_that_step_before_it() {
+        let along: First = [(Key::new("window", "Curtain"), "open".into())].into();
+        let (lamp, journal) =
+            (Lamp { along: Some(Ok(along.clone())), denied: true, ..Lamp::new("lit") }, Memory::default());
+        converge(&lamp, &target(), &journal).await.expect_err("denied");
+        assert_eq!(journal.first(&target(), "draw-curtains").await.expect("journal"), along);
+    }
+
+    #[tokio::test]
+    async fn what_a_write_takes_away_and_nobody_can_read_is_said_and_does_not_keep_it_from_being_done() {
+        let (lamp, journal) = (Lamp { along: Some(Err("too dark".into())), ..Lamp::new("lit") }, Memory::default());
+        let outcome = converge(&lamp, &target(), &journal).await.expect("converges");
+        assert_eq!(outcome.status, Status::Done);
+        assert!(
+            outcome.residual_risk[0].contains("a release can't restore it: too dark"),
+            "{:?}",
+            outcome.residual_risk
+        );
     }
 
     #[tokio::test]

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::{IamInstanceProfileAssociation, Instance, InstanceAttributeName, InstanceStateName};
 use containment::{Error, First, Journal, Key, Outcome, Recorder, Result, Status, Step, Target, keep_first};
-use deregister_targets::{DeregisterTargets, registered_by_group};
-use detach_autoscaling::DetachAutoscaling;
+use deregister_targets::DeregisterTargets;
+use detach_autoscaling::{DetachAutoscaling, registrations};
 use evidence::{Bucket, Entry};
 use futures::FutureExt;
 use futures::future::try_join_all;
@@ -111,14 +111,14 @@ pub async fn describe_instance(
         journal.keep_first(&target, NAME, &to_keep),
         bucket.put(&target, NAME, &evidence),
         first_states(&target, journal, (&detach, membership.as_ref()), (&isolate, network.as_ref())),
-        registrations(&autoscaling, &target, membership.as_ref()),
+        registered(&autoscaling, &target, membership.as_ref()),
     );
     kept?;
     let evidence = missed.or_none(stored);
     missed.or_default(journaled);
-    let registrations = missed.or_default(registered);
-    let unjournaled =
-        if registrations.is_empty() { BTreeMap::new() } else { [(DeregisterTargets::NAME, registrations)].into() };
+    // Where it could not be read, `detach-autoscaling` reads it.
+    let unjournaled = missed.or_none(registered).flatten();
+    let unjournaled = unjournaled.into_iter().map(|registered| (DeregisterTargets::NAME, registered)).collect();
     Ok(Described { target, unjournaled, facts, evidence, outcome: missed.outcome() })
 }
 
@@ -170,25 +170,15 @@ async fn first_states(
     futures::try_join!(detach, isolate).map(|_| ())
 }
 
-/// What the Auto Scaling group has registered for the instance, as the journal of `deregister-targets` keeps it.
-async fn registrations(
+/// What the instance's Auto Scaling group has registered for it; none where it is not known whether it has a group.
+async fn registered(
     autoscaling: &aws_sdk_autoscaling::Client,
     target: &Target,
     membership: Option<&Membership>,
-) -> Result<BTreeMap<String, Value>> {
-    let mut registrations = BTreeMap::new();
-    let members = membership.iter().flat_map(|found| &found.state);
-    // In any other state the group has not registered the instance, or not any more.
-    for (key, _) in members.filter(|(_, member)| member.lifecycle_state == "InService") {
-        let sent = autoscaling.describe_auto_scaling_groups().auto_scaling_group_names(&key.resource).send().await;
-        let reply = sent.map_err(Error::aws("autoscaling:DescribeAutoScalingGroups", &key.resource))?;
-        for group in reply.auto_scaling_groups() {
-            for (key, value) in registered_by_group(target, group.target_group_arns(), group.load_balancer_names()) {
-                registrations.insert(key.to_text(), json!(value));
-            }
-        }
-    }
-    Ok(registrations)
+) -> Result<Option<BTreeMap<String, Value>>> {
+    let Some(found) = membership else { return Ok(None) };
+    let registered = registrations(autoscaling, target, &found.state).await?;
+    Ok(Some(registered.into_iter().map(|(key, value)| (key.to_text(), value)).collect()))
 }
 
 async fn found(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Instance> {

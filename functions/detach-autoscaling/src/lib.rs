@@ -11,7 +11,9 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_autoscaling::Client;
 use containment::{AutoScaling, Error, First, Found, Goal, Key, Result, State, Step, Target, Writes};
+use deregister_targets::{DeregisterTargets, registered_by_group};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 pub use release::Capacity;
 
@@ -54,6 +56,22 @@ impl DetachAutoscaling {
         let sent = call.should_decrement_desired_capacity(decrement).send().await;
         sent.map(|_| ()).map_err(Error::aws("autoscaling:DetachInstances", group))
     }
+}
+
+/// What the Auto Scaling groups have registered for the instance, which goes when the instance does, as the journal of
+/// `deregister-targets` keeps it.
+pub async fn registrations(autoscaling: &Client, target: &Target, members: &State<Membership>) -> Result<First> {
+    let mut registrations = First::new();
+    // In any other state the group has not registered the instance, or not any more.
+    for (key, _) in members.iter().filter(|(_, member)| member.lifecycle_state == "InService") {
+        let sent = autoscaling.describe_auto_scaling_groups().auto_scaling_group_names(&key.resource).send().await;
+        let reply = sent.map_err(Error::aws("autoscaling:DescribeAutoScalingGroups", &key.resource))?;
+        for group in reply.auto_scaling_groups() {
+            let registered = registered_by_group(target, group.target_group_arns(), group.load_balancer_names());
+            registrations.extend(registered.into_iter().map(|(key, value)| (key, json!(value))));
+        }
+    }
+    Ok(registrations)
 }
 
 /// What stays true when the instance has left (trap E2).
@@ -149,6 +167,19 @@ impl Step for DetachAutoscaling {
         goal
     }
 
+    /// Unless `describe-instance` has read it: that costs no round trip on the way to isolation.
+    async fn takes_along(
+        &self,
+        target: &Target,
+        found: &Found<Membership, Self::Facts>,
+    ) -> Result<BTreeMap<&'static str, First>> {
+        if target.unjournaled.contains_key(DeregisterTargets::NAME) {
+            return Ok(BTreeMap::new());
+        }
+        let registered = registrations(&self.autoscaling, target, &found.state).await?;
+        Ok(if registered.is_empty() { BTreeMap::new() } else { [(DeregisterTargets::NAME, registered)].into() })
+    }
+
     fn accepted(&self, member: &Membership) -> bool {
         member.lifecycle_state == "Detaching"
     }
@@ -209,6 +240,28 @@ mod tests {
 
     fn step(rules: &[&Rule]) -> DetachAutoscaling {
         DetachAutoscaling { autoscaling: mock_client!(aws_sdk_autoscaling, RuleMode::Sequential, rules) }
+    }
+
+    fn group_with_a_target_group() -> Rule {
+        mock!(Client::describe_auto_scaling_groups).then_output(|| {
+            let group = aws_sdk_autoscaling::types::AutoScalingGroup::builder().target_group_arns("arn:tg").build();
+            aws_sdk_autoscaling::operation::describe_auto_scaling_groups::DescribeAutoScalingGroupsOutput::builder()
+                .auto_scaling_groups(group)
+                .build()
+        })
+    }
+
+    #[tokio::test]
+    async fn what_the_group_has_registered_is_journaled_before_the_detach_unless_that_was_read_before() {
+        let groups = group_with_a_target_group();
+        let (asked, found) = (step(&[&groups]), member("InService"));
+        let along = asked.takes_along(&target("Replace"), &found).await.expect("read");
+        let key = Key::new("arn:tg", "Target i-0123456789abcdef0");
+        assert_eq!(along["deregister-targets"][&key]["State"], "registered");
+        let read_before = [("deregister-targets".to_owned(), BTreeMap::new())].into();
+        let target = Target { unjournaled: read_before, ..target("Replace") };
+        assert!(asked.takes_along(&target, &found).await.expect("nothing to read").is_empty());
+        assert_eq!(groups.num_calls(), 1);
     }
 
     fn member(lifecycle: &str) -> Found<Membership, BTreeMap<String, Capacity>> {

@@ -657,7 +657,7 @@ async fn what_no_repair_brings_back_is_said_and_a_share_comes_with_the_command_t
 
 #[tokio::test]
 async fn a_repair_that_ends_badly_says_that_it_was_one() {
-    let mut event = status_change("FAILED", Some("NotContained"), Some(""));
+    let mut event = status_change("FAILED", Some("NotContained"), Some(&format!("{ID} in eu-west-1: NotContained")));
     let input = json!({
         "InstanceIds": [ID], "Region": "eu-west-1", "AccountId": "444455556666",
         "Drift": { "EventId": "e-1", "EventName": "StopInstances", "Caller": "arn:aws:iam::444455556666:user/eve" },

@@ -445,7 +445,7 @@ mod tests {
     fn released(verdict: &str, open: Value) -> Report {
         let mut instance = verified("i-1", verdict);
         instance["Open"] = open;
-        handle(json!({ "Workflow": "Release", "Instances": [instance] })).expect("a report")
+        of(json!({ "Workflow": "Release", "Instances": [instance] }))
     }
 
     #[test]
@@ -462,9 +462,7 @@ mod tests {
 
     #[test]
     fn nothing_to_release_is_a_good_end_and_a_case_that_somebody_holds_is_not() {
-        let with = |status: &str| {
-            handle(json!({ "Workflow": "Release", "LeftOut": [left_out(status)], "Instances": [] })).expect("a report")
-        };
+        let with = |status: &str| of(json!({ "Workflow": "Release", "LeftOut": [left_out(status)], "Instances": [] }));
         assert_eq!((with("NotApplicable").verdict, with("NotApplicable").succeeded), ("NothingToRelease", true));
         assert_eq!((with("Failed").verdict, with("Failed").succeeded), ("NotReleased", false));
         assert!(with("Failed").table.contains("i-9 in eu-west-1: NotReleased: because"));
@@ -476,11 +474,11 @@ mod tests {
             "Target": { "InstanceId": "i-2", "Region": "eu-west-1" },
             "Failure": { "Step": "verify-release", "Error": "States.Timeout", "Cause": "" },
         });
-        let report = handle(json!({ "Workflow": "Release", "Instances": [failed] })).expect("a report");
+        let report = of(json!({ "Workflow": "Release", "Instances": [failed] }));
         assert!(report.verdict == "NotReleased" && report.table.starts_with("i-2 in eu-west-1: NotReleased"));
         let mut unsealed = verified("i-1", "Released");
         unsealed["Unsealed"] = json!({ "Step": "seal-evidence", "Error": "AccessDenied", "Cause": "denied" });
-        let report = handle(json!({ "Workflow": "Release", "Instances": [unsealed] })).expect("a report");
+        let report = of(json!({ "Workflow": "Release", "Instances": [unsealed] }));
         assert_eq!((report.verdict, report.succeeded), ("PartiallyReleased", false));
     }
 
@@ -493,7 +491,7 @@ mod tests {
             row("close-case", "NotApplicable", "the case stays open"),
         ];
         let instance = json!({ "InstanceId": "i-1", "Verdict": "PartiallyReleased", "Open": [], "Steps": steps });
-        let table = handle(json!({ "Workflow": "Release", "Instances": [instance] })).expect("a report").table;
+        let table = of(json!({ "Workflow": "Release", "Instances": [instance] })).table;
         assert!(table.contains("not asked for: still contained") && table.contains("the case stays open"), "{table}");
         assert!(!table.contains("quiet"));
     }

@@ -157,8 +157,10 @@ impl Desk<'_> {
             for (key, watched) in &touched {
                 self.record(key, watched, &drift, &call.event, now).boxed_local().await?;
             }
-            // What several share (a group's rules) is repaired for all by the containment of any of them.
-            for (key, watched) in touched.iter().take(1) {
+            // A group's rules are repaired for all that are on it by the containment of any of them. An address may be that
+            // of several instances, in VPCs of their own, and which one was meant is not known here.
+            let shared = named.id.starts_with("sg-");
+            for (key, watched) in &touched {
                 let outcome = self.respond(key, watched, &call, &drift, now).boxed_local().await?;
                 tracing::info!(
                     event = drift.event_id,
@@ -166,7 +168,11 @@ impl Desk<'_> {
                     drift.event_name,
                     drift.resource
                 );
+                let is_enough = shared && !matches!(outcome, Outcome::PersonCalled);
                 outcomes.push(outcome);
+                if is_enough {
+                    break;
+                }
             }
         }
         Ok(outcomes)

@@ -19,6 +19,8 @@ use super::*;
 
 const ID: &str = "i-0123456789abcdef0";
 const KEY: &str = "123456789012/eu-west-1/i-0123456789abcdef0";
+/// Another instance, with the same address.
+const TWIN: &str = "123456789012/eu-west-1/i-0cccccccccccccccc";
 const MACHINE: &str = "arn:aws:states:eu-west-1:999999999999:stateMachine:cordon-contain";
 const HOLDER: &str = "arn:aws:states:eu-west-1:999999999999:execution:cordon-contain:run-1";
 const MINE: &str =
@@ -83,7 +85,13 @@ impl World {
         };
         let read = mock!(aws_sdk_dynamodb::Client::get_item).then_compute_output(move |r| {
             let item = match record(r).as_str() {
-                "case" if r.key().expect("a key")["Instance"] == AttributeValue::S(KEY.into()) => Some(case.clone()),
+                "case"
+                    if [KEY, TWIN]
+                        .map(|key| AttributeValue::S(key.into()))
+                        .contains(&r.key().expect("a key")["Instance"]) =>
+                {
+                    Some(case.clone())
+                }
                 other if known && other.starts_with("drift#") => Some(watched(&[])),
                 _ => None,
             };
@@ -91,8 +99,12 @@ impl World {
         });
         let found = mock!(aws_sdk_dynamodb::Client::query).then_compute_output(|r| {
             let asked = r.expression_attribute_values().expect("values")[":resource"].as_s().expect("a text");
-            let item = Item::from([("Record".to_owned(), AttributeValue::S(format!("resource-of#{KEY}")))]);
-            let items = asked.ends_with("/eni-1a").then(|| vec![item]);
+            let of = |key: &str| Item::from([("Record".to_owned(), AttributeValue::S(format!("resource-of#{key}")))]);
+            let items = match asked.rsplit('/').next() {
+                Some("eni-1a") => Some(vec![of(KEY)]),
+                Some("10.0.0.5" | "sg-0a") => Some(vec![of(KEY), of(TWIN)]),
+                _ => None,
+            };
             QueryOutput::builder().set_items(items).build()
         });
         let added = mock!(aws_sdk_dynamodb::Client::put_item).then_output(|| PutItemOutput::builder().build());
@@ -120,9 +132,10 @@ impl World {
         let started = mock!(aws_sdk_sfn::Client::start_execution)
             .match_requests(|r| {
                 let input: Value = serde_json::from_str(r.input().expect("an input")).expect("JSON");
-                r.name() == Some("drift-i-0123456789abcdef0-event-0001")
+                let instance = input["InstanceIds"][0].as_str().expect("an instance");
+                r.name() == Some(&format!("drift-{instance}-event-0001"))
                     && r.state_machine_arn() == Some(MACHINE)
-                    && input["InstanceIds"] == json!([ID])
+                    && [KEY, TWIN].iter().any(|key| key.ends_with(instance))
                     && input["Drift"]["Caller"] == "arn:aws:iam::123456789012:user/eve"
             })
             .then_output(|| {
@@ -266,6 +279,17 @@ async fn beyond_the_limit_nothing_is_started_and_a_person_is_called_once_in_the_
     assert_eq!(seen.answer, again(), "it is repaired in the next hour");
     let called = used_up(watched(&[("CalledIn", "2026-11-21T03")])).meets(&regrouped()).await;
     assert!(called.told.is_empty());
+}
+
+#[tokio::test]
+async fn an_address_of_two_instances_has_both_contained_again_and_a_group_that_they_share_one_of_them() {
+    let registered =
+        event("RegisterTargets", json!({ "targetGroupArn": "arn:tg", "targets": [{ "id": "10.0.0.5", "port": 80 }] }));
+    assert_eq!(World::new(watched(&[])).meets(&registered).await.started, 2);
+    let opened = event("AuthorizeSecurityGroupIngress", json!({ "groupId": "sg-0a" }));
+    assert_eq!(World::new(watched(&[])).meets(&opened).await.started, 1);
+    let seen = World { used_up: true, ..World::new(watched(&[])) }.meets(&opened).await;
+    assert_eq!((seen.started, seen.told.len()), (0, 2), "a limit on one of them is none on the other");
 }
 
 #[tokio::test]
