@@ -66,7 +66,7 @@ def test_calls_that_are_never_granted_are_lost_and_said_to_be() -> None:
 
 def test_the_numbers_of_the_simulation_are_the_products_own() -> None:
     settings = product()
-    assert settings.sdk_attempts == 6 and settings.state_retries["isolate-network"] == 3 and settings.state_retries["detach-autoscaling"] == 1
+    assert settings.sdk_attempts == 8 and settings.state_retries["isolate-network"] == 3 and settings.state_retries["detach-autoscaling"] == 1
     every, after, settle = settings.paced(100)
     assert (round(every, 2), round(after, 1), round(settle, 1)) == (3.0, 34.0, 22.0), "as prepare-fleet's own test has it"
 

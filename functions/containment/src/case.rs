@@ -55,6 +55,14 @@ const GUARDRAIL: &str = "guardrail";
 const OPEN: &str = "Open";
 const RELEASED: &str = "Released";
 
+impl Case {
+    /// Whether a step for this target acts in this case, and for the execution that holds it. A function that somebody
+    /// runs by hand names no execution.
+    pub(crate) fn is_held_for(&self, target: &Target) -> bool {
+        self.id == target.case_id && target.execution.as_ref().is_none_or(|execution| *execution == self.execution)
+    }
+}
+
 impl CaseTable {
     /// The instance's open case, if there is one.
     pub async fn case(&self, target: &Target) -> Result<Option<Case>> {
@@ -324,6 +332,18 @@ mod tests {
         let seen = Case { approval: Some("Pending".into()), ..case() };
         let new = Case { execution: "arn:second".into(), ..case() };
         assert!(!table.take_over(&Target::example(), &seen, &new).await.expect("asked"));
+    }
+
+    #[test]
+    fn a_case_is_held_for_the_execution_that_took_it_last_and_for_no_earlier_one() {
+        let target = |case: &str, execution: Option<&str>| Target {
+            case_id: case.into(),
+            execution: execution.map(ToOwned::to_owned),
+            ..Target::example()
+        };
+        assert!(case().is_held_for(&target("c-1", Some("arn:first"))) && case().is_held_for(&target("c-1", None)));
+        assert!(!case().is_held_for(&target("c-1", Some("arn:stopped"))));
+        assert!(!case().is_held_for(&target("c-0", Some("arn:first"))));
     }
 
     #[tokio::test]

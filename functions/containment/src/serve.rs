@@ -226,7 +226,17 @@ async fn run<S: Step>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
     // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
     let outcome = match &target.release {
         None => converge(step, target, &journal).boxed().await,
-        Some(_) => release(step, target, &journal).boxed().await,
+        Some(_) => {
+            // A release that was stopped, or is redriven, must not open what another execution has contained since.
+            let case = journal.last_case(target).boxed().await?;
+            if let Some(case) = case.filter(|case| !case.is_held_for(target)) {
+                return Err(Error::InvalidInput(format!(
+                    "Execution: the case of {} is {} by now and is held by {}; start the release anew",
+                    target.instance_id, case.id, case.execution
+                )));
+            }
+            release(step, target, &journal).boxed().await
+        }
     };
     let outcome = outcome.map_err(|error| match error {
         Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),

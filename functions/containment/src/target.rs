@@ -91,7 +91,7 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unjournaled: BTreeMap<String, BTreeMap<String, Value>>,
     /// The instance profile that the case found first. Credentials outlive the association (trap B1),
-    /// so their revocation must not depend on it.
+    /// so their revocation must not depend on it. Empty at a release where it is known that there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_profile_arn: Option<String>,
 }

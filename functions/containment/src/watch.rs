@@ -56,6 +56,8 @@ pub struct Watched {
     pub since: i64,
     /// When AWS was last read back, in seconds since 1970; whatever was done before has been seen by it.
     pub verified_at: i64,
+    /// Whether that found everything as it should be.
+    pub contained: bool,
     /// The case's options.
     pub options: Options,
     /// The execution that was last started because of drift, and when.
@@ -91,6 +93,7 @@ impl CaseTable {
             held_since: number("HeldSince").unwrap_or_default(),
             since,
             verified_at: number("VerifiedAt").unwrap_or_default(),
+            contained: text("Verdict").as_deref() == Some("Contained"),
             options,
             repair: text("Repair").zip(number("RepairSince")),
             told_to_wait_for: text("ToldToWaitFor"),

@@ -84,7 +84,9 @@ pub async fn describe_instance(
     let volumes = missed.or_default(volumes);
     // The instance shows its profile as well, so that one failed call cannot make the case forget it (trap B1).
     let shown = instance.iam_instance_profile().and_then(|p| p.arn()).map(ToOwned::to_owned);
-    let profile_arn = profile_arn(&missed.or_default(associations)).or(shown);
+    let associations = missed.or_none(associations);
+    let had_none = associations.as_ref().is_some_and(Vec::is_empty) && shown.is_none();
+    let profile_arn = profile_arn(&associations.unwrap_or_default()).or(shown);
     let user_data = missed.or_none(attributes);
     let membership = missed.or_none(membership);
     let network = missed.or_none(network);
@@ -100,7 +102,10 @@ pub async fn describe_instance(
     let key = Key::new(&target.instance_id, "InstanceProfileArn");
     let first_profile = first.get(&key).and_then(Value::as_str).map(ToOwned::to_owned);
     let newly_found = profile_arn.filter(|_| first_profile.is_none());
-    let to_keep: First = newly_found.iter().map(|arn| (key.clone(), json!(arn))).collect();
+    // That there was none is a first value too: a release must not bring back what somebody has associated since.
+    let to_keep = newly_found.as_ref().map(|arn| json!(arn)).or_else(|| had_none.then_some(Value::Null));
+    let to_keep: First =
+        to_keep.filter(|_| !first.contains_key(&key)).map(|value| (key.clone(), value)).into_iter().collect();
     let target = Target { instance_profile_arn: first_profile.or(newly_found), capture_window, ..target };
     if target.dry_run {
         let unjournaled = BTreeMap::new();

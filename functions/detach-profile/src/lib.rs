@@ -117,6 +117,15 @@ impl Step for DetachProfile {
         if values.iter().all(|(_, value)| value.is_none()) {
             return goal;
         }
+        if target.instance_profile_arn.as_deref() == Some("") {
+            let profiles = values.iter().filter_map(|(_, value)| Some(format!("{:?}", value.as_ref()?.profile_arn)));
+            goal.residual_risk.push(format!(
+                "{} had no instance profile first: {}, which somebody associated while it was contained, does not come back",
+                target.instance_id,
+                profiles.collect::<Vec<_>>().join(" and ")
+            ));
+            return goal;
+        }
         let (key, wanted) = match wanted(target, &values) {
             Ok(wanted) => wanted,
             Err(unknown) => {
@@ -278,6 +287,10 @@ mod tests {
         let known = Target { instance_profile_arn: Some(WEB.to_owned()), ..target() };
         let goal = step(&[]).released(&known, &found(&[]), &both);
         assert_eq!(goal.state.values().map(|a| a.profile_arn.as_str()).collect::<Vec<_>>(), [WEB]);
+        let none = Target { instance_profile_arn: Some(String::new()), ..target() };
+        let not_ours = step(&[]).released(&none, &found(&[]), &both);
+        assert!(not_ours.state.is_empty() && not_ours.unsupported.is_empty());
+        assert!(not_ours.residual_risk[0].contains("had no instance profile first"));
         let unknown = step(&[]).released(&target(), &found(&[]), &both);
         assert!(unknown.state.is_empty() && unknown.unsupported[0].contains("associate the right one by hand"));
     }

@@ -11,6 +11,8 @@ use crate::{Execution, Plan, Settings, refuse};
 /// each.
 pub(crate) const FLEET_AT_MOST: usize = 10_000;
 
+const BATCHES_AT_MOST: usize = 1_000;
+
 /// A fleet, as the workflow contains it: batch by batch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -47,12 +49,14 @@ pub(crate) fn plan(request: Request, execution: &Execution, settings: &Settings)
     let first = request.wanted.first().map(|w| &w.target);
     let text = |of: fn(&Target) -> &String| first.map(of).cloned().unwrap_or_default();
     let dry_run = first.is_some_and(|target| target.dry_run);
+    // A Map's result has 256 KiB, and all batches are to be under way at once.
+    let per_batch = settings.instances_per_batch.max(ids.len().div_ceil(BATCHES_AT_MOST));
     let fleet = Fleet {
         id: execution.fleet_id(),
         account_id: text(|t| &t.account_id),
         region: text(|t| &t.region),
         instances: ids.len(),
-        batches: ids.chunks(settings.instances_per_batch.max(1)).map(<[String]>::to_vec).collect(),
+        batches: ids.chunks(per_batch).map(<[String]>::to_vec).collect(),
     };
     Plan {
         dry_run,

@@ -27,6 +27,8 @@ pub(crate) struct Desk {
 struct Seen {
     guardrail: Option<Guardrail>,
     case: Option<Case>,
+    /// The last case, where it is over.
+    released: Option<Case>,
     /// Whether the execution that holds the case is still running. This one is not meant.
     held: bool,
 }
@@ -70,7 +72,8 @@ impl Desk {
                     if let Some(case) = &seen.case {
                         wanted.target.case_id.clone_from(&case.id);
                     }
-                    wanted.ask.extend(reasons_to_ask(&seen, source, settings));
+                    let reasons = reasons_to_ask(&wanted, &seen, source, settings);
+                    wanted.ask.extend(reasons);
                     if standing == Standing::Mine && asked(&seen) && wanted.ask.is_empty() {
                         wanted.ask.push("a limit for containments without a person is reached".to_owned());
                     }
@@ -99,13 +102,17 @@ impl Desk {
     }
 
     async fn look(&self, wanted: &Wanted, execution: &Execution) -> Result<Seen> {
-        let (guardrail, case) =
-            futures::try_join!(self.cases.guardrail(&wanted.target), self.cases.case(&wanted.target))?;
+        let (guardrail, last) =
+            futures::try_join!(self.cases.guardrail(&wanted.target), self.cases.last_case(&wanted.target))?;
+        let (case, released) = match last {
+            Some(last) if last.released.is_some() => (None, Some(last)),
+            open => (open, None),
+        };
         let held = match &case {
             Some(case) if case.execution != execution.id => is_running(&self.sfn, case).await?,
             _ => false,
         };
-        Ok(Seen { guardrail, case, held })
+        Ok(Seen { guardrail, case, released, held })
     }
 
     /// Asks a person instead where an event would have more contained than the limits allow without one.
@@ -241,7 +248,7 @@ fn asked(seen: &Seen) -> bool {
 }
 
 /// Why a person is asked, as far as this one instance gives a reason.
-fn reasons_to_ask(seen: &Seen, source: Source, settings: &Settings) -> Vec<String> {
+fn reasons_to_ask(wanted: &Wanted, seen: &Seen, source: Source, settings: &Settings) -> Vec<String> {
     let mut reasons = Vec::new();
     if source.is_decided() {
         return reasons;
@@ -251,6 +258,16 @@ fn reasons_to_ask(seen: &Seen, source: Source, settings: &Settings) -> Vec<Strin
     }
     if let Some(protected) = seen.guardrail.as_ref().filter(|g| g.rule == "Protected") {
         reasons.push(format!("it is on the list of protected instances: {}", protected.reason));
+    }
+    // GuardDuty goes on reporting what a person has called a false alarm.
+    let known = |case: &&Case| source.is_automatic() && wanted.findings.is_subset(&case.findings);
+    if let Some(case) = seen.released.as_ref().filter(known) {
+        let at = case.released.as_ref().map_or("some time", |released| &released.at);
+        reasons.push(format!("its case {}, which had this finding, was released at {at}", case.id));
+    }
+    let being_released = |case: &&Case| matches!(case.verdict.as_deref(), Some("PartiallyReleased" | "NotReleased"));
+    if let Some(case) = seen.case.as_ref().filter(known).filter(being_released) {
+        reasons.push(format!("a release of its case {}, which had this finding, has begun", case.id));
     }
     reasons
 }
@@ -286,6 +303,7 @@ mod tests {
     use aws_sdk_sfn::types::error::ExecutionDoesNotExist;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
+    use containment::Released;
 
     const OTHER: &str = "arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain:other";
 
@@ -302,6 +320,23 @@ mod tests {
             Standing::Leave(left_out) => left_out,
             other => panic!("nothing is left out: {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_finding_that_goes_on_about_a_released_instance_is_a_question_and_another_one_is_not() {
+        let released = Released { at: "2026-11-21T03:00:00Z".into(), ..Released::default() };
+        let last = Case { released: Some(released), findings: ["f-1".to_owned()].into(), ..case() };
+        let seen = Seen { released: Some(last), ..Seen::default() };
+        let ask = |findings: &[&str]| {
+            let findings = findings.iter().map(|f| (*f).to_owned()).collect();
+            reasons_to_ask(&Wanted { findings, ..wanted() }, &seen, Source::GuardDuty, &settings())
+        };
+        assert!(ask(&["f-1"])[0].contains("was released at 2026-11-21T03:00:00Z"));
+        assert!(ask(&["f-2"]).is_empty());
+        let begun = Case { verdict: Some("PartiallyReleased".into()), findings: ["f-1".to_owned()].into(), ..case() };
+        let seen = Seen { case: Some(begun), ..Seen::default() };
+        assert_eq!(reasons_to_ask(&wanted(), &seen, Source::GuardDuty, &settings()).len(), 1);
+        assert!(reasons_to_ask(&wanted(), &seen, Source::Hand, &settings()).is_empty());
     }
 
     #[test]
@@ -332,7 +367,7 @@ mod tests {
         let protected = Guardrail { rule: "Protected".into(), reason: "payments".into() };
         let seen = Seen { guardrail: Some(protected), ..Seen::default() };
         let asking = Settings { response_mode: ResponseMode::RequestApproval, ..settings() };
-        assert!(reasons_to_ask(&seen, Source::Drift, &asking).is_empty(), "it was decided with the case");
+        assert!(reasons_to_ask(&wanted, &seen, Source::Drift, &asking).is_empty(), "it was decided with the case");
     }
 
     #[test]
@@ -412,9 +447,9 @@ mod tests {
         let guardrail = Guardrail { rule: "Protected".into(), reason: "payments".into() };
         let seen = Seen { guardrail: Some(guardrail), ..Seen::default() };
         let asking = Settings { response_mode: ResponseMode::RequestApproval, ..settings() };
-        assert_eq!(reasons_to_ask(&seen, Source::GuardDuty, &asking).len(), 2);
-        assert_eq!(reasons_to_ask(&seen, Source::SecurityHubCustomAction, &asking).len(), 1);
-        assert!(reasons_to_ask(&seen, Source::Hand, &asking).is_empty());
+        assert_eq!(reasons_to_ask(&wanted(), &seen, Source::GuardDuty, &asking).len(), 2);
+        assert_eq!(reasons_to_ask(&wanted(), &seen, Source::SecurityHubCustomAction, &asking).len(), 1);
+        assert!(reasons_to_ask(&wanted(), &seen, Source::Hand, &asking).is_empty());
     }
 
     /// A desk whose table is empty, or refuses conditional writes.

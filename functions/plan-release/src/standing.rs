@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use containment::{Case, CaseTable, Error, Result, Status, Target};
+use containment::{Case, CaseTable, Error, Journal, Key, Result, Status, Target};
 use futures::future::{join_all, try_join_all};
 use intake::{Execution, LeftOut, is_running};
 
@@ -49,7 +49,17 @@ impl Desk {
         if !dry_run {
             try_join_all(taken.iter().map(|(target, case)| self.take(target, case, execution))).await?;
         }
-        Ok(Plan { dry_run, close_case, targets: planned, left_out })
+        let targets = try_join_all(planned.into_iter().map(|target| self.with_first_profile(target))).await?;
+        Ok(Plan { dry_run, close_case, targets, left_out })
+    }
+
+    /// The profile that the case found first, as `describe-instance` has journaled it: of several that were detached, only
+    /// that one comes back.
+    async fn with_first_profile(&self, target: Target) -> Result<Target> {
+        let first = self.cases.first(&target, "describe-instance").await?;
+        let profile = first.get(&Key::new(&target.instance_id, "InstanceProfileArn"));
+        let instance_profile_arn = profile.map(|arn| arn.as_str().unwrap_or_default().to_owned());
+        Ok(Target { instance_profile_arn, ..target })
     }
 
     async fn look(&self, target: &Target, execution: &Execution) -> Result<Standing> {

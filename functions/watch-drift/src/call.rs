@@ -71,7 +71,7 @@ pub(crate) struct Named {
 }
 
 /// A call can name a thousand resources; each costs a read.
-const NAMED_AT_MOST: usize = 200;
+const NAMED_AT_MOST: usize = 1_000;
 
 /// Who Cordon is, so that its own calls wake nobody.
 #[derive(Debug, Clone)]

@@ -64,9 +64,9 @@ const SHOWS_WITHIN: i64 = 5;
 /// A new execution may take a moment to show: DescribeExecution is eventually consistent.
 const MAY_NOT_SHOW_YET: i64 = 300;
 
-/// So many calls about an instance in a clock hour go into the bucket as well; further ones into the table only. The
-/// ledger is one item, and an attacker's calls must not fill it.
-const STORED_AN_HOUR: usize = 8;
+/// So many calls of a case go into the bucket as well; further ones into the table only. The ledger is one item, and an
+/// attacker's calls must not fill it.
+const STORED_AT_MOST: usize = 40;
 
 /// Of those who share what a call names (a security group), so many have it in their cases.
 const INSTANCES_AT_MOST: usize = 20;
@@ -154,12 +154,12 @@ impl Desk<'_> {
         for named in &call.named {
             let touched = self.touched(named, &call, now).await?;
             let drift = Drift { resource: named.id.clone(), ..call.drift.clone() };
+            let mut recorded = Vec::new();
             for (key, watched) in &touched {
-                self.record(key, watched, &drift, &call.event, now).boxed_local().await?;
+                recorded.push(self.record(key, watched, &drift, &call.event).boxed_local().await);
             }
-            // A group's rules are repaired for all that are on it by the containment of any of them. An address may be that
-            // of several instances, in VPCs of their own, and which one was meant is not known here.
-            let shared = named.id.starts_with("sg-");
+            // All that share it, such as a group's rules: any of them may be at its limit, held, or terminated by now. And an
+            // address may be that of several instances, in VPCs of their own; which one was meant is not known here.
             for (key, watched) in &touched {
                 let outcome = self.respond(key, watched, &call, &drift, now).boxed_local().await?;
                 tracing::info!(
@@ -168,12 +168,10 @@ impl Desk<'_> {
                     drift.event_name,
                     drift.resource
                 );
-                let is_enough = shared && !matches!(outcome, Outcome::PersonCalled);
                 outcomes.push(outcome);
-                if is_enough {
-                    break;
-                }
             }
+            // What could not be kept is tried again, and keeps nothing from being repaired.
+            recorded.into_iter().collect::<Result<Vec<()>>>()?;
         }
         Ok(outcomes)
     }
@@ -190,7 +188,8 @@ impl Desk<'_> {
         let mut found = Vec::new();
         while let Some((watched, key)) = looked.next().await {
             // What was done before the instance was contained undid nothing.
-            found.extend(watched?.filter(|watched| watched.since <= at).map(|watched| (key, watched)));
+            let later = |watched: &Watched| watched.since <= at + SHOWS_WITHIN;
+            found.extend(watched?.filter(later).map(|watched| (key, watched)));
             if found.len() == INSTANCES_AT_MOST {
                 break;
             }
@@ -199,11 +198,11 @@ impl Desk<'_> {
     }
 
     /// Adds the call to the case, once: to the table, and to the evidence as long as there is room for it.
-    async fn record(&self, key: &str, watched: &Watched, drift: &Drift, event: &Value, now: i64) -> Result<()> {
+    async fn record(&self, key: &str, watched: &Watched, drift: &Drift, event: &Value) -> Result<()> {
         if self.cases.has_drift(key, &watched.case_id, &drift.event_id).await? {
             return Ok(());
         }
-        if self.cases.count_drift(key, &format!("drift#{}", hour(now)), &drift.event_id, STORED_AN_HOUR).await? {
+        if self.cases.count_drift(key, &format!("stored#{}", watched.case_id), &drift.event_id, STORED_AT_MOST).await? {
             let target = target(key, watched)?;
             let entry = self.bucket.put(&target, NAME, &json!({ "Drift": drift, "Event": event })).await?;
             evidence::enter(&self.cases, &target, &entry).await?;
@@ -212,7 +211,9 @@ impl Desk<'_> {
     }
 
     async fn respond(&self, key: &str, watched: &Watched, call: &Call, drift: &Drift, now: i64) -> Result<Outcome> {
-        if watched.verified_at >= call.at.unwrap_or(now) + SHOWS_WITHIN {
+        // A verification has seen it and found nothing open, or a whole containment has begun since.
+        let shown_at = call.at.unwrap_or(now) + SHOWS_WITHIN;
+        if watched.verified_at >= shown_at && (watched.contained || watched.held_since >= shown_at) {
             return Ok(Outcome::Seen);
         }
         let target = target(key, watched)?;

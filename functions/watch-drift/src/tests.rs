@@ -212,7 +212,7 @@ async fn what_no_open_case_contained_is_nobodys_business() {
         case(&[]),
         watched(&[("Status", "Released")]),
         case(&[("CaseId", "c-1"), ("Status", "Open"), ("Execution", HOLDER)]),
-        watched(&[("WatchedSince", "1795230766")]),
+        watched(&[("WatchedSince", "1795230771")]),
     ] {
         let seen = World::new(case).meets(&regrouped()).await;
         assert_eq!((seen.started, seen.stored, seen.added, seen.told.len()), (0, 0, 0, 0));
@@ -228,16 +228,24 @@ async fn what_no_open_case_contained_is_nobodys_business() {
 
 #[tokio::test]
 async fn a_change_that_a_verification_has_seen_since_is_kept_and_not_repaired_again() {
-    let seen = World::new(watched(&[("VerifiedAt", "1795230770")])).meets(&regrouped()).await;
+    let good = [("VerifiedAt", "1795230770"), ("Verdict", "Contained")];
+    let seen = World::new(watched(&good)).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.added), (0, 1));
     assert_eq!(seen.answer, Answer::default());
-    let too_soon = World::new(watched(&[("VerifiedAt", "1795230769")])).meets(&regrouped()).await;
+    let too_soon = World::new(watched(&[("VerifiedAt", "1795230769"), good[1]])).meets(&regrouped()).await;
     assert_eq!(too_soon.started, 1, "AWS may not have shown the change yet");
+    let open = [good[0], ("Verdict", "NotContained")];
+    let found_open = World::new(watched(&open)).meets(&regrouped()).await;
+    assert_eq!(found_open.started, 1, "the verification has read it, and nobody has repaired it");
+    let repaired = World::new(watched(&[open[0], open[1], ("HeldSince", "1795230770")])).meets(&regrouped()).await;
+    assert_eq!(repaired.started, 0, "a whole containment has begun since");
 }
 
 #[tokio::test]
 async fn a_call_that_is_delivered_twice_is_in_the_case_once() {
-    let seen = World { known: true, ..World::new(watched(&[("VerifiedAt", "1795230770")])) }.meets(&regrouped()).await;
+    let seen = World { known: true, ..World::new(watched(&[("VerifiedAt", "1795230770"), ("Verdict", "Contained")])) }
+        .meets(&regrouped())
+        .await;
     assert_eq!((seen.started, seen.stored, seen.added), (0, 0, 0));
 }
 
@@ -282,12 +290,12 @@ async fn beyond_the_limit_nothing_is_started_and_a_person_is_called_once_in_the_
 }
 
 #[tokio::test]
-async fn an_address_of_two_instances_has_both_contained_again_and_a_group_that_they_share_one_of_them() {
+async fn whoever_shares_what_was_changed_is_contained_again() {
     let registered =
         event("RegisterTargets", json!({ "targetGroupArn": "arn:tg", "targets": [{ "id": "10.0.0.5", "port": 80 }] }));
     assert_eq!(World::new(watched(&[])).meets(&registered).await.started, 2);
     let opened = event("AuthorizeSecurityGroupIngress", json!({ "groupId": "sg-0a" }));
-    assert_eq!(World::new(watched(&[])).meets(&opened).await.started, 1);
+    assert_eq!(World::new(watched(&[])).meets(&opened).await.started, 2);
     let seen = World { used_up: true, ..World::new(watched(&[])) }.meets(&opened).await;
     assert_eq!((seen.started, seen.told.len()), (0, 2), "a limit on one of them is none on the other");
 }
