@@ -17,7 +17,6 @@ use containment::Caller;
 
 use super::*;
 
-const ID: &str = "i-0123456789abcdef0";
 const KEY: &str = "123456789012/eu-west-1/i-0123456789abcdef0";
 /// Another instance, with the same address.
 const TWIN: &str = "123456789012/eu-west-1/i-0cccccccccccccccc";
