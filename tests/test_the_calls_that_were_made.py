@@ -40,6 +40,8 @@ NEVER_SEEN: dict[tuple[str, str], str] = {
 # The workflow's own role: what its record does not show.
 NEVER_SEEN_OF_THE_WORKFLOW = {
     "logs": "Step Functions asks for log delivery when the state machine is made; ministack does not",
+    "states": "Step Functions starts a fleet's batches, looks at them and stops them; ministack does so within itself",
+    "events": "Step Functions makes a rule of its own to wait for an execution; ministack does not",
     "dynamodb": "ministack writes the answer to a question within itself, past the door where calls are recorded",
 }
 
@@ -96,14 +98,17 @@ def whole_session(request: pytest.FixtureRequest) -> None:
 
 
 # What a plain containment makes no call for: it is asked for, or configured, in other tests.
-ON_REQUEST = {"capture-volatile", "hash-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots"}
+ON_REQUEST = {
+    "capture-volatile", "hash-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots", "plan-release", "verify-release", "watch-drift",
+    "prepare-fleet", "report",
+}  # fmt: skip
 
 
 def test_a_containment_is_among_the_calls_also_where_these_tests_run_alone(stack: LocalStack) -> None:
     (victim,) = build_victims(stack)
     stack.run({"InstanceIds": [victim.instance], "Region": stack.region})
     calls.cache_clear()
-    assert {name for name in made("home") if name not in ON_REQUEST} == set(functions()) - {"report"} - ON_REQUEST
+    assert {name for name in made("home") if name not in ON_REQUEST} == set(functions()) - ON_REQUEST
 
 
 @pytest.mark.parametrize("at", sorted(ROLES))
@@ -137,10 +142,10 @@ def kms_actions() -> set[str]:
 
 @pytest.mark.usefixtures("whole_session")
 def test_every_function_that_the_workflow_may_invoke_has_been_invoked() -> None:
-    (policy,) = template()["Resources"]["Contain"]["Properties"]["Policies"]
-    invoke, *others = policy["Statement"]
+    machines = [template()["Resources"][name]["Properties"]["Policies"][0]["Statement"] for name in ("Contain", "Release")]
+    invoking, others = [statements[0] for statements in machines], [s for statements in machines for s in statements[1:]]
     invoked = {function_of(one["Function"]) for folder in run_folders for one in read_calls(folder / "invocations")}
-    assert {kebab(arn.removeprefix("!GetAtt ").removesuffix(".Arn")) for arn in invoke["Resource"]} <= invoked
+    assert {kebab(arn.removeprefix("!GetAtt ").removesuffix(".Arn")) for invoke in invoking for arn in invoke["Resource"]} <= invoked
     assert {action.split(":")[0] for s in others for action in listed(s["Action"])} == set(NEVER_SEEN_OF_THE_WORKFLOW)
 
 
