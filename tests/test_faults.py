@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from fault_matrix import (
-    AFTER, BETWEEN, DENIED, FAULTS, FLEET, HOST, MEETINGS, MET, NOT_YET, ONCE, RESET, SCENARIOS, SLOW_DOWN, Cell, Ended, Reference, Row, Yard, contain,
+    AFTER, BETWEEN, DENIED, FAULTS, FLEET, HOST, MEETINGS, MET, NOT_YET, ONCE, ONCE_IN_A_PROCESS, RESET, SCENARIOS, SLOW_DOWN, Cell, Ended, Reference, Row, Yard, contain,
     deployed, look_at_reference, lots, meet, play, read_page, word,
 )  # fmt: skip
 from local_stack.oracle import SHOWN, World, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
@@ -24,7 +24,7 @@ SEED = 20261121
 AT_ONCE = 6
 # Where containment would be hurt most.
 ALWAYS = (
-    Cell(Row("isolate-network", "ec2", "ModifyNetworkInterfaceAttribute"), DENIED), Cell(Row("isolate-network", "dynamodb", "UpdateItem"), DENIED),
+    Cell(Row("isolate-network", "ec2", "ModifyNetworkInterfaceAttribute"), DENIED), Cell(Row("isolate-network", "dynamodb", "GetItem"), DENIED),
     Cell(Row("verify-containment", "ec2", "DescribeNetworkInterfaces"), DENIED), Cell(Row("seal-evidence", "kms", "Sign"), DENIED),
     Cell(Row("seal-evidence", "dynamodb", "UpdateItem"), DENIED), Cell(Row("tag-resources", "ec2", "CreateTags"), SLOW_DOWN),
     Cell(Row("notify", "sns", "Publish"), DENIED),
@@ -77,7 +77,9 @@ def test_every_call_that_the_workflow_makes_is_on_the_page_and_most_of_its_cells
     """What has not been tried says so on the page; a call that is not on it at all has been forgotten."""
     cells = {cell for reference in references for cell in reference.cells() if (reference.scenario is HOST) == (cell.row.function in HOST.only)}
     page = {cell for cell in read_page() if cell.fault != MET}
-    assert sorted({cell.row for cell in cells} - {cell.row for cell in page}) == [], "make faults"
+    # Asked once in a process: the matrix starts new ones for it, at its end.
+    forgotten = {cell.row for cell in cells if str(cell.row) != ONCE_IN_A_PROCESS} - {cell.row for cell in page}
+    assert sorted(forgotten) == [], "make faults"
     assert sorted({cell.row for cell in page} - {cell.row for cell in cells}) == [], "no longer made: make faults"
     assert len(page & cells) >= 0.85 * len(cells)
 

@@ -227,9 +227,10 @@ async fn run<S: Step>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
     let outcome = match &target.release {
         None => converge(step, target, &journal).boxed().await,
         Some(_) => {
-            // A release that was stopped, or is redriven, must not open what another execution has contained since.
+            // A release that was stopped, or is redriven, must not open what another execution has contained since. A dry
+            // run holds no case.
             let case = journal.last_case(target).boxed().await?;
-            if let Some(case) = case.filter(|case| !case.is_held_for(target)) {
+            if let Some(case) = case.filter(|case| !target.dry_run && !case.is_held_for(target)) {
                 return Err(Error::InvalidInput(format!(
                     "Execution: the case of {} is {} by now and is held by {}; start the release anew",
                     target.instance_id, case.id, case.execution
