@@ -24,7 +24,7 @@ NO_INSTANCE = "i-0123456789abcdef0"
 # No forensic account is configured here, so that these call nothing; test_forensic.py is about them.
 FORENSIC_STEPS = {"share-snapshots", "copy-snapshots"}
 # Nobody asks for these here.
-ON_REQUEST = {"capture-volatile", "hash-snapshots"}
+ON_REQUEST = {"capture-volatile", "hash-snapshots", "prepare-fleet", "verify-release"}
 
 
 @pytest.fixture(scope="module")
