@@ -343,7 +343,8 @@ def targets_of(stack: Place, victim: Victim) -> list[str]:
 
 
 def classic_of(stack: Place, victim: Victim) -> list[str]:
-    balancers = stack.client("elb").describe_load_balancers()["LoadBalancerDescriptions"]
+    pages = stack.client("elb").get_paginator("describe_load_balancers").paginate()  # a long session has more than one
+    balancers = [one for page in pages for one in page["LoadBalancerDescriptions"]]
     return sorted(one["LoadBalancerName"] for one in balancers if {"InstanceId": victim.instance} in one["Instances"])
 
 
