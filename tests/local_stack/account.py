@@ -104,7 +104,8 @@ def target_groups(place: Place) -> dict[str, list[str]]:
 
 
 def classic_load_balancers(place: Place) -> dict[str, list[str]]:
-    found = place.client("elb").describe_load_balancers()["LoadBalancerDescriptions"]
+    pages = place.client("elb").get_paginator("describe_load_balancers").paginate()
+    found = [one for page in pages for one in page["LoadBalancerDescriptions"]]
     return {one["LoadBalancerName"]: sorted(member["InstanceId"] for member in one["Instances"]) for one in found}
 
 
