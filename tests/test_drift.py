@@ -383,7 +383,7 @@ def test_a_change_while_an_execution_is_at_it_is_told_at_once_and_looked_at_agai
     victim = bare_instance(stack)
     contain(stack, victim.instance)
     settle()
-    stack.client("sqs").set_queue_attributes(QueueUrl=queue(stack), Attributes={"VisibilityTimeout": "5"})  # two minutes otherwise
+    stack.client("sqs").set_queue_attributes(QueueUrl=queue(stack), Attributes={"VisibilityTimeout": "5"})  # three minutes otherwise
     stack.inject({"Service": "ec2", "Action": "CreateTags", "DelaySeconds": 0.1}, {"Service": "ec2", "Action": "DescribeSnapshots", "DelaySeconds": 4})
     try:
         holder = stack.begin({"InstanceIds": [victim.instance], "Region": REGION})
