@@ -38,9 +38,13 @@ def without_groups(world: dict[str, Any]) -> dict[str, Any]:
 
 
 def instances_of(place: Place) -> list[dict[str, Any]]:
-    pages = place.client("ec2").get_paginator("describe_instances").paginate()
-    found = [one for page in pages for reservation in page["Reservations"] for one in reservation["Instances"]]
+    found = [one for reservation in everything(place.client("ec2"), "describe_instances", "Reservations") for one in reservation["Instances"]]
     return [one for one in found if one["State"]["Name"] != "terminated"]
+
+
+def everything(client: Any, operation: str, field: str, **arguments: str) -> list[Any]:
+    """All of a list, to the last page: a long session fills more pages than a test alone does."""
+    return [one for page in client.get_paginator(operation).paginate(**arguments) for one in page[field]]
 
 
 def instance(place: Place, one: dict[str, Any]) -> dict[str, Any]:
@@ -56,8 +60,8 @@ def instance(place: Place, one: dict[str, Any]) -> dict[str, Any]:
 
 
 def interfaces(place: Place) -> dict[str, Any]:
-    pages = place.client("ec2").get_paginator("describe_network_interfaces").paginate()
-    return {one["NetworkInterfaceId"]: interface(one) for page in pages for one in page["NetworkInterfaces"]}
+    found = everything(place.client("ec2"), "describe_network_interfaces", "NetworkInterfaces")
+    return {one["NetworkInterfaceId"]: interface(one) for one in found}
 
 
 def interface(one: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +76,6 @@ def interface(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def volumes(place: Place) -> dict[str, Any]:
-    pages = place.client("ec2").get_paginator("describe_volumes").paginate()
     return {
         one["VolumeId"]: {
             "Instance": next((attached["InstanceId"] for attached in one["Attachments"]), None),
@@ -80,37 +83,37 @@ def volumes(place: Place) -> dict[str, Any]:
             "Encrypted": one["Encrypted"],
             "Tags": tags(one),
         }
-        for page in pages for one in page["Volumes"]
-    }  # fmt: skip
+        for one in everything(place.client("ec2"), "describe_volumes", "Volumes")
+    }
 
 
 def security_groups(place: Place) -> dict[str, Any]:
     client = place.client("ec2")
-    groups = [one for page in client.get_paginator("describe_security_groups").paginate() for one in page["SecurityGroups"]]
-    rules = [one for page in client.get_paginator("describe_security_group_rules").paginate() for one in page["SecurityGroupRules"]]
+    groups = everything(client, "describe_security_groups", "SecurityGroups")
+    rules = everything(client, "describe_security_group_rules", "SecurityGroupRules")
     return {
         one["GroupId"]: {"Name": one["GroupName"], "Tags": tags(one), "Rules": sorted(rule_line(rule) for rule in rules if rule["GroupId"] == one["GroupId"])}
-        for one in groups if one["GroupName"] not in OURS
-    }  # fmt: skip
+        for one in groups
+        if one["GroupName"] not in OURS
+    }
 
 
 def target_groups(place: Place) -> dict[str, list[str]]:
     """Whether each target is there, and not how healthy it is: a load balancer takes its time to find out."""
     client = place.client("elbv2")
-    groups = [group["TargetGroupArn"] for page in client.get_paginator("describe_target_groups").paginate() for group in page["TargetGroups"]]
+    groups = [group["TargetGroupArn"] for group in everything(client, "describe_target_groups", "TargetGroups")]
     described = {arn: client.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"] for arn in groups}
     staying = lambda health: health["TargetHealth"]["State"] != "draining"
     return {arn: sorted(f"{one['Target']['Id']}:{one['Target']['Port']}" for one in healths if staying(one)) for arn, healths in described.items()}
 
 
 def classic_load_balancers(place: Place) -> dict[str, list[str]]:
-    pages = place.client("elb").get_paginator("describe_load_balancers").paginate()
-    found = [one for page in pages for one in page["LoadBalancerDescriptions"]]
+    found = everything(place.client("elb"), "describe_load_balancers", "LoadBalancerDescriptions")
     return {one["LoadBalancerName"]: sorted(member["InstanceId"] for member in one["Instances"]) for one in found}
 
 
 def auto_scaling_groups(place: Place) -> dict[str, Any]:
-    found = place.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    found = everything(place.client("autoscaling"), "describe_auto_scaling_groups", "AutoScalingGroups")
     return {
         one["AutoScalingGroupName"]: {
             **{name: one[name] for name in ("MinSize", "DesiredCapacity", "MaxSize")},
@@ -122,21 +125,20 @@ def auto_scaling_groups(place: Place) -> dict[str, Any]:
 
 def roles(place: Place) -> dict[str, Any]:
     iam = place.client("iam")
-    names = [role["RoleName"] for page in iam.get_paginator("list_roles").paginate() for role in page["Roles"]]
-    inline = lambda name: {
-        policy: iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
-    }
-    attached = lambda name: sorted(one["PolicyArn"] for one in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"])
+    names = [role["RoleName"] for role in everything(iam, "list_roles", "Roles")]
+    document = lambda name, policy: iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+    inline = lambda name: {policy: document(name, policy) for policy in everything(iam, "list_role_policies", "PolicyNames", RoleName=name)}
+    attached = lambda name: sorted(one["PolicyArn"] for one in everything(iam, "list_attached_role_policies", "AttachedPolicies", RoleName=name))
     return {name: {"Inline": inline(name), "Attached": attached(name)} for name in names}
 
 
 def profiles(place: Place) -> dict[str, list[str]]:
-    found = place.client("iam").list_instance_profiles()["InstanceProfiles"]
+    found = everything(place.client("iam"), "list_instance_profiles", "InstanceProfiles")
     return {one["Arn"]: sorted(role["RoleName"] for role in one["Roles"]) for one in found}
 
 
 def flow_logs(place: Place) -> list[str]:
-    return sorted(one["ResourceId"] for one in place.client("ec2").describe_flow_logs()["FlowLogs"])
+    return sorted(one["ResourceId"] for one in everything(place.client("ec2"), "describe_flow_logs", "FlowLogs"))
 
 
 def tags(resource: dict[str, Any]) -> dict[str, str]:
