@@ -9,7 +9,7 @@ use aws_sdk_ssm::operation::list_commands::ListCommandsOutput;
 use aws_sdk_ssm::operation::send_command::SendCommandOutput;
 use aws_sdk_ssm::types::{Command, InstanceInformation, PingStatus, PlatformType};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-use containment::Capture;
+use containment::{Capture, Kept};
 use serde_json::json;
 
 /// A journal in memory, write-once as the table is.
@@ -17,17 +17,18 @@ use serde_json::json;
 struct Memory(Mutex<HashMap<String, First>>);
 
 impl Journal for Memory {
-    async fn first(&self, _: &Target, step: &str) -> Result<First> {
-        Ok(self.0.lock().expect("lock").get(step).cloned().unwrap_or_default())
+    async fn kept(&self, _: &Target, step: &str) -> Result<Kept> {
+        let first = self.0.lock().expect("lock").get(step).cloned().unwrap_or_default();
+        Ok(Kept { first, seen: None })
     }
 
-    async fn keep_first(&self, _: &Target, step: &str, found: &First) -> Result<First> {
+    async fn keep(&self, _: &Target, step: &str, found: &First, _: Option<&First>) -> Result<Kept> {
         let mut all = self.0.lock().expect("lock");
         let kept = all.entry(step.to_owned()).or_default();
         for (key, value) in found {
             kept.entry(key.clone()).or_insert_with(|| value.clone());
         }
-        Ok(kept.clone())
+        Ok(Kept { first: kept.clone(), seen: None })
     }
 }
 

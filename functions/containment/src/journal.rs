@@ -13,20 +13,46 @@ use crate::{Error, Key, Result, Target};
 /// First values by key; null where there was none.
 pub type First = BTreeMap<Key, Value>;
 
+/// What a case knows of a step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Kept {
+    /// The first values of what it changes.
+    pub first: First,
+    /// All that it saw when it first ran, changed or not; absent until then, and where nobody needs it.
+    pub seen: Option<First>,
+}
+
 /// A write-once memory of what each step of a case found first.
 pub trait Journal: Sync {
+    /// What is kept of the step, so far.
+    fn kept(&self, target: &Target, step: &str) -> impl Future<Output = Result<Kept>> + Send;
+
+    /// Keeps each first value unless the key has one already, and what was seen unless there is something; answers what is
+    /// kept.
+    fn keep(
+        &self,
+        target: &Target,
+        step: &str,
+        first: &First,
+        seen: Option<&First>,
+    ) -> impl Future<Output = Result<Kept>> + Send;
+
     /// What the step found first, so far.
-    fn first(&self, target: &Target, step: &str) -> impl Future<Output = Result<First>> + Send;
+    fn first(&self, target: &Target, step: &str) -> impl Future<Output = Result<First>> + Send {
+        async move { Ok(self.kept(target, step).await?.first) }
+    }
 
     /// Keeps each value unless the key has one already; answers what is kept.
-    fn keep_first(&self, target: &Target, step: &str, found: &First) -> impl Future<Output = Result<First>> + Send;
+    fn keep_first(&self, target: &Target, step: &str, found: &First) -> impl Future<Output = Result<First>> + Send {
+        async move { Ok(self.keep(target, step, found, None).await?.first) }
+    }
 }
 
 /// The case table in DynamoDB. Key: `Instance` (account/Region/id) and `Record` (`case`, `guardrail`, or
 /// `journal#CASE#STEP`).
 ///
-/// A journal record has one attribute for each key, `RESOURCE|ATTRIBUTE`, holding the first value as JSON text;
-/// `if_not_exists` makes each of them write-once, in one call, whatever runs at the same time.
+/// A journal record has one attribute for each key, `RESOURCE|ATTRIBUTE`, holding the first value as JSON text, and `Seen`
+/// with all that was seen; `if_not_exists` makes each of them write-once, in one call, whatever runs at the same time.
 #[derive(Debug, Clone)]
 pub struct CaseTable {
     pub(crate) client: Client,
@@ -61,26 +87,42 @@ fn journal_record(target: &Target, step: &str) -> String {
     format!("journal#{}#{step}", target.case_id)
 }
 
-fn first_values(item: &HashMap<String, AttributeValue>) -> Result<First> {
-    let values = item.iter().filter_map(|(name, value)| Some((Key::from_text(name)?, value.as_s().ok()?)));
-    values
-        .map(|(key, text)| {
-            let value = serde_json::from_str(text).map_err(|error| {
-                Error::Misconfigured(format!("the journal of {} is not JSON: {error}", key.resource))
-            })?;
-            Ok((key, value))
-        })
-        .collect()
+const SEEN: &str = "Seen";
+
+fn kept(item: &HashMap<String, AttributeValue>) -> Result<Kept> {
+    let unreadable = |of: &str, error| Error::Misconfigured(format!("the journal of {of} is not JSON: {error}"));
+    let mut kept = Kept::default();
+    for (name, value) in item {
+        let Ok(text) = value.as_s() else { continue };
+        if let Some(key) = Key::from_text(name) {
+            let value = serde_json::from_str(text).map_err(|error| unreadable(&key.resource, error))?;
+            kept.first.insert(key, value);
+        } else if name == SEEN {
+            let seen: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|error| unreadable(SEEN, error))?;
+            kept.seen =
+                Some(seen.into_iter().filter_map(|(key, value)| Some((Key::from_text(&key)?, value))).collect());
+        }
+    }
+    Ok(kept)
+}
+
+/// What was seen, as the table has it.
+fn seen_text(seen: &First) -> Result<String> {
+    let seen: BTreeMap<String, &Value> = seen.iter().map(|(key, value)| (key.to_text(), value)).collect();
+    serde_json::to_string(&seen)
+        .map_err(|error| Error::Misconfigured(format!("what was seen can't be written as JSON: {error}")))
 }
 
 impl Journal for CaseTable {
-    async fn first(&self, target: &Target, step: &str) -> Result<First> {
-        first_values(&self.record(target, &journal_record(target, step)).await?)
+    async fn kept(&self, target: &Target, step: &str) -> Result<Kept> {
+        kept(&self.record(target, &journal_record(target, step)).await?)
     }
 
-    async fn keep_first(&self, target: &Target, step: &str, found: &First) -> Result<First> {
-        let mut kept = First::new();
-        let entries: Vec<(&Key, &Value)> = found.iter().collect();
+    async fn keep(&self, target: &Target, step: &str, first: &First, seen: Option<&First>) -> Result<Kept> {
+        let mut all = Kept::default();
+        let seen = seen.map(seen_text).transpose()?.map(|text| (SEEN.to_owned(), text));
+        let entries: Vec<(String, String)> =
+            seen.into_iter().chain(first.iter().map(|(key, value)| (key.to_text(), value.to_string()))).collect();
         for entries in entries.chunks(KEYS_A_CALL) {
             let mut update = self
                 .client
@@ -90,40 +132,41 @@ impl Journal for CaseTable {
                 .key("Record", AttributeValue::S(journal_record(target, step)))
                 .return_values(ReturnValue::AllNew);
             let mut assignments = Vec::new();
-            for (n, (key, value)) in entries.iter().enumerate() {
+            for (n, (name, text)) in entries.iter().enumerate() {
                 assignments.push(format!("#k{n} = if_not_exists(#k{n}, :v{n})"));
                 update = update
-                    .expression_attribute_names(format!("#k{n}"), key.to_text())
-                    .expression_attribute_values(format!(":v{n}"), AttributeValue::S(value.to_string()));
+                    .expression_attribute_names(format!("#k{n}"), name)
+                    .expression_attribute_values(format!(":v{n}"), AttributeValue::S(text.clone()));
             }
             let reply = update
                 .update_expression(format!("SET {}", assignments.join(", ")))
                 .send()
                 .await
                 .map_err(Error::aws("dynamodb:UpdateItem", &self.table))?;
-            kept.append(&mut first_values(&reply.attributes.unwrap_or_default())?);
+            all = kept(&reply.attributes.unwrap_or_default())?;
         }
-        Ok(kept)
+        Ok(all)
     }
 }
 
 /// A journal in memory, for tests of the loop.
 #[cfg(test)]
 #[derive(Default)]
-pub(crate) struct Memory(std::sync::Mutex<HashMap<String, First>>);
+pub(crate) struct Memory(std::sync::Mutex<HashMap<String, Kept>>);
 
 #[cfg(test)]
 impl Journal for Memory {
-    async fn first(&self, target: &Target, step: &str) -> Result<First> {
+    async fn kept(&self, target: &Target, step: &str) -> Result<Kept> {
         Ok(self.0.lock().expect("lock").get(&journal_record(target, step)).cloned().unwrap_or_default())
     }
 
-    async fn keep_first(&self, target: &Target, step: &str, found: &First) -> Result<First> {
+    async fn keep(&self, target: &Target, step: &str, first: &First, seen: Option<&First>) -> Result<Kept> {
         let mut all = self.0.lock().expect("lock");
         let kept = all.entry(journal_record(target, step)).or_default();
-        for (key, value) in found {
-            kept.entry(key.clone()).or_insert_with(|| value.clone());
+        for (key, value) in first {
+            kept.first.entry(key.clone()).or_insert_with(|| value.clone());
         }
+        kept.seen = kept.seen.take().or_else(|| seen.cloned());
         Ok(kept.clone())
     }
 }
@@ -155,6 +198,35 @@ mod tests {
         let found = [(Key::new("eni-1", "Groups"), json!(["sg-second"]))].into();
         let kept = table.keep_first(&target(), "isolate-network", &found).await.expect("kept");
         assert_eq!(kept[&Key::new("eni-1", "Groups")], json!(["sg-first"]), "what was there first stands");
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_is_written_once_with_the_first_values_and_is_none_of_them() {
+        let rule = mock!(Client::update_item)
+            .match_requests(|r| {
+                let (names, values) = (r.expression_attribute_names(), r.expression_attribute_values());
+                let (names, values) = (names.expect("names"), values.expect("values"));
+                r.update_expression() == Some("SET #k0 = if_not_exists(#k0, :v0), #k1 = if_not_exists(#k1, :v1)")
+                    && (names["#k0"].as_str(), names["#k1"].as_str()) == ("Seen", "vol-1|DeleteOnTermination")
+                    && values[":v0"]
+                        == AttributeValue::S(
+                            r#"{"vol-1|DeleteOnTermination":true,"vol-2|DeleteOnTermination":false}"#.into(),
+                        )
+            })
+            .then_output(|| {
+                let first = AttributeValue::S("true".into());
+                let seen = AttributeValue::S(r#"{"vol-9|DeleteOnTermination":true}"#.into());
+                UpdateItemOutput::builder()
+                    .attributes("vol-1|DeleteOnTermination", first)
+                    .attributes("Seen", seen)
+                    .build()
+            });
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        let volume = |id: &str| Key::new(id, "DeleteOnTermination");
+        let first = [(volume("vol-1"), json!(true))].into();
+        let seen = [(volume("vol-1"), json!(true)), (volume("vol-2"), json!(false))].into();
+        let kept = table.keep(&target(), "preserve-volumes", &first, Some(&seen)).await.expect("kept");
+        assert_eq!((kept.first, kept.seen), (first, Some([(volume("vol-9"), json!(true))].into())));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::de::DeserializeOwned;
 
 use crate::step::{conclude, planned, read_back, unlike};
-use crate::{Error, First, Found, Goal, Journal, Key, Outcome, Result, State, Status, Step, Target, Writes};
+use crate::{Error, First, Found, Goal, Journal, Key, Later, Outcome, Result, State, Status, Step, Target, Writes};
 
 /// Which way the loop goes.
 #[derive(Debug)]
@@ -23,7 +23,13 @@ impl Direction<'_> {
     pub(crate) fn goal<S: Step>(&self, step: &S, target: &Target, found: &Found<S::Value, S::Facts>) -> Goal<S::Value> {
         match self {
             Direction::Contain => step.contained(target, found),
-            Direction::Release(first) => step.released(target, found, first),
+            Direction::Release(first) => {
+                let mut goal = step.released(target, found, first);
+                if S::LATER == Later::Away {
+                    goal.residual_risk.extend(put_there_since(&found.state, first));
+                }
+                goal
+            }
         }
     }
 
@@ -84,11 +90,11 @@ pub async fn release<S: Step>(step: &S, target: &Target, journal: &impl Journal)
         Err(outcome) => return Ok(outcome),
     };
     let found = step.read_journaled(target, &first).await?;
-    let goal = step.released(target, &found, &first);
+    let way = Direction::Release(&first);
+    let goal = way.goal(step, target, &found);
     if target.dry_run {
         return Ok(planned::<S>(&found, goal));
     }
-    let way = Direction::Release(&first);
     let open = unlike(&found.state, &goal.state);
     if way.is_moving(step, &found.state, &goal.state, &open) {
         return conclude(step, &way, &First::new(), &found.state, &found, goal, Writes::default(), false);
@@ -105,8 +111,8 @@ pub async fn inspect_release<S: Step>(step: &S, target: &Target, journal: &impl 
         Err(outcome) => return Ok(outcome),
     };
     let found = step.read_journaled(target, &first).await?;
-    let goal = step.released(target, &found, &first);
     let way = Direction::Release(&first);
+    let goal = way.goal(step, target, &found);
     conclude(step, &way, &First::new(), &found.state, &found, goal, Writes::default(), false)
 }
 
@@ -118,6 +124,16 @@ async fn journal_of<S: Step>(target: &Target, journal: &impl Journal) -> Result<
     }
     let first = journal.first(target, S::NAME).await?;
     if first.is_empty() { nothing("this case changed nothing here") } else { Ok(Ok(first)) }
+}
+
+/// A sentence for each that somebody put there while the instance was contained.
+fn put_there_since<V>(found: &State<V>, first: &First) -> Vec<String> {
+    let since = first.iter().filter(|(_, value)| value.is_null());
+    let said = since.map(|(key, _)| {
+        let now = if found.contains_key(key) { "is left as it is now" } else { "does not come back" };
+        format!("{} of {} was put there while the instance was contained, and {now}", key.attribute, key.resource)
+    });
+    said.collect()
 }
 
 /// The first values as the step's own, absent ones as `None`, and a sentence for each that can't be read.
@@ -153,8 +169,8 @@ pub fn restored<V: Clone + DeserializeOwned>(found: &State<V>, first: &First) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::converge;
     use crate::journal::Memory;
+    use crate::{Later, converge};
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
     use std::future::Future;
@@ -228,6 +244,67 @@ mod tests {
         }
     }
 
+    /// The same, but that drift is no first value.
+    struct Seeing<'a>(&'a House);
+
+    impl Step for Seeing<'_> {
+        type Value = String;
+        type Facts = ();
+        const NAME: &'static str = House::NAME;
+        const LATER: Later = Later::AsSeen;
+
+        async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
+            self.0.read(target).await
+        }
+
+        fn contained(&self, target: &Target, found: &Found<String, ()>) -> Goal<String> {
+            self.0.contained(target, found)
+        }
+
+        fn released(&self, target: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
+            self.0.released(target, found, first)
+        }
+
+        async fn write(&self, target: &Target, found: &Found<String, ()>, goal: &State<String>) -> Writes {
+            self.0.write(target, found, goal).await
+        }
+    }
+
+    /// Lamps are taken down.
+    struct Removing<'a>(&'a House);
+
+    impl Step for Removing<'_> {
+        type Value = String;
+        type Facts = ();
+        const NAME: &'static str = "take-down-lamps";
+        const LATER: Later = Later::Away;
+
+        async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
+            self.0.read(target).await
+        }
+
+        fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
+            let mut goal = Goal::new(found.state.clone());
+            goal.state.retain(|key, _| key.attribute != "Lamp" || key.resource == "attic");
+            goal.state.extend(
+                found
+                    .state
+                    .keys()
+                    .filter(|key| **key == Key::new("attic", "Lamp"))
+                    .map(|key| (key.clone(), "off".to_owned())),
+            );
+            goal
+        }
+
+        fn released(&self, _: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
+            restored(&found.state, first)
+        }
+
+        async fn write(&self, target: &Target, found: &Found<String, ()>, goal: &State<String>) -> Writes {
+            self.0.write(target, found, goal).await
+        }
+    }
+
     const ROOMS: [(&str, &str, &str); 3] =
         [("hall", "Lamp", "lit"), ("hall", "Door", "ajar"), ("attic", "Lamp", "off")];
 
@@ -276,6 +353,41 @@ mod tests {
             "flickering",
             "it was off before the containment as well"
         );
+    }
+
+    /// While the house is locked somebody lights a lamp that was off, and hangs one up where there was none.
+    async fn locked_again_after_drift<S: Step>(house: &House, step: &S) -> Outcome {
+        let journal = Memory::default();
+        converge(step, &contained(), &journal).await.expect("contained");
+        for (room, light) in [("attic", "lit"), ("cellar", "lit")] {
+            house.state.lock().expect("lock").insert(Key::new(room, "Lamp"), light.to_owned());
+        }
+        let repaired = converge(step, &contained(), &journal).await.expect("contained again");
+        let of_attic =
+            repaired.changes.iter().find(|c| (c.resource.as_str(), c.attribute.as_str()) == ("attic", "Lamp"));
+        let of_attic = of_attic.expect("the repair names what it changed");
+        assert_eq!((&of_attic.before, &of_attic.after), (&json!("lit"), &json!("off")));
+        let target = Target { release: Some(vec![S::NAME.to_owned()]), ..contained() };
+        release(step, &target, &journal).await.expect("released")
+    }
+
+    #[tokio::test]
+    async fn what_drifted_goes_back_to_what_the_case_first_saw_and_what_came_later_to_what_it_was() {
+        let house = House::new(&ROOMS);
+        locked_again_after_drift(&house, &Seeing(&house)).await;
+        let state = house.state();
+        assert_eq!(state[&Key::new("attic", "Lamp")], "off", "somebody lit it while the house was locked");
+        assert_eq!(state[&Key::new("cellar", "Lamp")], "lit", "there was none before");
+    }
+
+    #[tokio::test]
+    async fn what_somebody_put_there_meanwhile_stays_away_and_the_release_says_so() {
+        let house = House::new(&ROOMS);
+        let before = house.state();
+        let outcome = locked_again_after_drift(&house, &Removing(&house)).await;
+        assert_eq!(house.state(), before);
+        let said = "Lamp of cellar was put there while the instance was contained, and does not come back";
+        assert_eq!(outcome.residual_risk, [said.to_owned()]);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::release::Direction;
-use crate::{Change, Error, First, Journal, Outcome, Result, Status, Target};
+use crate::{Change, Error, First, Journal, Kept, Outcome, Result, Status, Target};
 
 /// One attribute of one resource: where a value lives in AWS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +91,18 @@ impl Writes {
     }
 }
 
+/// What a release makes of something that a case had to change later than at first: drift, that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Later {
+    /// It goes back to what it was when the case changed it.
+    AsFound,
+    /// It goes back to what the case first saw. What was not there at that time goes back to what it was when it was changed.
+    AsSeen,
+    /// It goes back to what the case first saw. What was not there at that time stays away: somebody put it there while the
+    /// instance was contained.
+    Away,
+}
+
 /// One step of containment.
 pub trait Step: Sync {
     /// The value of one attribute.
@@ -101,6 +113,8 @@ pub trait Step: Sync {
     const NAME: &'static str;
     /// How long the loop itself waits for accepted changes to settle before it answers `InProgress`.
     const SETTLES_WITHIN: Duration = Duration::ZERO;
+    /// What a release makes of something that was as it should be, or not there, when the case first looked.
+    const LATER: Later = Later::AsFound;
 
     /// AWS as it is now; never changes anything.
     fn read(&self, target: &Target) -> impl Future<Output = Result<Found<Self::Value, Self::Facts>>> + Send;
@@ -171,22 +185,20 @@ pub trait Step: Sync {
 /// Errors: a call that may succeed later (`Throttled`, `Unavailable`) comes back by that name for the workflow to retry;
 /// [`Error::NotContained`] carries the outcome of a step that AWS let change only in part, or not at all.
 pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
-    let (found, first, ()) = futures::try_join!(
-        step.read(target),
-        journal.first(target, S::NAME),
-        journal_the_unjournaled(target, journal)
-    )?;
+    let (found, kept, ()) =
+        futures::try_join!(step.read(target), journal.kept(target, S::NAME), journal_the_unjournaled(target, journal))?;
     let goal = step.contained(target, &found);
     if target.dry_run {
         return Ok(planned::<S>(&found, goal));
     }
     let open = unlike(&found.state, &goal.state);
     let way = Direction::Contain;
-    if way.is_moving(step, &found.state, &goal.state, &open) {
+    let moving = way.is_moving(step, &found.state, &goal.state, &open);
+    let changing = if moving { BTreeSet::new() } else { open };
+    let first = journal_the_changing::<S>(target, journal, &found.state, &changing, kept).await?;
+    if moving {
         return conclude(step, &way, &first, &found.state, &found, goal, Writes::default(), false);
     }
-    let missing = values(&found.state, open.iter().filter(|key| !first.contains_key(key)))?;
-    let first = if missing.is_empty() { first } else { journal.keep_first(target, S::NAME, &missing).await? };
 
     // What can't be read must be said, and is no reason to leave the instance as it is.
     let unread = match step.takes_along(target, &found).await {
@@ -205,6 +217,36 @@ pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal
     writes.residual_risk.extend(unread);
     let (after, goal) = read_back(step, &way, target, &found, &writes).await?;
     conclude(step, &way, &first, &found.state, &after, goal, writes, true)
+}
+
+/// Journals what is about to change, and at a step's first run what it has seen, as far as a release needs it; answers
+/// all first values.
+async fn journal_the_changing<S: Step>(
+    target: &Target,
+    journal: &impl Journal,
+    found: &State<S::Value>,
+    changing: &BTreeSet<Key>,
+    kept: Kept,
+) -> Result<First> {
+    let Kept { first, seen } = kept;
+    let mut missing = values(found, changing.iter().filter(|key| !first.contains_key(key)))?;
+    if let Some(seen) = &seen {
+        for (key, value) in &mut missing {
+            match seen.get(key) {
+                Some(seen) => value.clone_from(seen),
+                None if S::LATER == Later::Away => *value = Value::Null,
+                None => {}
+            }
+        }
+    }
+    let looked = match S::LATER {
+        Later::AsSeen | Later::Away if seen.is_none() => Some(values(found, found.keys())?),
+        _ => None,
+    };
+    if missing.is_empty() && looked.is_none() {
+        return Ok(first);
+    }
+    Ok(journal.keep(target, S::NAME, &missing, looked.as_ref()).await?.first)
 }
 
 async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Result<()> {
@@ -361,16 +403,14 @@ pub(crate) fn conclude<S: Step>(
     }
 }
 
-/// The case's changes: from the journaled first value, or else from what this run found, to what AWS shows now.
+/// The case's changes: from the journaled first value, or else from what this run found, to what AWS shows now. What was
+/// made otherwise in between, and is now as it was first, is this run's change.
 fn changes<V: Serialize>(first: &First, found: &State<V>, after: &State<V>) -> Result<Vec<Change>> {
     let keys: BTreeSet<&Key> = first.keys().chain(found.keys()).chain(after.keys()).collect();
     let mut changes = Vec::new();
     for key in keys {
-        let before = match first.get(key) {
-            Some(value) => value.clone(),
-            None => json(found.get(key))?,
-        };
-        let after = json(after.get(key))?;
+        let (found, after) = (json(found.get(key))?, json(after.get(key))?);
+        let before = first.get(key).filter(|first| **first != after).cloned().unwrap_or(found);
         if before != after {
             let (resource, attribute) = (key.resource.clone(), key.attribute.clone());
             changes.push(Change { resource, attribute, before, after });

@@ -8,7 +8,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::types::NetworkInterface;
 use aws_sdk_elasticloadbalancing as classic;
 use aws_sdk_elasticloadbalancingv2 as v2;
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, command, journaled};
+use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use v2::types::{TargetDescription, TargetGroup, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum};
@@ -289,6 +289,7 @@ impl Step for DeregisterTargets {
     type Value = Registration;
     type Facts = Facts;
     const NAME: &'static str = "deregister-targets";
+    const LATER: Later = Later::Away;
 
     async fn read(&self, target: &Target) -> Result<Found<Registration, Facts>> {
         let (interfaces, groups, classic) = futures::try_join!(

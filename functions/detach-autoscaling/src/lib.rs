@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_autoscaling::Client;
-use containment::{AutoScaling, Error, First, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{AutoScaling, Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes};
 use deregister_targets::{DeregisterTargets, registered_by_group};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -109,6 +109,7 @@ impl Step for DetachAutoscaling {
     /// The groups that a release asks for, by name, as far as there still are any.
     type Facts = BTreeMap<String, Capacity>;
     const NAME: &'static str = "detach-autoscaling";
+    const LATER: Later = Later::Away;
 
     async fn read(&self, target: &Target) -> Result<Found<Membership, Self::Facts>> {
         let reply = self.autoscaling.describe_auto_scaling_instances().instance_ids(&target.instance_id).send().await;

@@ -8,7 +8,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::IamInstanceProfileAssociation;
 use aws_sdk_ec2::types::IamInstanceProfileSpecification;
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, command, journaled};
+use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
 use serde::{Deserialize, Serialize};
 
 /// The step. Reads the instance's profile associations; changes them by `DisassociateIamInstanceProfile` (trap B6), and back
@@ -83,6 +83,7 @@ impl Step for DetachProfile {
     type Value = Association;
     type Facts = ();
     const NAME: &'static str = "detach-profile";
+    const LATER: Later = Later::Away;
     const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 
     async fn read(&self, target: &Target) -> Result<Found<Association, ()>> {

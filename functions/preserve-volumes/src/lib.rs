@@ -8,7 +8,7 @@ use aws_sdk_ec2::types::{
     EbsInstanceBlockDeviceSpecification, InstanceBlockDeviceMappingSpecification, NetworkInterface,
     NetworkInterfaceAttachmentChanges, Volume,
 };
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, command, journaled};
+use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
 
 /// The step. Reads attachments of volumes and interfaces; changes `DeleteOnTermination` of each (trap D5).
 #[derive(Debug, Clone)]
@@ -70,6 +70,7 @@ impl Step for PreserveVolumes {
     type Value = bool;
     type Facts = BTreeMap<Key, Attachment>;
     const NAME: &'static str = "preserve-volumes";
+    const LATER: Later = Later::AsSeen;
 
     async fn read(&self, target: &Target) -> Result<Found<bool, Self::Facts>> {
         let (volumes, interfaces) =

@@ -5,7 +5,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, DeviceType, InstanceAttributeName, InstanceLifecycleType,
 };
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, restored};
+use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, restored};
 
 /// The step. Reads three attributes and the instance's kind; changes them by `ModifyInstanceAttribute`, one a call (trap D3).
 #[derive(Debug, Clone)]
@@ -59,6 +59,7 @@ impl Step for ProtectInstance {
     type Value = String;
     type Facts = Facts;
     const NAME: &'static str = "protect-instance";
+    const LATER: Later = Later::AsSeen;
 
     async fn read(&self, target: &Target) -> Result<Found<String, Facts>> {
         let (facts, termination, stop, shutdown) = futures::try_join!(

@@ -17,7 +17,7 @@ use aws_sdk_s3::types::{DeleteMarkerEntry, ObjectVersion};
 use aws_smithy_mocks::{MockResponse, Rule, RuleMode, mock, mock_client};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use containment::{Caller, First, Key};
+use containment::{Caller, First, Kept, Key};
 use custody::sha256;
 use evidence::Pointer;
 
@@ -45,20 +45,20 @@ struct Inside {
 }
 
 impl Journal for World {
-    async fn first(&self, _: &Target, step: &str) -> Result<First> {
+    async fn kept(&self, _: &Target, step: &str) -> Result<Kept> {
         if self.refuses("GetItem", "") {
             return Err(Error::NotFound("there is no table".into()));
         }
         if step == hash_snapshots::NAME {
-            return Ok(First::new());
+            return Ok(Kept::default());
         }
-        Ok(self.0.lock().expect("lock").ledger.clone())
+        Ok(Kept { first: self.0.lock().expect("lock").ledger.clone(), seen: None })
     }
 
-    async fn keep_first(&self, _: &Target, _: &str, found: &First) -> Result<First> {
+    async fn keep(&self, _: &Target, _: &str, found: &First, _: Option<&First>) -> Result<Kept> {
         let mut world = self.0.lock().expect("lock");
         world.ledger.extend(found.clone());
-        Ok(world.ledger.clone())
+        Ok(Kept { first: world.ledger.clone(), seen: None })
     }
 }
 

@@ -125,7 +125,7 @@ mod tests {
     use aws_sdk_ssm::operation::terminate_session::{TerminateSessionError, TerminateSessionOutput};
     use aws_sdk_ssm::primitives::DateTime;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-    use containment::{First, Journal, Status, converge, inspect};
+    use containment::{First, Journal, Kept, Status, converge, inspect};
     use std::sync::Mutex;
 
     const ALICE: &str = "arn:aws:sts::123456789012:assumed-role/admin/alice";
@@ -172,16 +172,16 @@ mod tests {
     struct InMemory(Mutex<First>);
 
     impl Journal for InMemory {
-        async fn first(&self, _: &Target, _: &str) -> Result<First> {
-            Ok(self.0.lock().expect("not poisoned").clone())
+        async fn kept(&self, _: &Target, _: &str) -> Result<Kept> {
+            Ok(Kept { first: self.0.lock().expect("not poisoned").clone(), seen: None })
         }
 
-        async fn keep_first(&self, _: &Target, _: &str, found: &First) -> Result<First> {
-            let mut kept = self.0.lock().expect("not poisoned");
+        async fn keep(&self, _: &Target, _: &str, found: &First, _: Option<&First>) -> Result<Kept> {
+            let mut first = self.0.lock().expect("not poisoned");
             for (key, value) in found {
-                kept.entry(key.clone()).or_insert_with(|| value.clone());
+                first.entry(key.clone()).or_insert_with(|| value.clone());
             }
-            Ok(kept.clone())
+            Ok(Kept { first: first.clone(), seen: None })
         }
     }
 
