@@ -400,6 +400,26 @@ def test_a_change_while_an_execution_is_at_it_is_told_at_once_and_looked_at_agai
     until_empty(stack)
 
 
+def test_a_change_during_the_first_containment_is_told_long_before_the_verification(stack: LocalStack, inbox: Inbox) -> None:
+    """Snapshots take hours, and the watch begins when the network is isolated."""
+    victim = bare_instance(stack)
+    stack.client("sqs").set_queue_attributes(QueueUrl=queue(stack), Attributes={"VisibilityTimeout": "5"})
+    stack.inject({"Service": "ec2", "Action": "DescribeSnapshots", "DelaySeconds": 6})
+    try:
+        holder = stack.begin({"InstanceIds": [victim.instance], "Region": REGION, "AutoScaling": "Decrement"})
+        until(lambda: "WatchedSince" in journal(stack, victim).get("case", {}))
+        assert isolated(stack, victim) and "VerifiedAt" not in journal(stack, victim)["case"]
+        ec2(stack).modify_network_interface_attribute(NetworkInterfaceId=victim.interfaces[0], Groups=[old_group(stack, victim)])
+        put(stack, api_call("ModifyNetworkInterfaceAttribute", {"networkInterfaceId": victim.interfaces[0]}))
+        until(lambda: "DriftFound" in told(inbox, holder))
+        assert "VerifiedAt" not in journal(stack, victim)["case"], "it was told before that"
+    finally:
+        stack.inject()
+    stack.wait(holder)
+    until(lambda: isolated(stack, victim), 40)
+    until_empty(stack)
+
+
 def old_group(stack: Place, victim: Victim) -> str:
     """The VPC's default group, which is open."""
     filters = [{"Name": "vpc-id", "Values": [victim.vpcs[0]]}, {"Name": "group-name", "Values": ["default"]}]

@@ -114,6 +114,28 @@ def test_an_instance_that_was_in_standby_is_in_standby_again_and_its_group_wants
     assert (scaling_of(stack, victim), scaling_sizes(stack, victim.auto_scaling_group)) == (before, size)
 
 
+def test_what_somebody_did_while_it_was_contained_is_no_part_of_what_comes_back(stack: LocalStack) -> None:
+    (victim,) = build_victims(stack)
+    ec2, elb, data = stack.client("ec2"), stack.client("elbv2"), victim.volumes["/dev/sdf"]
+    protected = lambda on: ec2.modify_instance_attribute(InstanceId=victim.instance, DisableApiTermination={"Value": on})
+    deleted = lambda yes: ec2.modify_instance_attribute(
+        InstanceId=victim.instance, BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": {"DeleteOnTermination": yes}}]
+    )
+    protected(True)
+    deleted(False)
+    before = world(stack, victim)
+    case = contain(stack, victim)
+    protected(False)
+    deleted(True)
+    elb.register_targets(TargetGroupArn=victim.instance_target_group, Targets=[{"Id": victim.instance, "Port": 4444}])
+    repaired = {name: invoke(stack, name, case) for name in ("protect-instance", "preserve-volumes", "deregister-targets")}
+    named = {(change["Resource"], str(change["Before"])) for one in repaired.values() for change in one["Changes"]}
+    assert {(victim.instance, "false"), (data, "True")} <= named and any(group == victim.instance_target_group for group, _ in named), named
+    said = release(stack, case)
+    assert differences(before, world(stack, victim)) == [(f"Tags {victim.instance} CordonReleased", None, case["CaseId"])]
+    assert any("was put there while the instance was contained" in risk for risk in said["deregister-targets"]["ResidualRisk"]), said
+
+
 def test_what_was_never_contained_or_is_not_asked_for_is_left_alone(stack: LocalStack) -> None:
     (victim,) = build_victims(stack)
     before = world(stack, victim)

@@ -1,6 +1,7 @@
 //! The case of an instance: who contains it, which findings named it, what a person said, how it stands, who released it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::SystemTime;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -46,6 +47,12 @@ pub struct Guardrail {
     pub rule: String,
     /// Why, for the person who is asked.
     pub reason: String,
+}
+
+/// Now, as a case's times are: in seconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 pub(crate) const CASE: &str = "case";
@@ -233,7 +240,7 @@ impl CaseTable {
         held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
     }
 
-    async fn update(
+    pub(crate) async fn update(
         &self,
         target: &Target,
         update: &str,

@@ -20,7 +20,7 @@ mod target;
 mod watch;
 
 pub use by_hand::command;
-pub use case::{Case, Guardrail, Released};
+pub use case::{Case, Guardrail, Released, now};
 pub use drift::Drift;
 pub use error::{AwsError, Error, Kind, Result};
 pub use forensic::Forensic;

@@ -184,6 +184,9 @@ where
 /// How many changes a step's answer carries.
 const CHANGES_AT_MOST: usize = 40;
 
+/// What comes next must not wait for long for the watch, which the verification begins as well.
+const WATCH_BEGINS_WITHIN: Duration = Duration::from_secs(5);
+
 /// A failure travels further: it is handed from containment to verification, with those of all other instances.
 const CHANGES_OF_A_FAILURE: usize = 3;
 
@@ -239,11 +242,21 @@ async fn run<S: Step>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
             release(step, target, &journal).boxed().await
         }
     };
-    let outcome = outcome.map_err(|error| match error {
+    let mut outcome = outcome.map_err(|error| match error {
         Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
         Error::NotReleased(outcome) => Error::NotReleased(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
         other => other,
     })?;
+    if S::IS_WATCHED_FROM_HERE && outcome.status == Status::Done && target.release.is_none() && !target.dry_run {
+        let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, journal.watch_from_now(target, &outcome)).boxed().await;
+        let unwatched = match begun {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("the case table has not answered in {} seconds", WATCH_BEGINS_WITHIN.as_secs())),
+        };
+        let said = unwatched.map(|why| format!("whoever undoes this is noticed only from the verification on: {why}"));
+        outcome.residual_risk.extend(said);
+    }
     tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);
     Ok(outcome.shortened(CHANGES_AT_MOST))
 }

@@ -113,6 +113,9 @@ pub trait Step: Sync {
     const NAME: &'static str;
     /// How long the loop itself waits for accepted changes to settle before it answers `InProgress`.
     const SETTLES_WITHIN: Duration = Duration::ZERO;
+    /// Whether the instance is watched from the moment on that this step is done: whoever undoes it is noticed, however long
+    /// the rest of the containment takes.
+    const IS_WATCHED_FROM_HERE: bool = false;
     /// What a release makes of something that was as it should be, or not there, when the case first looked.
     const LATER: Later = Later::AsFound;
 

@@ -6,13 +6,14 @@
 //! resource is gone by then; it is a hint, and the case decides. `drift#CASE#EVENT` is a call that somebody made, and
 //! `repairs#HOUR` the calls that were answered by another containment in a clock hour.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::case::{CASE, held, text};
-use crate::{AutoScaling, CaseTable, Drift, Error, Result, Target};
+use crate::case::{CASE, held, now, text};
+use crate::{AutoScaling, CaseTable, Drift, Error, Outcome, Result, Target};
 
 /// The options of a case that another containment of it has to keep.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,11 @@ impl Options {
             revoke_all_sessions: target.revoke_all_sessions,
         }
     }
+
+    fn to_text(&self) -> Result<String> {
+        serde_json::to_string(self)
+            .map_err(|error| Error::Misconfigured(format!("options can't be written as JSON: {error}")))
+    }
 }
 
 /// An open case of an instance that was contained in it, as far as the watch needs it.
@@ -52,9 +58,10 @@ pub struct Watched {
     pub execution: String,
     /// When the holder took it, in seconds since 1970.
     pub held_since: i64,
-    /// When the instance first read back as off the network, in seconds since 1970: what was done before is no drift.
+    /// When the instance first read back as off the network, to the step or to a verification, in seconds since 1970: what
+    /// was done before is no drift.
     pub since: i64,
-    /// When AWS was last read back, in seconds since 1970; whatever was done before has been seen by it.
+    /// When a verification last read AWS back, in seconds since 1970, or 0; whatever was done before has been seen by it.
     pub verified_at: i64,
     /// Whether that found everything as it should be.
     pub contained: bool,
@@ -105,24 +112,34 @@ impl CaseTable {
     /// from the first one on that found the instance off the network it is watched. False when another execution has taken
     /// the case over, whose verdict will count.
     pub async fn note_verified(&self, target: &Target, verdict: &str, isolated: bool, began: i64) -> Result<bool> {
-        let options = serde_json::to_string(&Options::of(target))
-            .map_err(|error| Error::Misconfigured(format!("options can't be written as JSON: {error}")))?;
+        let options = Options::of(target).to_text()?;
         let watched = if isolated { ", WatchedSince = if_not_exists(WatchedSince, :began)" } else { "" };
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("Instance", text(&target.key()))
-            .key("Record", text(CASE))
-            .update_expression(format!("SET Verdict = :verdict, VerifiedAt = :began, Options = :options{watched}"))
-            .condition_expression("Execution = :execution")
-            .expression_attribute_values(":verdict", text(verdict))
-            .expression_attribute_values(":began", AttributeValue::N(began.to_string()))
-            .expression_attribute_values(":options", text(&options))
-            .expression_attribute_values(":execution", text(target.execution.as_deref().unwrap_or_default()))
-            .send()
-            .await;
-        held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
+        let execution = target.execution.as_deref().unwrap_or_default();
+        let values = HashMap::from([
+            (":verdict".to_owned(), text(verdict)),
+            (":began".to_owned(), AttributeValue::N(began.to_string())),
+            (":options".to_owned(), text(&options)),
+            (":execution".to_owned(), text(execution)),
+        ]);
+        let update = format!("SET Verdict = :verdict, VerifiedAt = :began, Options = :options{watched}");
+        self.update(target, &update, "Execution = :execution", values).await
+    }
+
+    /// Watches the instance from now on, by the interfaces and their groups that the outcome of a step names: whoever changes
+    /// one of them is noticed before there is a verification. Does nothing for a function that somebody runs by hand, which
+    /// holds no case, or where another execution has taken the case over.
+    pub async fn watch_from_now(&self, target: &Target, outcome: &Outcome) -> Result<()> {
+        let Some(execution) = target.execution.as_deref() else { return Ok(()) };
+        let options = Options::of(target).to_text()?;
+        let values = HashMap::from([
+            (":now".to_owned(), AttributeValue::N(now().to_string())),
+            (":options".to_owned(), text(&options)),
+            (":execution".to_owned(), text(execution)),
+        ]);
+        let update = "SET WatchedSince = if_not_exists(WatchedSince, :now), Options = if_not_exists(Options, :options)";
+        let resources = interfaces_and_groups(target, outcome);
+        let noted = async { if resources.is_empty() { Ok(()) } else { self.note_resources(target, &resources).await } };
+        futures::try_join!(noted, self.update(target, update, "Execution = :execution", values)).map(|_| ())
     }
 
     /// Notes what belongs to the instance, each by its key: one call for up to 100. A transaction, because what may write
@@ -158,7 +175,7 @@ impl CaseTable {
             .items()
             .send();
         let found: Vec<_> = pages.try_collect().await.map_err(Error::aws("dynamodb:Query", &self.table))?;
-        let record = |item: &std::collections::HashMap<String, AttributeValue>| {
+        let record = |item: &HashMap<String, AttributeValue>| {
             Some(item.get("Record")?.as_s().ok()?.strip_prefix(RESOURCE_OF)?.to_owned())
         };
         Ok(found.iter().filter_map(record).collect())
@@ -262,7 +279,7 @@ impl CaseTable {
         held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table))).map(|_| ())
     }
 
-    async fn item(&self, key: &str, record: &str) -> Result<std::collections::HashMap<String, AttributeValue>> {
+    async fn item(&self, key: &str, record: &str) -> Result<HashMap<String, AttributeValue>> {
         let reply = self
             .client
             .get_item()
@@ -281,9 +298,20 @@ fn drift_record(case: &str, event: &str) -> String {
     format!("drift#{case}#{event}")
 }
 
+/// The keys of the interfaces that an outcome names, and of the groups that they are on now.
+fn interfaces_and_groups(target: &Target, outcome: &Outcome) -> BTreeSet<String> {
+    let interfaces = outcome.changes.iter().filter(|change| change.resource.starts_with("eni-"));
+    let ids = interfaces.flat_map(|change| {
+        let groups = change.after.as_array().into_iter().flatten().filter_map(Value::as_str);
+        groups.chain([change.resource.as_str()])
+    });
+    ids.map(|id| format!("{}/{}/{id}", target.account_id, target.region)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Change, Status};
     use aws_sdk_dynamodb::Client;
     use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
     use aws_sdk_dynamodb::operation::query::QueryOutput;
@@ -292,6 +320,7 @@ mod tests {
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
+    use serde_json::json;
 
     const KEY: &str = "123456789012/eu-west-1/i-0123456789abcdef0";
 
@@ -339,6 +368,36 @@ mod tests {
             .match_requests(|r| !r.update_expression().expect("an update").contains("WatchedSince"))
             .then_output(|| UpdateItemOutput::builder().build());
         assert!(table(&[&other]).note_verified(&Target::example(), "NotContained", false, 9).await.expect("noted"));
+    }
+
+    #[tokio::test]
+    async fn from_the_isolation_on_whoever_changes_an_interface_or_its_group_is_noticed() {
+        let case = mock!(Client::update_item)
+            .match_requests(|r| {
+                let update = r.update_expression().expect("an update");
+                update.contains("WatchedSince = if_not_exists") && update.contains("Options = if_not_exists")
+            })
+            .then_output(|| UpdateItemOutput::builder().build());
+        let named = mock!(Client::transact_write_items)
+            .match_requests(|r| {
+                let put = |n: usize| r.transact_items()[n].put().expect("a put").item()["Instance"].clone();
+                [put(0), put(1)] == [text("123456789012/eu-west-1/eni-1"), text("123456789012/eu-west-1/sg-isolation")]
+            })
+            .then_output(|| TransactWriteItemsOutput::builder().build());
+        let change = |resource: &str, after: Value| Change {
+            resource: resource.to_owned(),
+            attribute: "Groups".to_owned(),
+            before: Value::Null,
+            after,
+        };
+        let changes = vec![change("eni-1", json!(["sg-isolation"])), change("vpc-1", json!(["sg-other"]))];
+        let outcome = Outcome { changes, ..Outcome::new("isolate-network", Status::Done, None) };
+        let table = table(&[&case, &named]);
+        table.watch_from_now(&Target::example(), &outcome).await.expect("nothing to do");
+        assert_eq!((case.num_calls(), named.num_calls()), (0, 0), "nobody holds a case who runs a function by hand");
+        let held = Target { execution: Some("arn:first".into()), ..Target::example() };
+        table.watch_from_now(&held, &outcome).await.expect("begun");
+        assert_eq!((case.num_calls(), named.num_calls()), (1, 1));
     }
 
     #[tokio::test]

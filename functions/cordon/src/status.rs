@@ -5,7 +5,7 @@ use std::io;
 use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 use aws_smithy_types::DateTime;
 use clap::Args;
-use containment::{Case, CaseTable, Error, Guardrail, Result, Target};
+use containment::{Case, CaseTable, Error, Guardrail, Result, Target, Watched};
 use serde_json::{Value, json};
 
 use crate::follow::{describe, look_back};
@@ -92,6 +92,8 @@ struct Standing {
     target: Target,
     guardrail: Option<Guardrail>,
     case: Option<Case>,
+    /// The case as the watch has it; none before the instance was contained, and after its release.
+    watched: Option<Watched>,
     holder: Holder,
 }
 
@@ -109,12 +111,14 @@ enum Holder {
 impl Desk<'_> {
     async fn look(&self, target: Target) -> Result<Standing> {
         let cases = CaseTable::new(self.client.clone(), &self.table);
-        let (guardrail, case) = futures::try_join!(cases.guardrail(&target), cases.last_case(&target))?;
+        let key = target.key();
+        let (guardrail, case, watched) =
+            futures::try_join!(cases.guardrail(&target), cases.last_case(&target), cases.watched(&key))?;
         let holder = match &case {
             None => Holder::None,
             Some(case) => self.holder(&case.execution).await?,
         };
-        Ok(Standing { target, guardrail, case, holder })
+        Ok(Standing { target, guardrail, case, watched, holder })
     }
 
     async fn holder(&self, execution: &str) -> Result<Holder> {
@@ -139,6 +143,20 @@ impl Standing {
         Some(outcome["Open"].as_array()?.iter().filter_map(Value::as_str).collect())
     }
 
+    /// When a verification last read AWS back, if one has.
+    fn read_back(&self) -> Option<String> {
+        let watched = self.watched.as_ref().filter(|watched| watched.verified_at > 0)?;
+        Some(time(&DateTime::from_secs(watched.verified_at)))
+    }
+
+    /// The clock hour in which a person was called, because somebody undoes the containment more often than Cordon may
+    /// repair it, if nothing has been read back since.
+    fn unrepaired(&self) -> Option<&str> {
+        let watched = self.watched.as_ref()?;
+        let called_in = watched.called_in.as_deref()?;
+        (called_in >= time(&DateTime::from_secs(watched.verified_at)).get(..13)?).then_some(called_in)
+    }
+
     /// Whether the instance is contained, or released, and nothing is open.
     fn is_good(&self) -> bool {
         let Some(case) = &self.case else { return false };
@@ -148,7 +166,7 @@ impl Standing {
             Holder::Forgotten => false,
             _ => self.open().is_none_or(|open| !open.is_empty()),
         };
-        settled && !open && !matches!(self.holder, Holder::Running)
+        settled && !open && self.unrepaired().is_none() && !matches!(self.holder, Holder::Running)
     }
 
     fn in_words(&self, screen: Screen) -> String {
@@ -168,6 +186,16 @@ impl Standing {
         };
         say("Case", &format!("{}, {status}", harmless(&case.id)));
         say("Verdict", &case.verdict.as_deref().map_or("none yet".to_owned(), |v| screen.colored(&harmless(v))));
+        if let Some(read_back) = self.read_back() {
+            say("", &format!("as AWS was read back at {read_back}"));
+        }
+        if let Some(hour) = self.unrepaired() {
+            say(
+                "Undone",
+                "somebody undoes it more often than Cordon may repair it: AWS may show something else by now",
+            );
+            say("", &format!("a person was called in the hour {} (UTC)", harmless(hour)));
+        }
         let held = time(&DateTime::from_secs(case.held_since));
         let how = match &self.holder {
             Holder::Running => screen.colored("RUNNING"),
@@ -215,7 +243,8 @@ impl Standing {
         let guardrail = self.guardrail.as_ref().map(|g| json!({ "Rule": g.rule, "Reason": g.reason }));
         json!({
             "InstanceId": self.target.instance_id, "AccountId": self.target.account_id, "Region": self.target.region,
-            "Case": case, "Open": self.open(), "Guardrail": guardrail,
+            "Case": case, "Open": self.open(), "Guardrail": guardrail, "ReadBackAt": self.read_back(),
+            "UnrepairedSince": self.unrepaired(),
         })
     }
 }
@@ -313,7 +342,8 @@ mod tests {
             released: released.then(|| Released { at: "2026-11-21T04:00:00Z".into(), execution: "arn:release".into() }),
             ..Case::default()
         };
-        Standing { target: Target::parse(place).expect("a target"), guardrail: None, case: Some(case), holder }
+        let target = Target::parse(place).expect("a target");
+        Standing { target, guardrail: None, case: Some(case), watched: None, holder }
     }
 
     fn ended(open: &[&str]) -> Holder {
@@ -359,6 +389,23 @@ mod tests {
   Still open  detach-profile Failed: denied
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_case_that_somebody_undoes_faster_than_it_is_repaired_is_not_good_until_it_is_read_back_again() {
+        let undone = |called_in: &str| {
+            let watched =
+                Watched { verified_at: 1_800_000_000, called_in: Some(called_in.into()), ..Watched::default() };
+            Standing { watched: Some(watched), ..standing(false, Some("Contained"), ended(&[])) }
+        };
+        let standing = undone("2027-01-15T08");
+        assert!(!standing.is_good() && standing.document()["UnrepairedSince"] == "2027-01-15T08");
+        let text = standing.in_words(PLAIN);
+        assert!(
+            text.contains("              as AWS was read back at 2027-01-15T08:00:00Z\n  Undone      somebody"),
+            "{text}"
+        );
+        assert!(undone("2027-01-15T07").is_good(), "read back since");
     }
 
     #[test]

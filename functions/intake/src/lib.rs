@@ -24,7 +24,7 @@ pub use fleet::{Batch, Fleet};
 pub use request::{LeftOut, Source, Trigger, TriggerFinding};
 use request::{Request, Wanted};
 use respond::Desk;
-pub use respond::is_running;
+pub use respond::{Holder, holder};
 
 /// What the state machine hands over: the execution's input as it came, and the execution.
 #[derive(Debug, Deserialize)]

@@ -1,17 +1,16 @@
 //! Who responds to each instance, and whether a person is asked first: guardrails, and one execution at a time.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
 
 use aws_sdk_sfn::types::ExecutionStatus;
-use containment::{Case, CaseTable, Error, Guardrail, Result, Status, Target};
+use containment::{Case, CaseTable, Error, Guardrail, Result, Status, Target, now};
 use futures::future::{join_all, try_join_all};
 
 use crate::request::{LeftOut, Request, Source, Wanted};
 use crate::{Execution, Plan, ResponseMode, Settings};
 
 /// A new execution may take a moment to show: DescribeExecution is eventually consistent.
-const MAY_NOT_SHOW_YET: Duration = Duration::from_secs(300);
+const MAY_NOT_SHOW_YET: i64 = 300;
 
 /// What is left out travels through the execution's states, which have 256 KiB (trap H3).
 const LEFT_OUT_AT_MOST: usize = 60;
@@ -109,7 +108,9 @@ impl Desk {
             open => (open, None),
         };
         let held = match &case {
-            Some(case) if case.execution != execution.id => is_running(&self.sfn, case).await?,
+            Some(case) if case.execution != execution.id => {
+                holder(&self.sfn, &case.execution, case.held_since).await? == Holder::Running
+            }
             _ => false,
         };
         Ok(Seen { guardrail, case, released, held })
@@ -172,17 +173,33 @@ impl Desk {
     }
 }
 
-/// Whether the execution that holds the case is still running, as Step Functions says. One that may not show yet counts.
-pub async fn is_running(sfn: &aws_sdk_sfn::Client, case: &Case) -> Result<bool> {
-    let sent = sfn.describe_execution().execution_arn(&case.execution).send().await;
-    match sent.map_err(Error::aws("states:DescribeExecution", &case.execution)) {
-        Ok(reply) => Ok(matches!(reply.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive)),
+/// How an execution stands that holds a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// It is running, or may be: a new one may not show yet.
+    Running,
+    /// Somebody stopped it, or its time was over, at this time (seconds since 1970). Its functions run on for a while.
+    Stopped(i64),
+    /// It has ended of itself, or there is none by this name.
+    Ended,
+}
+
+/// How the execution stands that has held a case since then (seconds since 1970), as Step Functions says.
+pub async fn holder(sfn: &aws_sdk_sfn::Client, execution: &str, since: i64) -> Result<Holder> {
+    let sent = sfn.describe_execution().execution_arn(execution).send().await;
+    match sent.map_err(Error::aws("states:DescribeExecution", execution)) {
+        Ok(reply) => Ok(match reply.status {
+            ExecutionStatus::Running | ExecutionStatus::PendingRedrive => Holder::Running,
+            ExecutionStatus::Aborted | ExecutionStatus::TimedOut => {
+                Holder::Stopped(reply.stop_date.map_or(0, |stopped| stopped.secs()))
+            }
+            _ => Holder::Ended,
+        }),
         Err(error) if error.code() == Some("ExecutionDoesNotExist") => {
-            let age = now().saturating_sub(case.held_since);
-            Ok(age < i64::try_from(MAY_NOT_SHOW_YET.as_secs()).unwrap_or(i64::MAX))
+            Ok(if now().saturating_sub(since) < MAY_NOT_SHOW_YET { Holder::Running } else { Holder::Ended })
         }
         // Whoever ran a function by hand left a name that is no execution's.
-        Err(error) if error.code() == Some("InvalidArn") => Ok(false),
+        Err(error) if error.code() == Some("InvalidArn") => Ok(Holder::Ended),
         Err(error) => Err(error),
     }
 }
@@ -282,11 +299,6 @@ fn at_most(mut left_out: Vec<LeftOut>) -> Vec<LeftOut> {
         left_out.push(LeftOut::finding(first.status, format!("{} more were left out: {names}", more.len())));
     }
     left_out
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -509,12 +521,13 @@ mod tests {
         assert_eq!((error.name(), error.is_transient()), ("Conflict", true));
     }
 
-    async fn running(answer: std::result::Result<ExecutionStatus, &'static str>, held_since: i64) -> bool {
+    async fn holding(answer: std::result::Result<ExecutionStatus, &'static str>, held_since: i64) -> Holder {
         let rule = match answer {
             Ok(status) => mock!(aws_sdk_sfn::Client::describe_execution).then_output(move || {
                 let reply = DescribeExecutionOutput::builder().execution_arn(OTHER).state_machine_arn("m");
                 let started = aws_sdk_sfn::primitives::DateTime::from_secs(7);
-                reply.status(status.clone()).start_date(started).build().expect("complete")
+                let stopped = aws_sdk_sfn::primitives::DateTime::from_secs(9);
+                reply.status(status.clone()).start_date(started).stop_date(stopped).build().expect("complete")
             }),
             Err(code) => mock!(aws_sdk_sfn::Client::describe_execution).then_error(move || {
                 let meta = ErrorMetadata::builder().code(code).build();
@@ -522,18 +535,25 @@ mod tests {
             }),
         };
         let sfn = mock_client!(aws_sdk_sfn, [&rule]);
-        is_running(&sfn, &Case { held_since, ..case() }).await.expect("an answer")
+        holder(&sfn, OTHER, held_since).await.expect("an answer")
     }
 
     #[tokio::test]
     async fn a_case_is_held_for_as_long_as_its_execution_runs_and_one_that_may_not_show_yet_counts() {
-        assert!(running(Ok(ExecutionStatus::Running), 7).await);
-        for over in [ExecutionStatus::Succeeded, ExecutionStatus::Failed, ExecutionStatus::Aborted] {
-            assert!(!running(Ok(over), 7).await);
+        assert_eq!(holding(Ok(ExecutionStatus::Running), 7).await, Holder::Running);
+        for over in [ExecutionStatus::Succeeded, ExecutionStatus::Failed] {
+            assert_eq!(holding(Ok(over), 7).await, Holder::Ended);
         }
-        assert!(running(Err("ExecutionDoesNotExist"), now()).await);
-        assert!(!running(Err("ExecutionDoesNotExist"), now() - 600).await);
-        assert!(!running(Err("InvalidArn"), now()).await, "whoever ran a function by hand holds nothing");
+        for stopped in [ExecutionStatus::Aborted, ExecutionStatus::TimedOut] {
+            assert_eq!(holding(Ok(stopped), 7).await, Holder::Stopped(9));
+        }
+        assert_eq!(holding(Err("ExecutionDoesNotExist"), now()).await, Holder::Running);
+        assert_eq!(holding(Err("ExecutionDoesNotExist"), now() - 600).await, Holder::Ended);
+        assert_eq!(
+            holding(Err("InvalidArn"), now()).await,
+            Holder::Ended,
+            "whoever ran a function by hand holds nothing"
+        );
     }
 
     #[test]

@@ -243,6 +243,7 @@ impl Step for IsolateNetwork {
     type Value = BTreeSet<String>;
     type Facts = Facts;
     const NAME: &'static str = "isolate-network";
+    const IS_WATCHED_FROM_HERE: bool = true;
 
     async fn read(&self, target: &Target) -> Result<Found<Self::Value, Facts>> {
         self.read_with(target, true).await

@@ -1,14 +1,16 @@
 //! Which instances have something to release, and who is at them: one execution holds a case, be it a containment or a
 //! release.
 
-use std::time::SystemTime;
-
-use containment::{Case, CaseTable, Error, Journal, Key, Result, Status, Target};
+use containment::{Case, CaseTable, Error, Journal, Key, Result, Status, Target, command, now};
 use futures::future::{join_all, try_join_all};
-use intake::{Execution, LeftOut, is_running};
+use intake::{Execution, Holder, LeftOut, holder};
 
 use crate::Plan;
 use crate::request::Request;
+
+/// An execution that is stopped leaves its functions at work, and those that change an instance have so many seconds at most:
+/// what one of them contains after it was released would stay so, and nobody would know.
+const RUN_ON: i64 = 120;
 
 /// Where cases are kept, and where to ask whether an execution is still running.
 pub(crate) struct Desk {
@@ -64,13 +66,13 @@ impl Desk {
 
     async fn look(&self, target: &Target, execution: &Execution) -> Result<Standing> {
         let case = self.cases.last_case(target).await?;
-        let held = match &case {
+        let holder = match &case {
             Some(case) if case.released.is_none() && case.execution != execution.id => {
-                is_running(&self.sfn, case).await?
+                holder(&self.sfn, &case.execution, case.held_since).await?
             }
-            _ => false,
+            _ => Holder::Ended,
         };
-        Ok(standing(case, held, execution))
+        Ok(standing(target, case, holder, execution, now()))
     }
 
     /// Takes the case, on condition that nobody else has since. [`Error::Conflict`] when it is taken: the workflow then
@@ -85,13 +87,21 @@ impl Desk {
 }
 
 /// What to do about an instance, from what the case table and Step Functions say of it. Pure.
-fn standing(case: Option<Case>, held: bool, execution: &Execution) -> Standing {
+fn standing(target: &Target, case: Option<Case>, holder: Holder, execution: &Execution, now: i64) -> Standing {
     let Some(case) = case else {
         return Standing::Leave(
             Status::NotApplicable,
             "it was never contained: the case table has no case of it, and nothing was changed".to_owned(),
         );
     };
+    if let (Some(released), Some(verdict)) = (&case.released, case.verdict.as_deref().filter(|v| *v != "Released")) {
+        let reason = format!(
+            "its case {} was closed at {} by execution {}, as asked, with the verdict {verdict}: what that execution names as not \
+             released has to be finished by hand, and nothing was changed by this one",
+            case.id, released.at, released.execution
+        );
+        return Standing::Leave(Status::Failed, reason);
+    }
     if let Some(released) = &case.released {
         let reason = format!(
             "it was released already, at {} by execution {}: its case {} is closed, and nothing was changed",
@@ -102,23 +112,40 @@ fn standing(case: Option<Case>, held: bool, execution: &Execution) -> Standing {
     if case.execution == execution.id {
         return Standing::Mine(case);
     }
-    if held {
+    if let Holder::Stopped(at) = holder
+        && now < at.saturating_add(RUN_ON)
+    {
+        let reason = format!(
+            "execution {} was stopped {} seconds ago, and a function of it may still be at work: nothing was changed by this \
+             one; release it in {} seconds",
+            case.execution,
+            now.saturating_sub(at),
+            at.saturating_add(RUN_ON).saturating_sub(now)
+        );
+        return Standing::Leave(Status::Failed, reason);
+    }
+    if holder == Holder::Running {
         let doing = match case.approval.as_deref() {
             Some("Pending") => "has asked a person about it and waits for the answer",
             _ => "is at it",
         };
         let reason = format!(
-            "execution {} {doing}, and nothing was changed by this one: release it when that one has ended",
-            case.execution
+            "execution {} {doing}, and nothing was changed by this one: release it when that one has ended, or {} minutes \
+             after you have stopped it with {}",
+            case.execution,
+            RUN_ON / 60,
+            stop(target, &case.execution)
         );
         return Standing::Leave(Status::Failed, reason);
     }
     Standing::Release(case)
 }
 
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+/// The command that stops an execution, in its own Region.
+fn stop(target: &Target, execution: &str) -> String {
+    let region = execution.split(':').nth(3).unwrap_or(&target.region).to_owned();
+    let there = Target { region, ..target.clone() };
+    command(&there, "stepfunctions stop-execution", &[("--execution-arn", &[execution])])
 }
 
 #[cfg(test)]
@@ -156,14 +183,20 @@ pub(crate) mod tests {
 
     #[test]
     fn an_open_case_that_nobody_is_at_is_released() {
-        assert_eq!(standing(Some(case()), false, &execution()), Standing::Release(case()));
+        assert_eq!(
+            standing(&Target::example(), Some(case()), Holder::Ended, &execution(), 1_000),
+            Standing::Release(case())
+        );
         let mine = Case { execution: execution().id, ..case() };
-        assert_eq!(standing(Some(mine.clone()), false, &execution()), Standing::Mine(mine));
+        assert_eq!(
+            standing(&Target::example(), Some(mine.clone()), Holder::Ended, &execution(), 1_000),
+            Standing::Mine(mine)
+        );
     }
 
     #[test]
     fn what_was_never_contained_has_nothing_to_release_and_that_is_no_failure() {
-        let (status, reason) = left(standing(None, false, &execution()));
+        let (status, reason) = left(standing(&Target::example(), None, Holder::Ended, &execution(), 1_000));
         assert_eq!(status, Status::NotApplicable);
         assert!(reason.contains("never contained") && reason.contains("nothing was changed"), "{reason}");
     }
@@ -174,18 +207,44 @@ pub(crate) mod tests {
         // Even by this one: a try of this function after the whole release changes nothing.
         for holder in [CONTAINED.to_owned(), execution().id] {
             let case = Case { released: Some(released.clone()), execution: holder, ..case() };
-            let (status, reason) = left(standing(Some(case), false, &execution()));
+            let (status, reason) = left(standing(&Target::example(), Some(case), Holder::Ended, &execution(), 1_000));
             assert_eq!(status, Status::NotApplicable);
             assert!(reason.contains("2026-11-21T02:00:00Z") && reason.contains("arn:release"), "{reason}");
         }
     }
 
     #[test]
+    fn a_case_that_was_closed_with_something_left_is_no_success() {
+        let released = Released { at: "2026-11-21T02:00:00Z".into(), execution: "arn:release".into() };
+        let case = Case { released: Some(released), verdict: Some("PartiallyReleased".into()), ..case() };
+        let (status, reason) = left(standing(&Target::example(), Some(case), Holder::Ended, &execution(), 1_000));
+        assert_eq!(status, Status::Failed);
+        assert!(reason.contains("PartiallyReleased") && reason.contains("by hand"), "{reason}");
+    }
+
+    #[test]
     fn a_containment_that_is_going_on_is_not_disturbed_and_is_named() {
-        let (status, reason) = left(standing(Some(case()), true, &execution()));
+        let (status, reason) = left(standing(&Target::example(), Some(case()), Holder::Running, &execution(), 1_000));
         assert!(status == Status::Failed && reason.contains(CONTAINED) && reason.contains("is at it"), "{reason}");
+        let stop = format!("`aws stepfunctions stop-execution --region ap-northeast-1 --execution-arn {CONTAINED}`");
+        assert!(reason.contains(&stop), "{reason}");
         let asked = Case { approval: Some("Pending".into()), ..case() };
-        assert!(left(standing(Some(asked), true, &execution())).1.contains("has asked a person"));
+        assert!(
+            left(standing(&Target::example(), Some(asked), Holder::Running, &execution(), 1_000))
+                .1
+                .contains("has asked a person")
+        );
+    }
+
+    #[test]
+    fn one_that_was_stopped_a_moment_ago_may_still_be_at_it_and_one_that_was_stopped_before_is_not() {
+        let stopped = |at| standing(&Target::example(), Some(case()), Holder::Stopped(at), &execution(), 1_000);
+        let (status, reason) = left(stopped(970));
+        assert!(
+            status == Status::Failed && reason.contains("30 seconds ago") && reason.contains("in 90 seconds"),
+            "{reason}"
+        );
+        assert_eq!(stopped(800), Standing::Release(case()));
     }
 
     fn request(dry_run: bool) -> Request {

@@ -6,10 +6,8 @@
 mod verdict;
 mod watched;
 
-use std::time::SystemTime;
-
 use aws_config::SdkConfig;
-use containment::{Aws, CaseTable, Error, Forensic, Outcome, Reported, Result, Step, Target, inspect};
+use containment::{Aws, CaseTable, Error, Forensic, Outcome, Reported, Result, Step, Target, inspect, now};
 use copy_snapshots::CopySnapshots;
 use create_flow_logs::CreateFlowLogs;
 use create_snapshots::CreateSnapshots;
@@ -198,10 +196,4 @@ async fn network(config: &SdkConfig, target: &Target) -> Network {
     };
     let paths = automatically_tracked(&ec2, found.interfaces.iter().map(|(id, one)| (id.as_str(), one))).await;
     Network { paths: paths.unwrap_or_else(unknown), found }
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

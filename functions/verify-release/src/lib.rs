@@ -5,11 +5,9 @@
 
 mod verdict;
 
-use std::time::SystemTime;
-
 use aws_config::SdkConfig;
 use aws_smithy_types::date_time::{DateTime, Format};
-use containment::{Aws, CaseTable, Error, Outcome, Reported, Result, Status, Step, Target, inspect_release};
+use containment::{Aws, CaseTable, Error, Outcome, Reported, Result, Status, Step, Target, inspect_release, now};
 use create_flow_logs::CreateFlowLogs;
 use deregister_targets::DeregisterTargets;
 use detach_autoscaling::DetachAutoscaling;
@@ -93,7 +91,7 @@ async fn close(cases: &CaseTable, target: &Target, report: &mut Report, left: Ve
     let left: Vec<String> = left.into_iter().chain(report.open.iter().map(|line| first_word(line))).collect();
     let outcome = match verdict::closing(&left, close_case) {
         Err(why) => Outcome::new(CLOSE, Status::NotApplicable, why),
-        Ok(reason) => match cases.close(target, &now()).await {
+        Ok(reason) => match cases.close(target, &utc(now())).await {
             Ok(true) => Outcome::new(CLOSE, Status::Done, reason),
             Ok(false) => {
                 let taken = "another execution has taken the case over meanwhile, so it stays open";
@@ -105,15 +103,14 @@ async fn close(cases: &CaseTable, target: &Target, report: &mut Report, left: Ve
     verdict::conclude(report, outcome);
 }
 
+/// In UTC, to the second.
+fn utc(seconds: i64) -> String {
+    DateTime::from_secs(seconds).fmt(Format::DateTime).unwrap_or_default()
+}
+
 /// The step, or the function, that a line of `Open` is about.
 fn first_word(line: &str) -> String {
     line.split([' ', ':']).next().unwrap_or_default().to_owned()
-}
-
-/// When now is, in UTC.
-fn now() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    DateTime::from_secs(i64::try_from(since.as_secs()).unwrap_or_default()).fmt(Format::DateTime).unwrap_or_default()
 }
 
 /// A step's name and how AWS shows it, all steps at once, in the order of the workflow. Of those that were not asked for

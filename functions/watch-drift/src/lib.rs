@@ -6,14 +6,12 @@
 
 mod call;
 
-use std::time::{Duration, SystemTime};
-
 use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
-use aws_sdk_sfn::types::ExecutionStatus;
-use containment::{Aws, CaseTable, Drift, Error, Result, Target, Watched};
+use containment::{Aws, CaseTable, Drift, Error, Result, Target, Watched, now};
 use evidence::Bucket;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
+use intake::Holder;
 use lambda_runtime::tracing;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -60,9 +58,6 @@ pub struct Failure {
 /// EC2 may show a change some seconds after the call: a verification that began earlier than this after it may have
 /// missed it (trap I3).
 const SHOWS_WITHIN: i64 = 5;
-
-/// A new execution may take a moment to show: DescribeExecution is eventually consistent.
-const MAY_NOT_SHOW_YET: i64 = 300;
 
 /// So many calls of a case go into the bucket as well; further ones into the table only. The ledger is one item, and an
 /// attacker's calls must not fill it.
@@ -225,7 +220,7 @@ impl Desk<'_> {
             let holders =
                 [Some((&watched.execution, watched.held_since)), watched.repair.as_ref().map(|(r, at)| (r, *at))];
             for (holder, since) in holders.into_iter().flatten() {
-                if self.is_running(holder, since, now).await? {
+                if intake::holder(&self.sfn, holder, since).await? == Holder::Running {
                     self.tell_to_wait(key, watched, &target, drift, holder).await?;
                     return Ok(Outcome::Waits(holder.clone()));
                 }
@@ -252,17 +247,6 @@ impl Desk<'_> {
         match call.send().await.map_err(Error::aws("states:StartExecution", &self.machine)) {
             Err(error) if error.code() == Some("ExecutionAlreadyExists") => Ok(()),
             sent => sent.map(|_| ()),
-        }
-    }
-
-    async fn is_running(&self, execution: &str, since: i64, now: i64) -> Result<bool> {
-        let sent = self.sfn.describe_execution().execution_arn(execution).send().await;
-        match sent.map_err(Error::aws("states:DescribeExecution", execution)) {
-            Ok(reply) => Ok(matches!(reply.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive)),
-            Err(error) if error.code() == Some("ExecutionDoesNotExist") => Ok(now - since < MAY_NOT_SHOW_YET),
-            // Whoever ran a function by hand left a name that is no execution's.
-            Err(error) if error.code() == Some("InvalidArn") => Ok(false),
-            Err(error) => Err(error),
         }
     }
 
@@ -322,12 +306,6 @@ fn target(key: &str, watched: &Watched) -> Result<Target> {
 fn hour(now: i64) -> String {
     let time = DateTime::from_secs(now).fmt(DateTimeFormat::DateTime).unwrap_or_default();
     time.get(..13).unwrap_or_default().to_owned()
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
