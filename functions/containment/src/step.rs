@@ -207,7 +207,7 @@ pub async fn converge<S: Step>(step: &S, target: &Target, journal: &impl Journal
     let unread = match step.takes_along(target, &found).await {
         Ok(along) => {
             for (other, values) in along {
-                journal.keep_first(target, other, &values).await?;
+                journal_for(other, target, journal, values).await?;
             }
             None
         }
@@ -256,9 +256,18 @@ async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Res
     for (step, values) in target.unjournaled.iter().filter(|_| !target.dry_run) {
         let first: First =
             values.iter().filter_map(|(key, value)| Some((Key::from_text(key)?, value.clone()))).collect();
-        journal.keep_first(target, step, &first).await?;
+        journal_for(step, target, journal, first).await?;
     }
     Ok(())
+}
+
+/// Journals what another step has to restore. What that step did not see when it first ran was put there since, and is
+/// nothing to restore.
+async fn journal_for(step: &str, target: &Target, journal: &impl Journal, mut first: First) -> Result<()> {
+    if let Some(seen) = journal.kept(target, step).await?.seen {
+        first.iter_mut().filter(|(key, _)| !seen.contains_key(key)).for_each(|(_, value)| *value = Value::Null);
+    }
+    journal.keep_first(target, step, &first).await.map(|_| ())
 }
 
 /// Reads a step's state and says how it stands, without changing anything: the verifier's look.
@@ -537,6 +546,18 @@ mod tests {
             (Lamp { along: Some(Ok(along.clone())), denied: true, ..Lamp::new("lit") }, Memory::default());
         converge(&lamp, &target(), &journal).await.expect_err("denied");
         assert_eq!(journal.first(&target(), "draw-curtains").await.expect("journal"), along);
+    }
+
+    #[tokio::test]
+    async fn what_another_step_did_not_see_at_first_is_nothing_that_it_has_to_restore() {
+        let (seen, since) = (Key::new("window", "Curtain"), Key::new("door", "Curtain"));
+        let along: First = [(seen.clone(), "open".into()), (since.clone(), "open".into())].into();
+        let (lamp, journal) = (Lamp { along: Some(Ok(along)), ..Lamp::new("lit") }, Memory::default());
+        let looked = [(seen.clone(), "half open".into())].into();
+        journal.keep(&target(), "draw-curtains", &First::new(), Some(&looked)).await.expect("kept");
+        converge(&lamp, &target(), &journal).await.expect("converges");
+        let first = journal.first(&target(), "draw-curtains").await.expect("journal");
+        assert_eq!((&first[&seen], &first[&since]), (&Value::from("open"), &Value::Null));
     }
 
     #[tokio::test]
