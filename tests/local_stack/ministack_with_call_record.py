@@ -19,6 +19,8 @@ from contextvars import ContextVar
 from typing import Any
 
 import ministack.app as gateway
+from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.http_stream import ASGIHTTPState
 from ministack.core.iam_actions import extract_iam_action
 from ministack.core.responses import get_account_id
 from ministack.core.router import detect_service, extract_region
@@ -49,8 +51,11 @@ def put_a_door(record: CallRecord, faults: FaultFile, invocations: Invocations) 
         try:
             await upstream_app(scope, receive, send)
         except ConnectionBroken:
-            # The server closes the connection of an answer that was begun and not ended.
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+            # `send` is a method of hypercorn's stream, which closes the connection when it ends without an answer. One that
+            # is begun and not ended would be a whole one to a HEAD.
+            stream = send.__self__
+            stream.state, stream.closed = ASGIHTTPState.CLOSED, True
+            await stream.send(StreamClosed(stream_id=stream.stream_id))
 
     async def dispatch(method: str, path: str, headers: dict[str, str], body: bytes, query: Any, request_id: str) -> Any:
         started, call = time.time(), describe_call(method, path, headers, body, query)
