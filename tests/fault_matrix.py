@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every AWS call that containment makes, met by every fault: what came of it, as the account itself shows it.
 
-    .local/stack/bin/python tests/fault_matrix.py [--only isolate-network,…] [--faults "access denied",…] [--at-once 8] [--no-write]
+    .local/stack/bin/python tests/fault_matrix.py [--only isolate-network,…] [--faults "access denied",…] [--untried] [--at-once 8] [--no-write]
 
 The calls are taken from the record of containments without faults. Each fault is meant for one victim, so that many are
 under way at once. Faults that pass are put on one victim in tens, and one by one where the lot does not end well. A
@@ -689,6 +689,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="functions, separated by commas")
     parser.add_argument("--faults", default="", help="faults, separated by commas")
+    parser.add_argument("--untried", action="store_true", help=f"only what {PAGE.name} says nothing of yet")
     parser.add_argument("--at-once", type=int, default=8, help="victims under way at the same time")
     parser.add_argument("--no-write", action="store_true", help=f"leave {PAGE.name} as it is")
     arguments = parser.parse_args()
@@ -704,7 +705,9 @@ def main() -> int:
         references = [look_at_reference(yard, scenario) for scenario in SCENARIOS]
         every = [cell for reference in references for cell in reference.cells() if (reference.scenario is HOST) == (cell.row.function in HOST.only)]
         rows = {cell.row for cell in every if cell.row.service}
-        cells = [cell for cell in every if (not only or cell.row.function in only) and (not faults or cell.fault in faults)]
+        known = read_page() if arguments.untried else {}
+        wanted = lambda cell: (not only or cell.row.function in only) and (not faults or cell.fault in faults) and cell not in known
+        cells = [cell for cell in every if wanted(cell)]
 
         def keep(new: dict[Cell, Result]) -> None:
             """On the page at once, so that a run which is stopped has not been for nothing."""
@@ -720,9 +723,11 @@ def main() -> int:
         with short_of_time(yard.stack):
             run_all(yard, references, late, arguments.at_once, say, keep)
         run_in_new_processes(yard, references, once, say, keep)
-        for name in MEETINGS if not only and (not faults or MET in faults) else ():
+        meetings = [Cell(Row(name, "", ""), MET) for name in MEETINGS]
+        for cell in [] if only else filter(wanted, meetings):
+            name = cell.row.function
             met = meet(yard, name)
-            keep({Cell(Row(name, "", ""), MET): met})
+            keep({cell: met})
             say(f"{name}: {met}")
     bad = {cell: result for cell, result in results.items() if result.problems}
     say(f"{len(results)} cells, {len(bad)} bad, {Counter(result.word for result in results.values()).most_common()}")
