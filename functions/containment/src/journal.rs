@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use serde_json::Value;
 
+use crate::case::held;
 use crate::{Error, Key, Result, Target};
 
 /// First values by key; null where there was none.
@@ -36,6 +37,24 @@ pub trait Journal: Sync {
         first: &First,
         seen: Option<&First>,
     ) -> impl Future<Output = Result<Kept>> + Send;
+
+    /// Keeps first values, and what was seen, in the name of a step that has not looked yet; false, and nothing kept, where it
+    /// has.
+    fn keep_ahead(
+        &self,
+        target: &Target,
+        step: &str,
+        first: &First,
+        seen: Option<&First>,
+    ) -> impl Future<Output = Result<bool>> + Send {
+        async move {
+            let is_ahead = self.kept(target, step).await?.seen.is_none();
+            if is_ahead {
+                self.keep(target, step, first, seen).await?;
+            }
+            Ok(is_ahead)
+        }
+    }
 
     /// What the step found first, so far.
     fn first(&self, target: &Target, step: &str) -> impl Future<Output = Result<First>> + Send {
@@ -119,10 +138,28 @@ impl Journal for CaseTable {
     }
 
     async fn keep(&self, target: &Target, step: &str, first: &First, seen: Option<&First>) -> Result<Kept> {
+        self.write_once(target, step, first, seen, None).await
+    }
+
+    /// On the way to the isolation, so in one call.
+    async fn keep_ahead(&self, target: &Target, step: &str, first: &First, seen: Option<&First>) -> Result<bool> {
+        held(self.write_once(target, step, first, seen, Some("attribute_not_exists(Seen)")).await)
+    }
+}
+
+impl CaseTable {
+    async fn write_once(
+        &self,
+        target: &Target,
+        step: &str,
+        first: &First,
+        seen: Option<&First>,
+        condition: Option<&str>,
+    ) -> Result<Kept> {
         let mut all = Kept::default();
         let seen = seen.map(seen_text).transpose()?.map(|text| (SEEN.to_owned(), text));
         let entries: Vec<(String, String)> =
-            seen.into_iter().chain(first.iter().map(|(key, value)| (key.to_text(), value.to_string()))).collect();
+            first.iter().map(|(key, value)| (key.to_text(), value.to_string())).chain(seen).collect();
         for entries in entries.chunks(KEYS_A_CALL) {
             let mut update = self
                 .client
@@ -130,7 +167,8 @@ impl Journal for CaseTable {
                 .table_name(&self.table)
                 .key("Instance", AttributeValue::S(target.key()))
                 .key("Record", AttributeValue::S(journal_record(target, step)))
-                .return_values(ReturnValue::AllNew);
+                .return_values(ReturnValue::AllNew)
+                .set_condition_expression(condition.map(ToOwned::to_owned));
             let mut assignments = Vec::new();
             for (n, (name, text)) in entries.iter().enumerate() {
                 assignments.push(format!("#k{n} = if_not_exists(#k{n}, :v{n})"));
@@ -174,8 +212,10 @@ impl Journal for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+    use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
+    use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
     use aws_smithy_mocks::{mock, mock_client};
+    use aws_smithy_types::error::ErrorMetadata;
     use serde_json::json;
 
     fn target() -> Target {
@@ -207,8 +247,8 @@ mod tests {
                 let (names, values) = (r.expression_attribute_names(), r.expression_attribute_values());
                 let (names, values) = (names.expect("names"), values.expect("values"));
                 r.update_expression() == Some("SET #k0 = if_not_exists(#k0, :v0), #k1 = if_not_exists(#k1, :v1)")
-                    && (names["#k0"].as_str(), names["#k1"].as_str()) == ("Seen", "vol-1|DeleteOnTermination")
-                    && values[":v0"]
+                    && (names["#k0"].as_str(), names["#k1"].as_str()) == ("vol-1|DeleteOnTermination", "Seen")
+                    && values[":v1"]
                         == AttributeValue::S(
                             r#"{"vol-1|DeleteOnTermination":true,"vol-2|DeleteOnTermination":false}"#.into(),
                         )
@@ -227,6 +267,22 @@ mod tests {
         let seen = [(volume("vol-1"), json!(true)), (volume("vol-2"), json!(false))].into();
         let kept = table.keep(&target(), "preserve-volumes", &first, Some(&seen)).await.expect("kept");
         assert_eq!((kept.first, kept.seen), (first, Some([(volume("vol-9"), json!(true))].into())));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_ahead_of_a_step_is_kept_in_one_call_and_only_if_the_step_has_not_looked_yet() {
+        let looked = mock!(Client::update_item)
+            .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(Seen)"))
+            .then_error(|| {
+                let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
+                UpdateItemError::ConditionalCheckFailedException(
+                    ConditionalCheckFailedException::builder().meta(meta).build(),
+                )
+            });
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&looked]), "cases");
+        let first = [(Key::new("web", "Membership"), json!("InService"))].into();
+        assert!(!table.keep_ahead(&target(), "detach-autoscaling", &first, None).await.expect("asked"));
+        assert_eq!(looked.num_calls(), 1);
     }
 
     #[tokio::test]

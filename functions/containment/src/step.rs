@@ -242,14 +242,19 @@ async fn journal_the_changing<S: Step>(
             }
         }
     }
-    let looked = match S::LATER {
-        Later::AsSeen | Later::Away if seen.is_none() => Some(values(found, found.keys())?),
-        _ => None,
-    };
+    let looked = if seen.is_none() { looked::<S>(found)? } else { None };
     if missing.is_empty() && looked.is_none() {
         return Ok(first);
     }
     Ok(journal.keep(target, S::NAME, &missing, looked.as_ref()).await?.first)
+}
+
+/// All that a step has seen, where a release needs it.
+fn looked<S: Step>(found: &State<S::Value>) -> Result<Option<First>> {
+    match S::LATER {
+        Later::AsFound => Ok(None),
+        Later::AsSeen | Later::Away => values(found, found.keys()).map(Some),
+    }
 }
 
 async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Result<()> {
@@ -264,9 +269,11 @@ async fn journal_the_unjournaled(target: &Target, journal: &impl Journal) -> Res
 /// Journals what another step has to restore. What that step did not see when it first ran was put there since, and is
 /// nothing to restore.
 async fn journal_for(step: &str, target: &Target, journal: &impl Journal, mut first: First) -> Result<()> {
-    if let Some(seen) = journal.kept(target, step).await?.seen {
-        first.iter_mut().filter(|(key, _)| !seen.contains_key(key)).for_each(|(_, value)| *value = Value::Null);
+    if journal.keep_ahead(target, step, &first, None).await? {
+        return Ok(());
     }
+    let seen = journal.kept(target, step).await?.seen.unwrap_or_default();
+    first.iter_mut().filter(|(key, _)| !seen.contains_key(key)).for_each(|(_, value)| *value = Value::Null);
     journal.keep_first(target, step, &first).await.map(|_| ())
 }
 
@@ -277,7 +284,8 @@ pub async fn inspect<S: Step>(step: &S, target: &Target, journal: &impl Journal)
     conclude(step, &Direction::Contain, &first, &found.state, &found, goal, Writes::default(), false)
 }
 
-/// Journals what a step would change, ahead of its run. Writes only what is not in the journal yet.
+/// Journals what a step would change, and what it would see first, ahead of its first run. Writes only what is not in the
+/// journal yet; once the step has looked, it journals by itself.
 pub async fn keep_first<S: Step>(
     step: &S,
     target: &Target,
@@ -286,8 +294,9 @@ pub async fn keep_first<S: Step>(
 ) -> Result<()> {
     let goal = step.contained(target, found);
     let open = values(&found.state, unlike(&found.state, &goal.state).iter())?;
-    if !open.is_empty() {
-        journal.keep_first(target, S::NAME, &open).await?;
+    let looked = looked::<S>(&found.state)?;
+    if !open.is_empty() || looked.is_some() {
+        journal.keep_ahead(target, S::NAME, &open, looked.as_ref()).await?;
     }
     Ok(())
 }
