@@ -300,6 +300,7 @@ process_list() {
 process_tree() { ps -eHo pid,ppid,user,args -ww 2>/dev/null || first_of 'pstree -palu' 'pstree -p'; }
 
 # Straight from /proc: it needs no tool, and a changed ps does not hide from it what the kernel shows.
+# A process that ends while it is looked at is no failure of these.
 processes() {
   for folder in /proc/[0-9]*; do
     printf '== %s\n' "${folder#/proc/}"
@@ -308,7 +309,7 @@ processes() {
     tr '\000' ' ' <"$folder/cmdline"
     printf '\n'
     grep -E '^(Name|State|Tgid|PPid|TracerPid|Uid|Gid|NSpid|CapEff|Seccomp):' "$folder/status"
-    cat "$folder/cgroup"
+    cat "$folder/cgroup" || :
   done 2>/dev/null
 }
 executables() {
@@ -323,13 +324,13 @@ executables() {
 open_files() {
   for folder in /proc/[0-9]*; do
     printf '== %s\n' "${folder#/proc/}"
-    ls -lb "$folder/fd" || ls -l "$folder/fd"
+    ls -lb "$folder/fd" || ls -l "$folder/fd" || :
   done 2>/dev/null
 }
 mapped_files() {
   for folder in /proc/[0-9]*; do
     printf '== %s\n' "${folder#/proc/}"
-    grep -E '(r|-)(w|-)x' "$folder/maps"
+    grep -E '(r|-)(w|-)x' "$folder/maps" || :
   done 2>/dev/null
 }
 open_network_files() { first_of 'lsof -nP -i'; }
