@@ -13,8 +13,9 @@ from typing import Any, Iterator
 import pytest
 
 from local_stack.cases import cordon_verify, download, public_key
+from local_stack.member import MEMBER, deploy_member_role
 from local_stack.stack import Execution, LocalStack
-from local_stack.victim import Victim, build_victims
+from local_stack.victim import Victim, bare_instance, build_victims
 from test_capture_window import add_endpoints, groups_of
 from test_containment import contain, isolated, statuses
 
@@ -160,6 +161,13 @@ def test_on_request_every_snapshot_has_a_list_of_the_hashes_of_its_blocks(stack:
         of_part = hashlib.sha256((case.folder / part).read_bytes()).hexdigest()
         assert snapshot["Blocks"]["Sha256"] == hashlib.sha256(f"{of_part}\n".encode()).hexdigest()
     assert case.is_intact()
+
+
+def test_a_hash_list_of_a_member_accounts_snapshots_is_made_through_its_role(stack: LocalStack) -> None:
+    deploy_member_role(stack, MEMBER, SnapshotKeyArn=stack.outputs["KeyArn"])
+    victim = bare_instance(stack.elsewhere(MEMBER))
+    step = contain(stack, victim.instance, AccountId=MEMBER, HashSnapshots=True).step(victim.instance, "hash-snapshots")
+    assert step["Status"] == "Done" and len(step["Changes"]) == 1, step
 
 
 def test_the_manifest_has_the_facts_that_an_investigator_asks_for_and_the_report_shows_them(stack: LocalStack, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any, Iterator
 import jsonschema
 import pytest
 
+from local_stack import member
 from local_stack.stack import PROJECT, Execution, LocalStack
-from local_stack.victim import ROOT, Fleet, build_network, build_role, described_instance, run_instance
+from local_stack.victim import ROOT, Fleet, Place, build_network, build_role, described_instance, run_instance
 
 MISSING = "i-0fffffffffffffff0"
 EVENTS = PROJECT / "events"
@@ -23,11 +24,11 @@ def fleet_stack() -> Iterator[LocalStack]:
     """Batches of three, and a fleet from five instances on; the pace that AWS needs would only be waited for here."""
     with LocalStack(settings={"SFN_WAIT_SCALE": "0.01"}) as stack:
         parameters = {"StateMachineName": "cordon-fleet", "MaxConcurrency": "3", "FleetAbove": "4", "FleetConcurrency": "2", "LogLevel": "ERROR"}
-        stack.deploy(parameters, name="cordon-fleet")
+        stack.deploy({**parameters, **member.PARAMETERS}, name="cordon-fleet")
         yield stack
 
 
-def instances(stack: LocalStack, count: int, name: str) -> list[str]:
+def instances(stack: Place, count: int, name: str) -> list[str]:
     """Plain instances of one new VPC: an interface and a volume each."""
     fleet = Fleet(name)
     build_network(stack, fleet)
@@ -49,7 +50,7 @@ def stored(stack: LocalStack, pointer: dict[str, str]) -> dict[str, Any]:
     return json.loads(stack.client("s3").get_object(Bucket=pointer["Bucket"], Key=pointer["Key"])["Body"].read())
 
 
-def groups_of(stack: LocalStack, instance: str) -> set[str]:
+def groups_of(stack: Place, instance: str) -> set[str]:
     return {group["GroupName"] for interface in described_instance(stack, instance)["NetworkInterfaces"] for group in interface["Groups"]}
 
 
@@ -93,6 +94,16 @@ def test_a_fleet_is_contained_in_batches_and_what_is_per_vpc_is_made_once(fleet_
                    if call["Action"] in ("CreateSecurityGroup", "DescribeRegions", "Publish"))  # fmt: skip
     assert made["CreateSecurityGroup", "prepare-fleet"] == 2 and made["CreateSecurityGroup", "isolate-network"] == 0
     assert made["Publish", "notify"] == 2, "that it begins and that it has ended, for the fleet and not for its batches"
+
+
+def test_a_fleet_of_a_member_account_is_contained_through_its_role(fleet_stack: LocalStack) -> None:
+    member.deploy_member_role(fleet_stack, member.MEMBER, CordonStackName="cordon-fleet", SnapshotKeyArn=fleet_stack.outputs["KeyArn"])
+    there = fleet_stack.elsewhere(member.MEMBER)
+    ids = instances(there, 5, "member")
+    execution = contain(fleet_stack, ids, AccountId=member.MEMBER)
+    assert execution.status == "SUCCEEDED", execution.cause
+    assert report_of(execution)["Counts"] == {"Instances": 5, "Verdicts": {"Contained": 5}}
+    assert all(groups_of(there, id_) == {"cordon-isolation"} for id_ in ids)
 
 
 def test_no_more_batches_are_under_way_than_the_parameter_allows(fleet_stack: LocalStack) -> None:

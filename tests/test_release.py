@@ -181,6 +181,8 @@ def test_what_was_never_contained_has_nothing_to_release_and_is_not_touched(stac
     assert changes_of(stack, since) == [] and not journal(stack, victim)
     (message,) = inbox.wait(execution.arn)
     assert message.kind == "NothingToRelease" and "start-execution" not in message.email
+    elsewhere = release(stack, victim, Region="eu-west-1")
+    assert elsewhere.outcome["Verdict"] == "NothingToRelease" and elsewhere.outcome["LeftOut"][0]["Region"] == "eu-west-1"
 
 
 def test_bad_input_is_refused_in_one_sentence_and_told_as_a_release_that_released_nothing(stack: LocalStack) -> None:
