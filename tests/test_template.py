@@ -74,6 +74,7 @@ READS_OF = {
         "create-flow-logs", "terminate-sessions", "revoke-credentials", "detach-profile",
     ],
     "plan-release": ["intake"],
+    "watch-drift": ["intake"],
     "verify-release": [
         "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
         "create-flow-logs", "revoke-credentials", "detach-profile",
@@ -84,6 +85,7 @@ NOT_READ = {
     "prepare-fleet": {"ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"},  # of an instance
     "describe-instance": {"ec2:DescribeSecurityGroupRules"},
     "delete-originals": {"ec2:DescribeVolumes"},
+    "watch-drift": {"ec2:DescribeRegions"},  # of a request
     "hash-snapshots": {"ec2:DescribeVolumes"},
     "share-snapshots": {"ec2:DescribeVolumes"},
     "copy-snapshots": {"ec2:DescribeVolumes"},
@@ -320,7 +322,8 @@ def needed(name: str) -> set[str]:
     if acts_on_a_target(name) or name in FORENSIC:
         actions |= MEMBER
     if re.search(r"\bserve(_forensic)?_step\(", source(name)):
-        return actions | {"dynamodb:GetItem", "dynamodb:UpdateItem"}
+        watch = {"dynamodb:PutItem"} if "IS_WATCHED_FROM_HERE: bool = true" in source(name) else set()
+        return actions | {"dynamodb:GetItem", "dynamodb:UpdateItem"} | watch
     return actions | {action for action, calls in TABLE.items() if "case_table()" in source(name) and re.search(calls, source(name))}
 
 
