@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-TEMPLATES = ("template.yaml", "capture-documents.yaml")
+TEMPLATES = ("template.yaml", "templates/capture-documents.yaml")
 COPY = re.compile(r"^( +)# make documents copies this from (\S+)\n +- \|\n(?:\1  .*\n|\n(?=\1  |\n))+", re.MULTILINE)
 
 

@@ -292,7 +292,7 @@ def test_a_host_of_a_member_account_is_captured_once_its_owner_has_deployed_the_
         aws_secret_access_key="test", config=boto3.session.Config(user_agent_appid=OURSELVES),
     )  # fmt: skip
     given = [{"ParameterKey": "StateMachineName", "ParameterValue": "cordon-drill"}]
-    cloudformation.create_stack(StackName="capture", TemplateBody=(PROJECT / "capture-documents.yaml").read_text("utf-8"), Parameters=given)
+    cloudformation.create_stack(StackName="capture", TemplateBody=(PROJECT / "templates/capture-documents.yaml").read_text("utf-8"), Parameters=given)
     since = time.time()
     outcome = other.captured()
     assert outcome["Status"] == "Done", outcome

@@ -514,7 +514,7 @@ def rule(template: str) -> dict[str, Any]:
 
 
 def test_other_accounts_forward_the_same_calls_but_for_who_cordon_is_there() -> None:
-    here, there = rule("template.yaml")["EventPattern"], rule("drift-events.yaml")["EventPattern"]
+    here, there = rule("template.yaml")["EventPattern"], rule("templates/drift-events.yaml")["EventPattern"]
     (absent, ours), (_, theirs) = (one["detail"]["userIdentity"]["sessionContext"]["sessionIssuer"].pop("arn") for one in (here, there))
     assert here == there and absent == {"exists": False}
     assert ours["anything-but"]["wildcard"].endswith(":role/cordon/${AWS::StackName}-*Role-*")
@@ -538,8 +538,8 @@ def test_the_pattern_is_no_longer_than_eventbridge_takes(stack: LocalStack) -> N
 
 
 def test_linters_find_nothing_wrong_with_the_forwarding_template() -> None:
-    run(TOOLS / "build/bin/cfn-lint", "--regions", "ap-northeast-1", "--template", PROJECT / "drift-events.yaml")
-    run(TOOLS / "lint/bin/checkov", "-f", "drift-events.yaml", "--config-file", ".checkov.yaml")
+    run(TOOLS / "build/bin/cfn-lint", "--regions", "ap-northeast-1", "--template", PROJECT / "templates/drift-events.yaml")
+    run(TOOLS / "lint/bin/checkov", "-f", "templates/drift-events.yaml", "--config-file", ".checkov.yaml")
 
 
 def test_all_of_that_was_done_with_no_call_that_a_functions_role_does_not_allow(stack: LocalStack) -> None:

@@ -16,7 +16,7 @@ from test_member_account import OPERATORS, decision, listed, rendered, size, ste
 from test_template import FORENSIC, TOOLS, Loader, functions, run
 from test_template import template as responder_template
 
-TEMPLATE = PROJECT / "forensic-account.yaml"
+TEMPLATE = PROJECT / "templates/forensic-account.yaml"
 RESPONDER, ACCOUNT, ORGANIZATION = "111111111111", "888888888888", "o-a1b2c3d4e5"
 REGION, ELSEWHERE = "eu-central-1", "eu-west-1"
 SOURCE_KEY = f"arn:aws:kms:{ELSEWHERE}:{RESPONDER}:key/0a1b2c3d-0000-4000-8000-000000000000"
@@ -136,7 +136,7 @@ def test_a_copy_is_made_only_with_its_case_its_source_and_its_instance_in_its_ta
 
 def test_a_copy_may_have_every_tag_that_the_function_writes_and_no_other_and_none_later() -> None:
     source = (PROJECT / "functions/copy-snapshots/src/lib.rs").read_text("utf-8").split("fn lineage(")[1].split("\n}\n")[0]
-    incident = (PROJECT / "functions/containment/src/target.rs").read_text("utf-8").split("fn incident_tags(")[1].split("\n    }\n")[0]
+    incident = (PROJECT / "crates/containment/src/target.rs").read_text("utf-8").split("fn incident_tags(")[1].split("\n    }\n")[0]
     written = set(re.findall(r'"([A-Z]\w+)"', source)) | set(re.findall(r'\("(\w+)"', incident))
     assert {"CordonCase", "VolumeId", "TakenAt", "SourceAccountId", "Owner"} < written
     tag = {"ec2__CreateAction": "CopySnapshot", **LINEAGE}
@@ -280,4 +280,4 @@ def test_cloudformations_linter_finds_nothing_wrong_with_the_template() -> None:
 
 
 def test_the_security_linter_finds_nothing_that_has_no_reason() -> None:
-    run(TOOLS / "lint/bin/checkov", "-f", TEMPLATE.name, "--config-file", ".checkov.yaml")
+    run(TOOLS / "lint/bin/checkov", "-f", TEMPLATE, "--config-file", ".checkov.yaml")

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from local_stack.stack import PROJECT
-from test_template import FUNCTIONS, TOOLS, UNNAMED, WITHOUT_RESOURCE, Loader, allowed, functions, kebab, needed, run
+from test_template import CRATES, FUNCTIONS, TOOLS, UNNAMED, WITHOUT_RESOURCE, Loader, allowed, functions, kebab, needed, run
 from test_template import template as responder_template
 
-TEMPLATE = PROJECT / "member-account.yaml"
+TEMPLATE = PROJECT / "templates/member-account.yaml"
 # What a step calls with the member role's credentials; the case table, the evidence bucket and its key stay at home.
 SERVICES = {"ec2", "ebs", "autoscaling", "elasticloadbalancing", "iam", "kms", "cloudtrail", "logs", "ssm"}
 
@@ -450,7 +450,7 @@ def test_a_caller_who_lacks_anything_is_not_let_in() -> None:
 
 
 def test_the_tags_of_the_trust_are_those_that_the_functions_pass() -> None:
-    member = (FUNCTIONS / "containment" / "src" / "member.rs").read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+    member = (CRATES / "containment" / "src" / "member.rs").read_text(encoding="utf-8").split("#[cfg(test)]")[0]
     passed = re.findall(r'tag\("(\w+)"', member)
     (keys,) = (
         s["Condition"]["ForAllValues:StringEquals"]["aws:TagKeys"]
@@ -521,4 +521,4 @@ def test_cloudformations_linter_finds_nothing_wrong_with_the_template() -> None:
 
 
 def test_the_security_linter_finds_nothing_that_has_no_reason() -> None:
-    run(TOOLS / "lint/bin/checkov", "-f", TEMPLATE.name, "--config-file", ".checkov.yaml")
+    run(TOOLS / "lint/bin/checkov", "-f", TEMPLATE, "--config-file", ".checkov.yaml")

@@ -1,6 +1,6 @@
 """The report of a case in a real browser, at a phone's width and a desktop's, in both languages, on paper and in the dark.
 
-`cargo test` writes the pages, by the code that writes them in AWS: see functions/case-report/tests/page.rs.
+`cargo test` writes the pages, by the code that writes them in AWS: see crates/case-report/tests/page.rs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from browser import chromium
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "target" / "tmp" / "case-report"
-CRATE = ROOT / "functions" / "case-report"
+CRATE = ROOT / "crates" / "case-report"
 
 VERDICTS = {
     "partly": ("Partly contained", "一部のみ封じ込め"),

@@ -24,7 +24,7 @@ from test_containment import contain, isolated, journal
 from test_template import allowed
 from test_the_calls_that_were_made import FREE, NAMES, function_of
 
-RECORDED = PROJECT / "functions" / "finding" / "src" / "recorded"
+RECORDED = PROJECT / "crates" / "finding" / "src" / "recorded"
 MACHINE = "cordon-response"
 SILENCE = 3  # seconds that nobody answers in; the parameter's least is a minute
 INSTANCE = "i-0123456789abcdef0"

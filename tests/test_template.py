@@ -17,9 +17,9 @@ from local_stack.stack import PROJECT
 
 TOOLS = PROJECT / ".local"
 FUNCTIONS = PROJECT / "functions"
+CRATES = PROJECT / "crates"
 MACHINE = PROJECT / "statemachine" / "contain.asl.json"
 RELEASE = PROJECT / "statemachine" / "release.asl.json"  # its own tests are in test_release_machine.py
-LIBRARIES = {"case-report", "containment", "cordon", "custody", "evidence", "finding", "instance"}  # and the command line
 
 # Functions that the workflow does not call: a queue does.
 OUTSIDE = {"watch-drift"}
@@ -167,7 +167,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 def test_every_function_is_a_folder_a_resource_and_a_task_of_the_same_name() -> None:
-    folders = {path.name for path in FUNCTIONS.iterdir() if path.is_dir()} - LIBRARIES
+    folders = {path.name for path in FUNCTIONS.iterdir() if path.is_dir()}
     assert folders == set(functions()) == set(invocations().values()) | set(invocations(RELEASE).values()) | OUTSIDE
 
 
@@ -298,7 +298,8 @@ def test_a_fleet_adds_no_state_to_the_way_to_isolation() -> None:
 
 def source(crate: str) -> str:
     """A crate's text, tests left out."""
-    paths = sorted(path for path in (FUNCTIONS / crate / "src").glob("*.rs") if path.name not in ("tests.rs", "call_tests.rs", "recorded.rs", "properties.rs"))
+    folder = next(home / crate for home in (FUNCTIONS, CRATES) if (home / crate).is_dir())
+    paths = sorted(path for path in (folder / "src").glob("*.rs") if path.name not in ("tests.rs", "call_tests.rs", "recorded.rs", "properties.rs"))
     return "".join(re.split(r"#\[cfg\(test\)\]\nmod \w+ \{", path.read_text(encoding="utf-8"))[0] for path in paths)
 
 

@@ -28,7 +28,7 @@ def deploy_forensic_account(stack: LocalStack, region: str, role: str) -> dict[s
         config=Config(user_agent_appid=OURSELVES),
     )  # fmt: skip
     cloudformation.create_stack(
-        StackName=role, TemplateBody=(PROJECT / "forensic-account.yaml").read_text(encoding="utf-8"),
+        StackName=role, TemplateBody=(PROJECT / "templates/forensic-account.yaml").read_text(encoding="utf-8"),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()], Capabilities=["CAPABILITY_NAMED_IAM"],
     )  # fmt: skip
     made = {one["OutputKey"]: one["OutputValue"] for one in cloudformation.describe_stacks(StackName=role)["Stacks"][0]["Outputs"]}

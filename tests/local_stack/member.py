@@ -31,7 +31,7 @@ def deploy_member_role(stack: LocalStack, account: str, **changed: str) -> str:
     )  # fmt: skip
     with suppress(cloudformation.exceptions.AlreadyExistsException):
         cloudformation.create_stack(
-            StackName="cordon-member", TemplateBody=(PROJECT / "member-account.yaml").read_text(encoding="utf-8"),
+            StackName="cordon-member", TemplateBody=(PROJECT / "templates/member-account.yaml").read_text(encoding="utf-8"),
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()], Capabilities=["CAPABILITY_NAMED_IAM"],
         )  # fmt: skip
     made = cloudformation.describe_stacks(StackName="cordon-member")["Stacks"][0]["Outputs"]

@@ -282,8 +282,9 @@ mod tests {
 
     /// The sources of all steps, without their line breaks, so that a sentence over two lines is one.
     fn sources() -> String {
-        let functions = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let crates = functions.read_dir().expect("functions").map(|entry| entry.expect("a crate").path());
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let homes = ["crates", "functions"].map(|home| project.join(home).read_dir().expect("crates"));
+        let crates = homes.into_iter().flatten().map(|entry| entry.expect("a crate").path());
         let sources = crates.filter(|path| !path.ends_with("case-report")).map(|path| path.join("src"));
         let files = sources.flat_map(|path| path.read_dir().expect("src").map(|entry| entry.expect("a file").path()));
         let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
