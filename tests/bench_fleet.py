@@ -71,7 +71,7 @@ def states_in_sequence(stack: LocalStack, execution: Execution, batches: list[Ex
     if not batches:
         return len(states_before(execution.history, isolate))
     waits = 2  # the states of the Distributed Map's child: its turn, and the batch
-    return len(states_before(execution.history, "Contain the fleet")) + waits + len(states_before(batches[0].history, isolate))
+    return len(states_before(execution.history, "Contain fleet")) + waits + len(states_before(batches[0].history, isolate))
 
 
 def figures(run: FleetRun) -> dict[str, Any]:

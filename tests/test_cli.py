@@ -37,8 +37,8 @@ def test_containing_shows_each_step_of_the_instance_as_it_happens_then_the_table
     victim, ended = contained
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
-    entered = rf"  +\d+\.\d\d s  {victim.instance}  > Isolate the network"
-    left = rf"  +\d+\.\d\d s  {victim.instance}  < Isolate the network +\d+\.\d\d s  Done"
+    entered = rf"  +\d+\.\d\d s  {victim.instance}  > Isolate network"
+    left = rf"  +\d+\.\d\d s  {victim.instance}  < Isolate network +\d+\.\d\d s  Done"
     assert any(re.fullmatch(entered, line) for line in lines), ended.stdout
     assert any(re.fullmatch(left, line) for line in lines), ended.stdout
     assert any(re.fullmatch(r"  +\d+\.\d\d s {23}< Report +\d+\.\d\d s  Contained", line) for line in lines), ended.stdout
@@ -74,7 +74,7 @@ def test_as_json_there_is_one_document_with_the_report_as_it_is_and_the_progress
     assert document["ExecutionArn"] == arn
     assert document["Status"] == "SUCCEEDED"
     assert document["Output"] == json.loads(described["output"])
-    assert "> Isolate the network" in watched.stderr
+    assert "> Isolate network" in watched.stderr
 
 
 def test_status_tells_a_contained_instance_from_one_without_a_case_in_words_and_in_json(stack, contained):

@@ -323,7 +323,7 @@ def test_no_instance_stays_connected_while_another_waits_for_its_snapshots(stack
     victims = build_victims(stack, CONCURRENCY + 1)
     execution = contain(stack, *(victim.instance for victim in victims))
     visits = state_times(execution.history)
-    last_isolated = max(visit["Left"] for visit in visits if visit["State"] == "Isolate the network")
+    last_isolated = max(visit["Left"] for visit in visits if visit["State"] == "Isolate network")
     assert last_isolated < min(visit["Entered"] for visit in visits if visit["State"] == "Wait for snapshots")
 
 
@@ -340,7 +340,7 @@ def test_several_instances_of_one_role_and_group_are_contained_so_many_at_a_time
 
 def most_at_once(execution: Execution) -> int:
     """How many instances were being taken off the network at the same time, at the most."""
-    states = ("Describe the instance", "Contain the instance")
+    states = ("Describe instance", "Contain instance")
     visits = [visit for visit in state_times(execution.history) if visit["State"] in states]
     spans = {}
     for visit in visits:

@@ -66,7 +66,7 @@ def contained(stack: LocalStack) -> Case:
     assert execution.status == "SUCCEEDED", execution.cause
     report = last_output_of("Verify containment", execution.history)
     entered = [event["stateEnteredEventDetails"] for event in execution.history if "stateEnteredEventDetails" in event]
-    (target,) = [json.loads(one["input"]) for one in entered if one["name"] == "Describe the instance"]
+    (target,) = [json.loads(one["input"]) for one in entered if one["name"] == "Describe instance"]
     return Case(stack, victim, execution, {"Described": {"Target": target, "Evidence": described(stack, report, execution)}, "Report": report})
 
 

@@ -230,7 +230,7 @@ def test_another_containment_keeps_the_cases_options(stack: LocalStack) -> None:
     settle()
     execution = repair(stack, CHANGES["its tags are removed"].event(stack, victim, None))
     target = next(json.loads(e["stateExitedEventDetails"]["output"])["Targets"][0] for e in execution.history
-                  if e.get("stateExitedEventDetails", {}).get("name") == "Check the input")  # fmt: skip
+                  if e.get("stateExitedEventDetails", {}).get("name") == "Validate input")  # fmt: skip
     assert (target["IncidentTicket"], target["RevokeAllSessions"]) == ("INC-7", True)
 
 

@@ -12,7 +12,7 @@ import pytest
 from test_template import MACHINE, PROJECT, RELEASE, functions, invocations, kebab, machine, states, tasks, template, validate_machine
 
 EVENTS = PROJECT / "events"
-CONFIRMED = {"Confirm the profile", "Confirm the registration", "Confirm the group"}
+CONFIRMED = {"Confirm profile", "Confirm registration", "Confirm group"}
 ORDER = [
     "revoke-credentials", "detach-profile", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes",
     "create-flow-logs", "tag-resources", "detach-autoscaling",
@@ -38,7 +38,7 @@ def test_every_placeholder_has_a_substitution_and_the_role_invokes_exactly_its_f
 
 
 def test_what_makes_the_instance_whole_comes_first_and_what_sends_it_traffic_after_its_network() -> None:
-    inner, name, order = of_the_map(), "Take up the instance", []
+    inner, name, order = of_the_map(), "Start release", []
     while name != "Verify release":
         state = inner[name]
         if state["Type"] == "Task":
@@ -58,7 +58,7 @@ def test_the_steps_are_those_that_the_plan_names_and_the_schema_takes() -> None:
 
 def test_no_step_stops_another_and_an_error_goes_on_as_an_answer_would() -> None:
     for name, task in tasks(RELEASE).items():
-        if name not in ("Check the input", "Report"):
+        if name not in ("Validate input", "Report"):
             assert task["Catch"][-1]["ErrorEquals"] == ["States.ALL"], name
     for name, state in of_the_map().items():
         if state["Type"] == "Task" and invocations(RELEASE)[name] in ORDER:
@@ -67,7 +67,7 @@ def test_no_step_stops_another_and_an_error_goes_on_as_an_answer_would() -> None
 
 
 def test_every_invocation_retries_as_those_of_the_containment_do() -> None:
-    usual = json.dumps(tasks(MACHINE)["Isolate the network"]["Retry"])
+    usual = json.dumps(tasks(MACHINE)["Isolate network"]["Retry"])
     for name in invocations(RELEASE):
         assert json.dumps(tasks(RELEASE)[name]["Retry"]) == usual, name
     assert "NotReleased" not in usual
@@ -75,7 +75,7 @@ def test_every_invocation_retries_as_those_of_the_containment_do() -> None:
 
 def test_what_settles_is_asked_again_and_not_for_ever() -> None:
     inner = of_the_map()
-    for choice, asked in (("Has everything settled?", "Is it fit for its group?"), ("Has the group taken it?", "Verify release")):
+    for choice, asked in (("Settled?", "Ready for its group?"), ("Attached to its group?", "Verify release")):
         (wait,) = inner[choice]["Choices"]
         assert "'InProgress'" in wait["Condition"] and "< 1800" in wait["Condition"]
         assert inner[wait["Next"]]["Type"] == "Wait" and inner[choice]["Default"] == asked
@@ -83,11 +83,11 @@ def test_what_settles_is_asked_again_and_not_for_ever() -> None:
 
 
 def test_an_instance_that_is_not_whole_is_not_given_to_a_group_that_would_terminate_it() -> None:
-    gate = of_the_map()["Is it fit for its group?"]
+    gate = of_the_map()["Ready for its group?"]
     (unfit,) = gate["Choices"]
     for step in ("isolate-network", "deregister-targets", "detach-profile"):
         assert f"$states.input[Step = '{step}'][-1].Status in ['Failed', 'Unsupported', 'InProgress']" in unfit["Condition"]
-    assert (unfit["Next"], gate["Default"]) == ("Not fit for its group", "Attach to Auto Scaling")
+    assert (unfit["Next"], gate["Default"]) == ("Not ready for its group", "Attach to Auto Scaling")
 
 
 def test_every_state_says_in_a_sentence_what_it_is_for() -> None:

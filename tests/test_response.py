@@ -411,7 +411,7 @@ def test_a_dry_run_while_a_question_is_open_leaves_the_question_open(stack: Loca
     (victim,) = build_victims(stack)
     waiting = start(stack, finding(victim))
     asked = asked_about(inbox, waiting, victim)
-    until(lambda: last_output_of("Evidence ended", stack.history(waiting)))
+    until(lambda: last_output_of("Evidence outcomes", stack.history(waiting)))
     kept, now = case(stack, victim), time.time()
     planned = contain(stack, victim.instance, DryRun=True)
     assert planned.status == "SUCCEEDED" and planned.output["Verdict"] == "Planned"

@@ -197,17 +197,17 @@ def test_every_invocation_retries_what_passes_with_jitter_and_in_the_same_way() 
         assert retry["JitterStrategy"] == "FULL" and {"Throttled", "Unavailable", "Sandbox.Timedout"} <= set(retry["ErrorEquals"])
         assert not {"AccessDenied", "InvalidInput", "NotContained", "States.ALL"} & set(retry["ErrorEquals"])
         # A question that nobody has answered in time is not asked again.
-        assert ("States.Timeout" in retry["ErrorEquals"]) == (name != "Ask for approval")
+        assert ("States.Timeout" in retry["ErrorEquals"]) == (name != "Request approval")
         by_attempts.setdefault(retry["MaxAttempts"], []).append(name)
         alike.add(json.dumps({**retry, "MaxAttempts": 0, "ErrorEquals": [e for e in retry["ErrorEquals"] if e != "States.Timeout"]}))
     assert len(alike) == 1
-    impatient = ["Capture volatile data", "Detach from Auto Scaling", "Detach from Auto Scaling after the wait"]
+    impatient = ["Capture volatile data", "Detach from Auto Scaling", "Detach from Auto Scaling (deferred)"]
     assert sorted(by_attempts[1]) == impatient, "isolation does not wait long for the group, nor for a host; a capture is asked about again anyway"
 
 
 def test_no_step_can_stop_another() -> None:
     for name, task in tasks().items():
-        if name not in ("Check the input", "Report"):  # whose end is the execution's
+        if name not in ("Validate input", "Report"):  # whose end is the execution's
             assert task["Catch"][-1]["ErrorEquals"] == ["States.ALL"], name
 
 
@@ -216,7 +216,7 @@ def test_a_caught_error_goes_on_to_the_state_that_success_goes_to() -> None:
     assert len(branches) == 11
     inside = {name: state for branch in branches for name, state in states(branch)}
     for name, state in inside.items():
-        if state["Type"] == "Task" and "Next" in state and name not in ("Describe the instance", "Prepare the fleet"):
+        if state["Type"] == "Task" and "Next" in state and name not in ("Describe instance", "Prepare fleet"):
             assert {catch["Next"] for catch in state["Catch"]} == {state["Next"]}, name
 
 
@@ -227,7 +227,7 @@ NETWORK = {"detach-autoscaling", "isolate-network", "deregister-targets"}
 def test_whatever_disturbs_the_workload_waits_for_an_answer_or_a_capture_where_there_is_one() -> None:
     asked, first = "$exists($described.Target.Approval)", "$described.Target.Capture.Mode = 'CaptureFirst'"
     gate = f"{{% {asked} or {first} %}}"
-    (contain,) = [state for name, state in states(machine()) if name == "Contain the instance"]
+    (contain,) = [state for name, state in states(machine()) if name == "Contain instance"]
     gated = []
     for branch in contain["Branches"]:
         called = {invocations()[name] for name, state in states(branch) if state["Type"] == "Task"}
@@ -238,22 +238,22 @@ def test_whatever_disturbs_the_workload_waits_for_an_answer_or_a_capture_where_t
         else:
             assert not called & (NETWORK | CREDENTIALS)
     assert gated == [NETWORK, CREDENTIALS]
-    revoked = dict(states(machine()))["May the credentials be revoked?"]
+    revoked = dict(states(machine()))["Revocation allowed?"]
     assert revoked["Choices"][0]["Condition"] == "{% $exists($described.Target.Capture) %}" and revoked["Default"] == "Revoke credentials"
-    (settle,) = [state for name, state in states(machine()) if name == "Let everything settle"]
-    assert {invocations()[name] for name in settle["Branches"][0]["States"] if name.endswith("after the wait")} == NETWORK | CREDENTIALS
+    (settle,) = [state for name, state in states(machine()) if name == "Wait for changes to settle"]
+    assert {invocations()[name] for name in settle["Branches"][0]["States"] if name.endswith("(deferred)")} == NETWORK | CREDENTIALS
 
 
 def test_a_capture_comes_to_an_end_before_the_credentials_go_and_the_window_is_closed_behind_it() -> None:
     all_states = dict(states(machine()))
-    over = all_states["Is the capture over?"]
-    assert [choice["Next"] for choice in over["Choices"]] == ["Wait for the capture", "Detach from Auto Scaling after the wait"]
+    over = all_states["Capture finished?"]
+    assert [choice["Next"] for choice in over["Choices"]] == ["Wait for capture", "Detach from Auto Scaling (deferred)"]
     assert "InProgress" in over["Choices"][0]["Condition"] and "${CaptureDeadline}" in over["Choices"][0]["Condition"]
-    assert over["Default"] == "Close the capture window"
+    assert over["Default"] == "Close capture window"
     closed = "{% $merge([$described.Target, {'CaptureWindow': false}]) %}"
-    for name in ("Close the capture window", "Confirm the isolation"):
+    for name in ("Close capture window", "Confirm isolation"):
         assert all_states[name]["Arguments"]["Payload"] == closed
-    assert all_states["Close the capture window"]["Next"] == "Terminate sessions after the wait"
+    assert all_states["Close capture window"]["Next"] == "Terminate sessions (deferred)"
 
 
 def test_every_state_says_in_a_sentence_what_it_is_for() -> None:
@@ -275,7 +275,7 @@ def test_a_task_outlasts_its_function_so_that_a_time_out_is_the_functions_own() 
 
 def test_a_fleet_is_a_distributed_map_of_executions_that_cannot_stop_each_other() -> None:
     named = dict(states(machine()))
-    fleet, batch = named["Contain the fleet"], named["Contain the batch"]
+    fleet, batch = named["Contain fleet"], named["Contain batch"]
     assert fleet["ItemProcessor"]["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
     assert fleet["ToleratedFailurePercentage"] == 100 and "${FleetConcurrency}" in fleet["MaxConcurrency"]
     assert batch["Resource"] == "arn:aws:states:::states:startExecution.sync:2"
@@ -288,9 +288,9 @@ def test_a_fleet_adds_no_state_to_the_way_to_isolation() -> None:
     """The decision stands in a branch of its own, beside the Map of instances, and the pace before protection only."""
     respond = machine()["States"]["Respond"]
     starts = [branch["StartAt"] for branch in respond["Branches"]]
-    assert starts == ["Tell that it begins", "Contain each instance", "Is it a fleet?"] and machine()["States"]["Check the input"]["Next"] == "Respond"
-    contain = dict(states(machine()))["Contain the instance"]
-    assert [branch["StartAt"] for branch in contain["Branches"]][:2] == ["May the workload be disturbed?", "Keep to EC2's pace"]
+    assert starts == ["Notify start", "Contain each instance", "Fleet?"] and machine()["States"]["Validate input"]["Next"] == "Respond"
+    contain = dict(states(machine()))["Contain instance"]
+    assert [branch["StartAt"] for branch in contain["Branches"]][:2] == ["Disruption allowed?", "Pace EC2 calls"]
 
 
 # --- Least privilege ---------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ pub(crate) fn about(step: &str) -> Option<About> {
             ),
         ),
         "request-approval" => (
-            words("Ask for approval", "承認を確認"),
+            words("Request approval", "承認を確認"),
             words(
                 "Nobody gave a clear answer. Decide, and start the containment by hand if it is to happen: a start by hand asks nobody.",
                 "明確な回答がありませんでした。封じ込めるかどうかを決め、行う場合は手動で開始してください（手動の開始では承認を求めません）。",
@@ -42,7 +42,7 @@ pub(crate) fn about(step: &str) -> Option<About> {
             ),
         ),
         "isolate-network" => (
-            words("Isolate the network", "ネットワークを隔離"),
+            words("Isolate network", "ネットワークを隔離"),
             words(
                 "Cut the network by hand: in the EC2 console, give every network interface of the instance a security group \
                  without any rule. If that is refused, stop the instance as soon as its memory is captured or given up.",
@@ -149,7 +149,7 @@ pub(crate) fn about(step: &str) -> Option<About> {
             ),
         ),
         "detach-profile" => (
-            words("Detach the profile", "プロファイルを切り離し"),
+            words("Detach profile", "プロファイルを切り離し"),
             words(
                 "Detach the instance profile by hand, so that the host gets no new credentials.",
                 "ホストが新しい認証情報を得られないよう、インスタンスプロファイルを手動で切り離してください。",
@@ -177,7 +177,7 @@ pub(crate) fn about(step: &str) -> Option<About> {
             ),
         ),
         "seal-evidence" => (
-            words("Seal the evidence", "証拠を封印"),
+            words("Seal evidence", "証拠を封印"),
             words(
                 "The record of the evidence is not complete: seal the case again before anybody relies on it.",
                 "証拠の記録が完全ではありません。利用する前にケースを封印し直してください。",

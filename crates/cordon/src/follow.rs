@@ -286,7 +286,7 @@ mod tests {
         let ended = ended.expect("followed");
         assert_eq!(
             (told.first().map(String::as_str), told.last().map(String::as_str)),
-            (Some("Check the input"), Some("Report"))
+            (Some("Validate input"), Some("Report"))
         );
         assert_eq!(ended.status, "FAILED");
         assert_eq!(ended.output.expect("the report")["Verdict"], "Contained");

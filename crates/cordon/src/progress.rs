@@ -297,7 +297,7 @@ pub mod tests {
         for instance in [FIRST, SECOND] {
             let states: Vec<&str> = of(&lines, instance).into_iter().map(|(state, _)| state).collect();
             let mut expected =
-                ["Describe the instance", "Detach from Auto Scaling", "Isolate the network", "Verify containment"]
+                ["Describe instance", "Detach from Auto Scaling", "Isolate network", "Verify containment"]
                     .repeat(2);
             expected.sort_unstable();
             let mut sorted = states;
@@ -305,7 +305,7 @@ pub mod tests {
             assert_eq!(sorted, expected, "{instance}");
         }
         let everybodys: Vec<&str> = of(&lines, "").into_iter().map(|(state, _)| state).collect();
-        assert_eq!(everybodys, ["Check the input", "Check the input", "Report", "Report"], "plumbing is left out");
+        assert_eq!(everybodys, ["Validate input", "Validate input", "Report", "Report"], "plumbing is left out");
         assert_eq!(progress.last(), 252);
         assert_eq!(progress.report().expect("a report")["Verdict"], "Contained");
         assert!(!progress.has_items_elsewhere());
@@ -315,7 +315,7 @@ pub mod tests {
     async fn a_state_that_was_left_says_how_long_it_took_and_what_its_step_answered() {
         let (_, lines) = lines(RECORDED).await;
         let left = of(&lines, FIRST).into_iter().find_map(|(state, news)| match news {
-            News::Left { seconds, status } if state == "Isolate the network" => Some((*seconds, status.as_str())),
+            News::Left { seconds, status } if state == "Isolate network" => Some((*seconds, status.as_str())),
             _ => None,
         });
         let (seconds, status) = left.expect("it was left");
