@@ -24,7 +24,7 @@ from bench_containment import (
 from bench_fleet import BATCHES_AT_ONCE, FleetRun, figures as fleet_figures, measure_trace, run_fleet_of
 from bench_functions import COMPARED, Figures, function_bench, function_names
 from bench_tokens import at_best, product, simulate
-from local_stack.stack import RUNS, LocalStack, StackError
+from support.stack import RUNS, LocalStack, StackError
 
 PARTS = ("path", "growth", "fleet", "functions")
 NEW, SEEN = "new VPC", "VPC seen before"

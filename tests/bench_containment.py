@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 
-from local_stack.call_record import Call, is_change
-from local_stack.stack import Execution, LocalStack, StackError, ancestry
-from local_stack.victim import (
+from emulator.call_record import Call, is_change
+from support.stack import Execution, LocalStack, StackError, ancestry
+from support.victim import (
     DATA, ROOT, Fleet, build_network, build_role, build_scaling_group, build_victims, described_instance, new_target_group, run_instance,
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from bench_containment import (
     typical_fleet, typical_instance,
 )  # fmt: skip
 from bench_tokens import Trips, trace_of
-from local_stack.stack import Execution, LocalStack
+from support.stack import Execution, LocalStack
 
 # The machine's own room: so many batches at a time, where AWS starts them at EC2's pace.
 BATCHES_AT_ONCE = 3

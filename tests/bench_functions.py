@@ -22,7 +22,7 @@ from statistics import median
 from typing import Iterator
 
 from bench_stub import AwsStub
-from local_stack.stack import PROJECT, REGION, StackError, credentials
+from support.stack import PROJECT, REGION, StackError, credentials
 
 BINARIES = PROJECT / "target" / "lambda"
 EVENTS = PROJECT / "events"

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from local_stack.call_record import signed_by
+from emulator.call_record import signed_by
 
 INSTANCE = "i-0123456789abcdef0"
 SYSTEM_ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Callable, Generator, Iterator
 
-from local_stack.stack import PROJECT
+from support.stack import PROJECT
 
 # Capacity, and refill a second.
 CHANGES, READS = (50, 5), (100, 20)

@@ -7,8 +7,8 @@ from typing import Iterator
 
 import pytest
 
-from local_stack import member
-from local_stack.stack import LocalStack
+from support import member
+from support.stack import LocalStack
 
 
 LAST = "test_the_calls_that_were_made.py"  # looks back on the calls of all others
@@ -17,7 +17,7 @@ LEFT_OUT = pytest.StashKey[list[str]]()
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name == LAST)
-    files = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    files = {path.name for path in Path(__file__).parent.rglob("test_*.py")}
     parts = [argument for argument in config.args if "::" in argument]
     config.stash.setdefault(LEFT_OUT, []).extend(sorted(files - {item.path.name for item in items}) + [f"all of {part} but it" for part in parts])
 

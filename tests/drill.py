@@ -22,11 +22,11 @@ import sys
 import time
 from typing import Any, Callable, Iterable
 
-from local_stack.cases import CORDON, cordon_environment, cordon_verify, download, public_key
-from local_stack.findings import attack_sequence, guardduty_finding
-from local_stack.inbox import Inbox, paste
-from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, StackError
-from local_stack.victim import Victim, build_victims, differences, snapshot_of_world
+from support.cases import CORDON, cordon_environment, cordon_verify, download, public_key
+from support.findings import attack_sequence, guardduty_finding
+from support.inbox import Inbox, paste
+from support.stack import ACCOUNT, PROJECT, Execution, LocalStack, StackError
+from support.victim import Victim, build_victims, differences, snapshot_of_world
 
 World = dict[str, Any]
 Row = Iterable[Any]

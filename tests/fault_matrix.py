@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
-from local_stack import member
-from local_stack.call_record import Call as Recorded
-from local_stack.call_record import is_change
-from local_stack.findings import guardduty_finding
-from local_stack.forensic import FORENSIC, deploy_forensic_account, told
-from local_stack.oracle import Oracle, World, isolated, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
-from local_stack.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack
-from local_stack.victim import Victim, bare_instance, build_victims
+from support import member
+from emulator.call_record import Call as Recorded
+from emulator.call_record import is_change
+from support.findings import guardduty_finding
+from support.forensic import FORENSIC, deploy_forensic_account, told
+from support.oracle import Oracle, World, isolated, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
+from support.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack
+from support.victim import Victim, bare_instance, build_victims
 
 MACHINE = "cordon-faults"
 # Emulators search everything that an account has, so no account gets too much.

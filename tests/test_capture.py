@@ -1,7 +1,7 @@
 """The capture of a running host: the deployed function, the documents' own scripts run for real, uploads to the local S3.
 
 The function is called as the workflow calls it, until its answer is no longer InProgress. A stand-in for Systems Manager's agent
-(local_stack/moto_ssm.py) runs the scripts on this machine. What a host can do wrong, programs in front of its PATH do.
+(emulator/moto/ssm.py) runs the scripts on this machine. What a host can do wrong, programs in front of its PATH do.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import pytest
 import yaml
 
 from documents import TEMPLATES, with_scripts
-from local_stack.member import deploy_member_role
-from local_stack.stack import ACCOUNT, OURSELVES, PROJECT, LocalStack
+from support.member import deploy_member_role
+from support.stack import ACCOUNT, OURSELVES, PROJECT, LocalStack
 from test_template import Loader, template
 
 FUNCTION = "cordon-drill-capture-volatile"

@@ -9,8 +9,8 @@ from typing import Any, Iterator
 
 import pytest
 
-from local_stack.stack import ACCOUNT, LocalStack
-from local_stack.victim import Place, Victim, build_victims, rules_by_interface
+from support.stack import ACCOUNT, LocalStack
+from support.victim import Place, Victim, build_victims, rules_by_interface
 from test_containment import groups_named, isolated, journal
 
 HTTPS = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from local_stack.cases import CORDON, cordon, cordon_environment
-from local_stack.stack import ACCOUNT, LocalStack
-from local_stack.victim import Victim, bare_instance, build_victims, differences, snapshot_of_world
+from support.cases import CORDON, cordon, cordon_environment
+from support.stack import ACCOUNT, LocalStack
+from support.victim import Victim, bare_instance, build_victims, differences, snapshot_of_world
 
 NO_INSTANCE = "i-0123456789abcdef0"
 COMMANDS = ("contain", "watch", "release", "status", "verify", "completion")

@@ -13,8 +13,8 @@ from typing import Any, Iterator
 import jsonschema
 import pytest
 
-from local_stack.stack import ACCOUNT, OURSELVES, PROJECT, Execution, LocalStack, state_times
-from local_stack.victim import Place, Victim, bare_instance, build_victims, differences, scaling_sizes, snapshot_of_world
+from support.stack import ACCOUNT, OURSELVES, PROJECT, Execution, LocalStack, state_times
+from support.victim import Place, Victim, bare_instance, build_victims, differences, scaling_sizes, snapshot_of_world
 
 CONCURRENCY = 2
 NO_INSTANCE = "i-0123456789abcdef0"

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from local_stack.cases import cordon_verify, download, public_key
-from local_stack.stack import ACCOUNT, PROJECT, Execution, LocalStack, last_output_of
-from local_stack.victim import Victim, build_victims
+from support.cases import cordon_verify, download, public_key
+from support.stack import ACCOUNT, PROJECT, Execution, LocalStack, last_output_of
+from support.victim import Victim, build_victims
 
 FIXED = {"manifest.json", "manifest.json.sig", "report.html"}
 

@@ -15,11 +15,11 @@ import jsonschema
 import pytest
 import yaml
 
-from local_stack.inbox import Inbox, Message
-from local_stack.member import MEMBER, PARAMETERS, deploy_member_role
-from local_stack.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack, StackError
-from local_stack.strangers import ADDRESS, KEY, api_call, session, user
-from local_stack.victim import Place, Victim, bare_instance, build_victims, snapshot_of_world
+from support.inbox import Inbox, Message
+from support.member import MEMBER, PARAMETERS, deploy_member_role
+from support.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack, StackError
+from support.strangers import ADDRESS, KEY, api_call, session, user
+from support.victim import Place, Victim, bare_instance, build_victims, snapshot_of_world
 from test_containment import contain, evidence, groups_named, isolated, journal
 from test_template import TOOLS, Loader, allowed, run
 from test_the_calls_that_were_made import FREE, NAMES, function_of

@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from local_stack.stack import PROJECT, LocalStack
-from local_stack.victim import build_victims
+from support.stack import PROJECT, LocalStack
+from support.victim import build_victims
 
 EVENTS = PROJECT / "events"
 EXAMPLE = "i-0123456789abcdef0"

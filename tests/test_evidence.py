@@ -12,10 +12,10 @@ from typing import Any, Iterator
 
 import pytest
 
-from local_stack.cases import cordon_verify, download, public_key
-from local_stack.member import MEMBER, deploy_member_role
-from local_stack.stack import Execution, LocalStack
-from local_stack.victim import Victim, bare_instance, build_victims
+from support.cases import cordon_verify, download, public_key
+from support.member import MEMBER, deploy_member_role
+from support.stack import Execution, LocalStack
+from support.victim import Victim, bare_instance, build_victims
 from test_capture_window import add_endpoints, groups_of
 from test_containment import contain, isolated, statuses
 

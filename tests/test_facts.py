@@ -10,10 +10,10 @@ from typing import Any, Iterator
 
 import pytest
 
-from local_stack.member import MEMBER, deploy_member_role
-from local_stack.stack import ACCOUNT, LocalStack
-from local_stack.trail import put_event
-from local_stack.victim import USER_DATA, Place, Victim, bare_instance, build_victims
+from support.member import MEMBER, deploy_member_role
+from support.stack import ACCOUNT, LocalStack
+from support.trail import put_event
+from support.victim import USER_DATA, Place, Victim, bare_instance, build_victims
 from test_containment import journal
 
 OTHER = "999999999999"

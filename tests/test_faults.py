@@ -16,9 +16,9 @@ from fault_matrix import (
     AFTER, BETWEEN, DENIED, FAULTS, FLEET, HOST, MEETINGS, MET, NOT_YET, ONCE, ONCE_IN_A_PROCESS, RESET, SCENARIOS, SLOW_DOWN, Cell, Ended, Reference, Row, Yard, contain,
     deployed, look_at_reference, lots, meet, play, read_page, word,
 )  # fmt: skip
-from local_stack.oracle import SHOWN, World, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
-from local_stack.stack import Execution
-from local_stack.victim import Victim
+from support.oracle import SHOWN, World, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
+from support.stack import Execution
+from support.victim import Victim
 
 SEED = 20261121
 AT_ONCE = 6

@@ -11,9 +11,9 @@ from typing import Any, Iterator
 import jsonschema
 import pytest
 
-from local_stack import member
-from local_stack.stack import PROJECT, Execution, LocalStack
-from local_stack.victim import ROOT, Fleet, Place, build_network, build_role, described_instance, run_instance
+from support import member
+from support.stack import PROJECT, Execution, LocalStack
+from support.victim import ROOT, Fleet, Place, build_network, build_role, described_instance, run_instance
 
 MISSING = "i-0fffffffffffffff0"
 EVENTS = PROJECT / "events"

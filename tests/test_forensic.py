@@ -10,11 +10,11 @@ from typing import Any, Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from local_stack.call_record import Call
-from local_stack.forensic import FORENSIC, deploy_forensic_account, told
-from local_stack.member import EXTERNAL_ID, deploy_member_role
-from local_stack.stack import ACCOUNT, ON_MOTO, REGION, LocalStack
-from local_stack.victim import DATA, ROOT, Place, Victim, build_victims
+from emulator.call_record import Call
+from support.forensic import FORENSIC, deploy_forensic_account, told
+from support.member import EXTERNAL_ID, deploy_member_role
+from support.stack import ACCOUNT, ON_MOTO, REGION, LocalStack
+from support.victim import DATA, ROOT, Place, Victim, build_victims
 from test_forensic_account import allowed
 from test_member_containment import session_tags, step_name
 

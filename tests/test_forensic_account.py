@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from local_stack.stack import PROJECT
+from support.stack import PROJECT
 from test_member_account import OPERATORS, decision, listed, rendered, size, steps_of
 from test_template import FORENSIC, TOOLS, Loader, functions, run
 from test_template import template as responder_template

@@ -13,7 +13,7 @@ from typing import Any, Iterable, Iterator
 import pytest
 import yaml
 
-from local_stack.stack import PROJECT
+from support.stack import PROJECT
 from test_template import CRATES, FUNCTIONS, TOOLS, UNNAMED, WITHOUT_RESOURCE, Loader, allowed, functions, kebab, needed, run
 from test_template import template as responder_template
 

@@ -10,11 +10,11 @@ from typing import Any, Iterator
 import jsonschema
 import pytest
 
-from local_stack.call_record import Call
-from local_stack.findings import attack_sequence, guardduty_finding
-from local_stack.member import EXTERNAL_ID, MEMBER, NO_ROLE, OTHER_ID, ROLE, STRANGER, deploy_member_role
-from local_stack.stack import ACCOUNT, ON_MOTO, Execution, LocalStack
-from local_stack.victim import Victim, bare_instance, build_victims, rules_by_interface, snapshot_of_world
+from emulator.call_record import Call
+from support.findings import attack_sequence, guardduty_finding
+from support.member import EXTERNAL_ID, MEMBER, NO_ROLE, OTHER_ID, ROLE, STRANGER, deploy_member_role
+from support.stack import ACCOUNT, ON_MOTO, Execution, LocalStack
+from support.victim import Victim, bare_instance, build_victims, rules_by_interface, snapshot_of_world
 from test_capture_window import add_endpoints, isolate, window_rules
 from test_containment import evidence, isolated, journal, schema
 from test_member_account import acting, listed, statements, steps_of

@@ -11,10 +11,10 @@ from typing import Any, Iterator
 import jsonschema
 import pytest
 
-from local_stack.findings import guardduty_finding
-from local_stack.inbox import Inbox, Message, paste
-from local_stack.stack import PROJECT, Execution, LocalStack
-from local_stack.victim import Victim, bare_instance, build_victims
+from support.findings import guardduty_finding
+from support.inbox import Inbox, Message, paste
+from support.stack import PROJECT, Execution, LocalStack
+from support.victim import Victim, bare_instance, build_victims
 from test_containment import isolated, journal
 
 NO_INSTANCE = "i-0123456789abcdef0"

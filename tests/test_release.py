@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as some
 
-from local_stack.account import RELEASED, account_snapshot, without_groups
-from local_stack.call_record import Call, is_change
-from local_stack.cases import cordon_verify, download, public_key
-from local_stack.inbox import Inbox, Message
-from local_stack.member import MEMBER, deploy_member_role
-from local_stack.stack import ACCOUNT, ON_MOTO, PROJECT, Execution, LocalStack
-from local_stack.victim import (
+from support.account import RELEASED, account_snapshot, without_groups
+from emulator.call_record import Call, is_change
+from support.cases import cordon_verify, download, public_key
+from support.inbox import Inbox, Message
+from support.member import MEMBER, deploy_member_role
+from support.stack import ACCOUNT, ON_MOTO, PROJECT, Execution, LocalStack
+from support.victim import (
     DATA, PROTECTIONS, ROOT, Fleet, Place, Victim, attach_partner_interface, bare_instance, build_load_balancers, build_network, build_role,
     build_scaling_group, build_victims, describe, differences, groups_by_interface, role_policies_of, run_instance, snapshot_of_world, tags_of,
 )  # fmt: skip

@@ -7,8 +7,8 @@ import json
 import time
 from typing import Any
 
-from local_stack.stack import ACCOUNT, LocalStack
-from local_stack.victim import Victim, build_victims, differences, scaling_of, scaling_sizes, snapshot_of_world
+from support.stack import ACCOUNT, LocalStack
+from support.victim import Victim, build_victims, differences, scaling_of, scaling_sizes, snapshot_of_world
 
 # In the order of the containment; a release goes the other way, with the Auto Scaling group last of all.
 STEPS = (

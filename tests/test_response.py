@@ -15,11 +15,11 @@ from typing import Any, Callable, Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from local_stack import findings
-from local_stack.findings import guardduty_finding
-from local_stack.inbox import Inbox, paste
-from local_stack.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack, StackError, last_output_of
-from local_stack.victim import Victim, bare_instance, build_victims, snapshot_of_world
+from support import findings
+from support.findings import guardduty_finding
+from support.inbox import Inbox, paste
+from support.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack, StackError, last_output_of
+from support.victim import Victim, bare_instance, build_victims, snapshot_of_world
 from test_containment import contain, isolated, journal
 from test_template import allowed
 from test_the_calls_that_were_made import FREE, NAMES, function_of

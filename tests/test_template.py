@@ -13,7 +13,7 @@ from typing import Any, Iterator
 import pytest
 import yaml
 
-from local_stack.stack import PROJECT
+from support.stack import PROJECT
 
 TOOLS = PROJECT / ".local"
 FUNCTIONS = PROJECT / "functions"

@@ -16,10 +16,10 @@ import pytest
 import test_forensic_account
 import test_member_account
 from conftest import LEFT_OUT
-from local_stack.call_record import Call, read_calls
-from local_stack.forensic import FORENSIC as FORENSIC_ACCOUNT
-from local_stack.stack import ACCOUNT, OURSELVES, LocalStack, run_folders
-from local_stack.victim import build_victims
+from emulator.call_record import Call, read_calls
+from support.forensic import FORENSIC as FORENSIC_ACCOUNT
+from support.stack import ACCOUNT, OURSELVES, LocalStack, run_folders
+from support.victim import build_victims
 from test_member_account import elsewhere, listed, steps_of
 from test_template import UNNAMED, acts_on_a_target, allowed, functions, kebab, template
 

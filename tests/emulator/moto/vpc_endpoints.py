@@ -1,0 +1,36 @@
+"""EC2: the network interfaces of a VPC's interface endpoints.
+
+`mend_endpoint_interfaces` has a test in tests/emulator/tests/test_endpoints.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moto.ec2.models.vpcs import VPCBackend
+
+
+def mend_endpoint_interfaces() -> None:
+    """AWS: an interface endpoint has in each of its subnets an interface with an address of that subnet, which AWS manages
+    and which is on the endpoint's groups: the VPC's default group where none is named.
+
+    moto gives the interfaces addresses of nowhere, always the default group, and the endpoint then none.
+    """
+    upstream = VPCBackend.create_vpc_endpoint
+
+    def create_vpc_endpoint(self: Any, *args: Any, **kwargs: Any) -> Any:
+        endpoint = upstream(self, *args, **kwargs)
+        if (endpoint.vpc_endpoint_type or "").lower() == "interface" and not endpoint.security_group_ids:
+            endpoint.security_group_ids = [self.get_default_security_group(endpoint.vpc_id).id]
+        for interface_id in endpoint.network_interface_ids:
+            interface = self.get_network_interface(interface_id)
+            address = interface.subnet.get_available_subnet_ip(interface)
+            interface.private_ip_address, interface.private_ip_addresses = address, [{"Primary": True, "PrivateIpAddress": address}]
+            interface.interface_type, interface.requester_managed, interface.status = "vpc_endpoint", True, "in-use"
+            interface._group_set = [self.get_security_group_from_id(group) for group in endpoint.security_group_ids]
+        return endpoint
+
+    VPCBackend.create_vpc_endpoint = create_vpc_endpoint
+
+
+MENDS = (mend_endpoint_interfaces,)
