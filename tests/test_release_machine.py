@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import jsonata
 import jsonschema
 import pytest
 
@@ -85,9 +86,22 @@ def test_what_settles_is_asked_again_and_not_for_ever() -> None:
 def test_an_instance_that_is_not_whole_is_not_given_to_a_group_that_would_terminate_it() -> None:
     gate = of_the_map()["Ready for its group?"]
     (unfit,) = gate["Choices"]
-    for step in ("isolate-network", "deregister-targets", "detach-profile"):
-        assert f"$states.input[Step = '{step}'][-1].Status in ['Failed', 'Unsupported', 'InProgress']" in unfit["Condition"]
     assert (unfit["Next"], gate["Default"]) == ("Not ready for its group", "Attach to Auto Scaling")
+
+    def is_unfit(outcomes: list[dict], release: tuple[str, ...] = ("detach-autoscaling",)) -> bool:
+        condition = jsonata.Jsonata(unfit["Condition"].removeprefix("{%").removesuffix("%}"))
+        frame = condition.create_frame()
+        frame.bind("states", {"input": outcomes})
+        frame.bind("target", {"Release": list(release)})
+        return condition.evaluate(None, frame)
+
+    for step in ("isolate-network", "deregister-targets", "detach-profile"):
+        for broken in ({"Status": "Failed"}, {"Status": "Unsupported"}, {"Status": "InProgress"}, {"Error": "Throttled"}):
+            assert is_unfit([{"Step": step, **broken}])
+            assert not is_unfit([{"Step": step, **broken}], release=("isolate-network",)), "nobody asked for its group"
+            assert not is_unfit([{"Step": step, **broken}, {"Step": step, "Status": "Done"}]), "the latest outcome counts"
+        assert not is_unfit([{"Step": step, "Status": "NotApplicable"}])
+    assert not is_unfit([{"Step": "tag-resources", "Status": "Failed"}])
 
 
 def test_every_state_says_in_a_sentence_what_it_is_for() -> None:

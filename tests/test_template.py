@@ -205,6 +205,40 @@ def test_every_invocation_retries_what_passes_with_jitter_and_in_the_same_way() 
     assert sorted(by_attempts[1]) == impatient, "isolation does not wait long for the group, nor for a host; a capture is asked about again anyway"
 
 
+@pytest.mark.parametrize("path", [MACHINE, RELEASE], ids=["contain", "release"])
+def test_retry_and_catch_are_a_line_each(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert sum(line.strip().startswith('"Retry": [{') and line.endswith("}],") for line in lines) == len(tasks(path))
+    caught = sum(len(state.get("Catch", [])) for _, state in states(machine(path)))
+    assert sum(line.strip().removeprefix('"Catch": [').startswith('{"ErrorEquals"') for line in lines) == caught
+
+
+@pytest.mark.parametrize("path", [MACHINE, RELEASE], ids=["contain", "release"])
+def test_every_step_keeps_its_first_and_its_latest_outcome_in_the_same_way(path: Path) -> None:
+    times = "'Began': $states.context.State.EnteredTime, 'Ended': $now()"
+    kept = "[$states.input[Step != 'STEP'], $states.input[Step = 'STEP'][0], "
+    done = "{% " + kept + "$merge([$states.result.Payload, {" + times + "}])] %}"
+    failed = "{% " + kept + "{'Step': 'STEP', 'Error': $states.errorOutput.Error, 'Cause': $states.errorOutput.Cause, " + times + "}] %}"
+    no_steps = {"intake", "plan-release", "describe-instance", "prepare-fleet", "verify-containment", "verify-release", "seal-evidence", "report", "notify"}
+    for name, step in invocations(path).items():
+        if step not in no_steps:
+            task = tasks(path)[name]
+            assert task["Output"] == done.replace("STEP", step), name
+            assert [catch["Output"] for catch in task["Catch"]] == [failed.replace("STEP", step)], name
+
+
+def test_a_deferred_step_is_the_step_itself() -> None:
+    def without_next(state: dict[str, Any]) -> dict[str, Any]:
+        catch = [{**catch, "Next": None} for catch in state["Catch"]]
+        return {**{key: value for key, value in state.items() if key not in ("Next", "End")}, "Catch": catch}
+
+    named = dict(states(machine()))
+    deferred = [name for name in named if name.endswith(" (deferred)")]
+    assert len(deferred) == 6
+    for name in deferred:
+        assert without_next(named[name]) == without_next(named[name.removesuffix(" (deferred)")]), name
+
+
 def test_no_step_can_stop_another() -> None:
     for name, task in tasks().items():
         if name not in ("Validate input", "Report"):  # whose end is the execution's
