@@ -34,9 +34,6 @@ build: .local/build.ready ## All functions, as sam deploy takes them.
 	cargo lambda build --release --locked
 	sam build
 
-documents: ## Copies the capture's scripts into the templates.
-	$(PYTHON) tests/documents.py
-
 deploy: build ## To the AWS account of your shell.
 	sam deploy --guided
 
@@ -65,4 +62,4 @@ clean: ## Everything that was installed or built.
 	rm .local/browser/node_modules/@sparticuz/chromium/bin/*.br
 	touch $@
 
-.PHONY: help drill test bench faults build documents deploy clean
+.PHONY: help drill test bench faults build deploy clean

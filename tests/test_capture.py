@@ -24,13 +24,12 @@ import boto3
 import pytest
 import yaml
 
-from documents import TEMPLATES, with_scripts
 from support.member import deploy_member_role
 from support.stack import ACCOUNT, OURSELVES, PROJECT, LocalStack
 from test_template import Loader, template
 
 FUNCTION = "cordon-drill-capture-volatile"
-SCRIPTS = PROJECT / "functions" / "capture-volatile" / "scripts"
+DOCUMENTS = PROJECT / "templates" / "capture-documents.yaml"
 NOW = {"Mode": "CaptureFirst"}
 MEMORY = {"Mode": "CaptureFirst", "Memory": True}
 
@@ -276,7 +275,7 @@ def test_a_region_without_the_documents_is_an_answer_that_says_what_to_deploy(st
     host = Host(stack, tmp_path)
     outcome = host.call(Region="eu-west-1")
     assert outcome["Status"] == "Unsupported", outcome
-    assert all(word in outcome["Reason"] for word in ("cordon-drill-capture-linux", "eu-west-1", ACCOUNT, "capture-documents.yaml"))
+    assert all(word in outcome["Reason"] for word in ("cordon-drill-capture-volatile-linux", "eu-west-1", ACCOUNT, "capture-documents.yaml"))
 
 
 def test_a_host_of_a_member_account_is_captured_once_its_owner_has_deployed_the_documents(stack: LocalStack, tmp_path: Path) -> None:
@@ -292,7 +291,7 @@ def test_a_host_of_a_member_account_is_captured_once_its_owner_has_deployed_the_
         aws_secret_access_key="test", config=boto3.session.Config(user_agent_appid=OURSELVES),
     )  # fmt: skip
     given = [{"ParameterKey": "StateMachineName", "ParameterValue": "cordon-drill"}]
-    cloudformation.create_stack(StackName="capture", TemplateBody=(PROJECT / "templates/capture-documents.yaml").read_text("utf-8"), Parameters=given)
+    cloudformation.create_stack(StackName="capture", TemplateBody=DOCUMENTS.read_text("utf-8"), Parameters=given)
     since = time.time()
     outcome = other.captured()
     assert outcome["Status"] == "Done", outcome
@@ -304,7 +303,7 @@ def test_a_host_of_a_member_account_is_captured_once_its_owner_has_deployed_the_
 def test_a_dry_run_sends_nothing(stack: LocalStack, tmp_path: Path) -> None:
     host = Host(stack, tmp_path)
     outcome = host.call(DryRun=True)
-    assert outcome["Status"] == "Planned" and "cordon-drill-capture-linux" in outcome["Reason"]
+    assert outcome["Status"] == "Planned" and "cordon-drill-capture-volatile-linux" in outcome["Reason"]
     assert host.commands() == [] and host.objects() == {}
 
 
@@ -525,29 +524,31 @@ class TestMemory:
 # --- The documents -----------------------------------------------------------------------------------------------
 
 
-def documents() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each document of each template: the template's name, its logical id, its content."""
-    for name in TEMPLATES:
-        resources = yaml.load((PROJECT / name).read_text(encoding="utf-8"), Loader)["Resources"]
-        yield from ((name, id_, one["Properties"]["Content"]) for id_, one in resources.items() if one["Type"] == "AWS::SSM::Document")
+def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each document: its logical id and its content."""
+    resources = yaml.load(DOCUMENTS.read_text(encoding="utf-8"), Loader)["Resources"]
+    yield from ((id_, one["Properties"]["Content"]) for id_, one in resources.items() if one["Type"] == "AWS::SSM::Document")
 
 
-def test_the_documents_hold_the_scripts_as_they_are_in_their_files() -> None:
-    for name in TEMPLATES:
-        text = (PROJECT / name).read_text(encoding="utf-8")
-        assert with_scripts(text) == text, "make documents"
-    held = {(name, id_): content["mainSteps"][0]["inputs"]["runCommand"][-1] for name, id_, content in documents()}
-    files = {"CaptureLinux": "capture-linux.sh", "CaptureWindows": "capture-windows.ps1"}
-    assert held == {(name, id_): (SCRIPTS / file).read_text(encoding="utf-8") for name in TEMPLATES for id_, file in files.items()}
+def scripts() -> dict[str, str]:
+    """The two scripts, which stand in the documents and nowhere else."""
+    return {id_: content["mainSteps"][0]["inputs"]["runCommand"][-1] for id_, content in documents()}
 
 
-def test_the_documents_are_the_same_wherever_they_are_deployed() -> None:
-    ours = {id_: content for name, id_, content in documents() if name == "template.yaml"}
-    assert ours == {id_: content for name, id_, content in documents() if name != "template.yaml"}
+def test_the_template_of_the_documents_fits_into_a_request() -> None:
+    assert len(DOCUMENTS.read_bytes()) <= 51_200, "or a StackSet could take it by way of a bucket only"
+
+
+def test_the_stack_has_the_documents_that_other_accounts_have() -> None:
+    nested = template()["Resources"]["CaptureDocuments"]
+    assert nested["Type"] == "AWS::CloudFormation::Stack"
+    assert nested["Properties"] == {
+        "TemplateURL": DOCUMENTS.relative_to(PROJECT).as_posix(), "Parameters": {"StateMachineName": "!Ref StateMachineName"},
+    }  # fmt: skip
 
 
 def test_systems_manager_takes_the_documents_and_reads_no_parameter_into_a_script() -> None:
-    for _, id_, content in documents():
+    for id_, content in documents():
         assert len(json.dumps(content)) < 64 * 1024, "the size of a document"
         (step,) = content["mainSteps"]
         before, script = step["inputs"]["runCommand"]
@@ -563,7 +564,7 @@ def test_systems_manager_takes_the_documents_and_reads_no_parameter_into_a_scrip
 def test_no_value_that_means_anything_to_a_shell_gets_past_a_parameters_pattern(value: str) -> None:
     import re
 
-    for _, _, content in documents():
+    for _, content in documents():
         for parameter in content["parameters"].values():
             assert not re.fullmatch(parameter["allowedPattern"].strip("^$"), value)
 
@@ -576,7 +577,7 @@ def names_of_files(script: str) -> set[str]:
 
 def test_windows_is_asked_for_what_linux_is() -> None:
     """PowerShell is in no registry of packages, so nothing here can run the script; see the test of its grammar."""
-    linux, windows = (names_of_files((SCRIPTS / file).read_text(encoding="utf-8")) for file in ("capture-linux.sh", "capture-windows.ps1"))
+    linux, windows = (names_of_files(scripts()[id_]) for id_ in ("CaptureLinux", "CaptureWindows"))
     of_linux_alone = {"16-deleted-open-files.txt", "22-network-files.txt", "24-kernel-sockets.txt", "62-login-records.bin", "72-cloud-init-scripts.txt"}
     assert len(linux) > 30 and linux - windows == of_linux_alone and windows <= linux
 
@@ -585,7 +586,7 @@ def test_the_windows_script_is_powershell_by_its_grammar_and_the_parser_would_sa
     tree_sitter = pytest.importorskip("tree_sitter")
     powershell = pytest.importorskip("tree_sitter_powershell")
     parser = tree_sitter.Parser(tree_sitter.Language(powershell.language()))
-    script = (SCRIPTS / "capture-windows.ps1").read_bytes()
+    script = scripts()["CaptureWindows"].encode()
     assert not parser.parse(script).root_node.has_error
     assert parser.parse(script.replace(b"return $false\n}", b"return $false\n", 1)).root_node.has_error
 
@@ -594,4 +595,4 @@ def test_the_role_may_send_the_two_documents_and_no_other() -> None:
     statements = template()["Resources"]["CaptureVolatile"]["Properties"]["Policies"][0]["Statement"]
     (send,) = [one for one in statements if one["Action"] == "ssm:SendCommand"]
     documents = [arn for arn in send["Resource"] if ":document/" in arn]
-    assert [arn.rsplit("/", 1)[1] for arn in documents] == ["${CaptureLinux}", "${CaptureWindows}"]
+    assert [arn.rsplit("/", 1)[1] for arn in documents] == [f"${{CaptureDocuments.Outputs.{which}Document}}" for which in ("Linux", "Windows")]

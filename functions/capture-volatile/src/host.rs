@@ -168,9 +168,9 @@ mod tests {
 
     #[test]
     fn every_word_that_the_scripts_end_with_is_known_here() {
-        let scripts = [include_str!("../scripts/capture-linux.sh"), include_str!("../scripts/capture-windows.ps1")];
+        let documents = include_str!("../../../templates/capture-documents.yaml");
         let mut words = 0;
-        for line in scripts.iter().flat_map(|script| script.lines()).filter(|line| !line.trim().starts_with('#')) {
+        for line in documents.lines().filter(|line| !line.trim().starts_with('#')) {
             for (kind, known) in [("problem ", PROBLEMS.as_slice()), ("unsupported ", UNSUPPORTED.as_slice())] {
                 let calls = ["give_up ", "Stop-Capture "].map(|call| format!("{call}{kind}"));
                 for rest in calls.iter().flat_map(|call| line.split(call.as_str()).skip(1)) {
@@ -182,9 +182,7 @@ mod tests {
             }
         }
         assert!(words > 20, "{words}");
-        for word in
-            scripts[0].split("failed=").skip(1).filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
-        {
+        for word in documents.split("failed=").skip(1).filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase())) {
             let word: String = word.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             assert!(meaning(&PROBLEMS, &word).is_some(), "{word}");
         }
