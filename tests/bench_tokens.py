@@ -106,7 +106,7 @@ class Settings:
 def product() -> Settings:
     """As the template, the state machine and the functions have them."""
     template = (PROJECT / "template.yaml").read_text(encoding="utf-8")
-    serve = (PROJECT / "crates/containment/src/serve.rs").read_text(encoding="utf-8")
+    serve = (PROJECT / "crates/runtime/src/serve.rs").read_text(encoding="utf-8")
     pace = (PROJECT / "functions/prepare-fleet/src/pace.rs").read_text(encoding="utf-8")
     machine = json.loads((PROJECT / "statemachine/contain.asl.json").read_text(encoding="utf-8"))
 

@@ -39,7 +39,7 @@ MACHINE = "cordon-faults"
 MEMBERS = tuple(f"2109876543{n:02d}" for n in range(20, 32))
 PAGE = PROJECT / "docs" / "faults.md"
 MINUTE = 60.0
-# Longer than the SDK waits for one attempt, see crates/containment/src/serve.rs.
+# Longer than the SDK waits for one attempt, see crates/runtime/src/serve.rs.
 HELD_SECONDS = 16.0
 TIMES_OUT_AFTER = 60  # functions with a longer Timeout have this one while that is tried
 

@@ -450,7 +450,7 @@ def test_a_caller_who_lacks_anything_is_not_let_in() -> None:
 
 
 def test_the_tags_of_the_trust_are_those_that_the_functions_pass() -> None:
-    member = (CRATES / "containment" / "src" / "member.rs").read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+    member = (CRATES / "runtime" / "src" / "member.rs").read_text(encoding="utf-8").split("#[cfg(test)]")[0]
     passed = re.findall(r'tag\("(\w+)"', member)
     (keys,) = (
         s["Condition"]["ForAllValues:StringEquals"]["aws:TagKeys"]

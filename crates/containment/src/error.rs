@@ -8,7 +8,6 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
-use lambda_runtime::Diagnostic;
 
 use crate::Outcome;
 
@@ -192,12 +191,6 @@ fn first_characters(text: &str, count: usize) -> String {
     text.char_indices().nth(count).map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]))
 }
 
-impl From<Error> for Diagnostic {
-    fn from(error: Error) -> Self {
-        Diagnostic { error_type: error.name().to_owned(), error_message: error.to_string() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,12 +234,5 @@ mod tests {
         let client = mock_client!(aws_sdk_dynamodb, [&rule]);
         let error = client.get_item().table_name("t").send().await.map_err(Error::aws("dynamodb:GetItem", "t"));
         assert_eq!(error.expect_err("fails").code(), Some("ResourceNotFoundException"));
-    }
-
-    #[test]
-    fn the_runtime_reports_our_names_and_not_those_of_rust_types() {
-        let diagnostic = Diagnostic::from(Error::InvalidInput("Region is missing".into()));
-        assert_eq!(diagnostic.error_type, "InvalidInput");
-        assert_eq!(diagnostic.error_message, "Region is missing");
     }
 }

@@ -2,9 +2,6 @@
 
 use crate::Target;
 
-/// What a step about the forensic account answers where the operator has configured none.
-pub(crate) const NONE_CONFIGURED: &str = "no forensic account is configured";
-
 /// The forensic account, as the operator has configured it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forensic {

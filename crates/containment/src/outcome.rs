@@ -139,7 +139,8 @@ impl Outcome {
         self
     }
 
-    pub(crate) fn to_json(&self) -> String {
+    /// The outcome as JSON text, as errors and logs carry it.
+    pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{} {:?}: {error}", self.step, self.status))
     }
 }

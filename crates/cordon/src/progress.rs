@@ -297,8 +297,7 @@ pub mod tests {
         for instance in [FIRST, SECOND] {
             let states: Vec<&str> = of(&lines, instance).into_iter().map(|(state, _)| state).collect();
             let mut expected =
-                ["Describe instance", "Detach from Auto Scaling", "Isolate network", "Verify containment"]
-                    .repeat(2);
+                ["Describe instance", "Detach from Auto Scaling", "Isolate network", "Verify containment"].repeat(2);
             expected.sort_unstable();
             let mut sorted = states;
             sorted.sort_unstable();

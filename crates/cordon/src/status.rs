@@ -4,8 +4,9 @@ use std::io;
 
 use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 use aws_smithy_types::DateTime;
+use cases::{Case, CaseTable, Guardrail, Watched};
 use clap::Args;
-use containment::{Case, CaseTable, Error, Guardrail, Result, Target, Watched};
+use containment::{Error, Result, Target};
 use serde_json::{Value, json};
 
 use crate::follow::{describe, look_back};
@@ -326,7 +327,7 @@ fn listed(rows: &[(&ExecutionListItem, Vec<String>)], more: usize, screen: Scree
 #[cfg(test)]
 mod tests {
     use super::*;
-    use containment::Released;
+    use cases::Released;
 
     const PLAIN: Screen = Screen { width: 120, colorful: false };
 

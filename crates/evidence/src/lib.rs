@@ -1,5 +1,7 @@
 //! The evidence bucket: what a case produces is put there once, and nobody rewrites it afterwards.
 
+mod recorder;
+
 use std::time::{Duration, SystemTime};
 
 use aws_config::timeout::TimeoutConfig;
@@ -8,9 +10,12 @@ use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use containment::{Aws, Caller, Error, First, Journal, Key, Result, Target};
+use containment::{Error, First, Journal, Key, Result, Target};
+use runtime::{Aws, Caller};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use recorder::Recorder;
 
 /// Where a piece of evidence lies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,8 +11,9 @@ mod objects;
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use containment::{Aws, CaptureMode, Error, First, Journal, Key, Outcome, Result, Status, Target};
+use containment::{CaptureMode, Error, First, Journal, Key, Outcome, Result, Status, Target};
 use futures::FutureExt;
+use runtime::Aws;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

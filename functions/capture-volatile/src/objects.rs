@@ -7,9 +7,10 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
-use containment::{Caller, Error, Journal, Result, Target};
+use containment::{Error, Journal, Result, Target};
 use custody::Hash;
 use evidence::{Bucket, Entry, Pointer};
+use runtime::Caller;
 
 use crate::host::Stated;
 

@@ -15,10 +15,12 @@ use std::time::{Duration, SystemTime};
 use aws_config::{Region, SdkConfig};
 use aws_sdk_ec2::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_ec2::types::Instance;
-use containment::{Aws, AwsError, Error, Journal, Kind, Outcome, Recorder, Result, Status, Target};
+use containment::{AwsError, Error, Journal, Kind, Outcome, Result, Status, Target};
+use evidence::Recorder;
 use evidence::{Bucket, Entry};
 use futures::FutureExt;
 use futures::future::join_all;
+use runtime::Aws;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 

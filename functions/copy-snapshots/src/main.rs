@@ -6,7 +6,7 @@ use encrypt_snapshots::key_in_region;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve_forensic_step(|aws, forensic, target| async move {
+    runtime::serve_forensic_step(|aws, forensic, target| async move {
         let key = key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), &target);
         let here = aws.of(&target, CopySnapshots::NAME).await?;
         let there = aws.of_forensic(&forensic, &target, CopySnapshots::NAME).await?;

@@ -4,5 +4,5 @@ use create_snapshots::CreateSnapshots;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve_step(|_, config, _| CreateSnapshots::new(config)).await
+    runtime::serve_step(|_, config, _| CreateSnapshots::new(config)).await
 }

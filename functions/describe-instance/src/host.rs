@@ -6,7 +6,8 @@ use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::{InstanceInformation, InstanceInformationStringFilter, PingStatus};
-use containment::{CaptureMode, Error, Recorder, Result, Target};
+use containment::{CaptureMode, Error, Result, Target};
+use evidence::Recorder;
 use serde_json::{Map, Value, json};
 
 /// Isolation waits for this answer; without it the instance is isolated, and only the capture is given up.

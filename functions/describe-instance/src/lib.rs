@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::{IamInstanceProfileAssociation, Instance, InstanceAttributeName, InstanceStateName};
-use containment::{Error, First, Journal, Key, Outcome, Recorder, Result, Status, Step, Target, keep_first};
+use containment::{Error, First, Journal, Key, Outcome, Result, Status, Step, Target, keep_first};
 use deregister_targets::DeregisterTargets;
 use detach_autoscaling::{DetachAutoscaling, registrations};
+use evidence::Recorder;
 use evidence::{Bucket, Entry};
 use futures::FutureExt;
 use futures::future::try_join_all;
@@ -245,7 +246,7 @@ async fn attributes(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<String
 }
 
 /// The function: a target in, the description out.
-pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Described> {
+pub async fn handle(aws: &runtime::Aws, event: Value) -> Result<Described> {
     let target = Target::parse(event)?;
     let bucket = Bucket::of(aws)?;
     // Boxed, because the whole future's type is too deep for the compiler's default limit.

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, NetworkAcl, NetworkInterface, RouteTable, SecurityGroup, SecurityGroupRule, Subnet};
-use containment::{Error, First, Journal, Outcome, Recorder, Result, Status, Target};
+use containment::{Error, First, Journal, Outcome, Result, Status, Target};
 use evidence::Bucket;
+use evidence::Recorder;
 use futures::FutureExt;
 use serde_json::{Value, json};
 
@@ -98,7 +99,7 @@ async fn read(ec2: &Client, target: &Target, first: &First) -> Result<()> {
 }
 
 /// The function: a target in, an outcome out.
-pub async fn handle(aws: &containment::Aws, event: Value) -> Result<Outcome> {
+pub async fn handle(aws: &runtime::Aws, event: Value) -> Result<Outcome> {
     let target = Target::parse(event)?;
     let bucket = Bucket::of(aws)?;
     // Boxed, because the whole future's type is too deep for the compiler's default limit.

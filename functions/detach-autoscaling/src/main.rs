@@ -4,5 +4,5 @@ use detach_autoscaling::DetachAutoscaling;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve_step(|_, config, _| DetachAutoscaling::new(config)).await
+    runtime::serve_step(|_, config, _| DetachAutoscaling::new(config)).await
 }

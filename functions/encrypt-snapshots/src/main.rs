@@ -4,7 +4,7 @@ use encrypt_snapshots::{EncryptSnapshots, key_in_region};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve_step(|aws, config, target| {
+    runtime::serve_step(|aws, config, target| {
         let to_be_shared = aws.setting("FORENSIC_ACCOUNT").is_some();
         EncryptSnapshots::new(config, key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), target), to_be_shared)
     })

@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve(|aws, event| async move { hash_snapshots::handle(&aws, event).await }).await
+    runtime::serve(|aws, event| async move { hash_snapshots::handle(&aws, event).await }).await
 }

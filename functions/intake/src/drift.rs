@@ -2,7 +2,8 @@
 //!
 //! Nobody is asked, because the case was contained by decision; and so it is worth nothing without such a case.
 
-use containment::{CaseTable, Drift, Error, Result, Status, Target};
+use cases::{CaseTable, Drift};
+use containment::{Error, Result, Status, Target};
 use serde_json::Value;
 
 use crate::by_hand;

@@ -15,8 +15,9 @@ use std::collections::BTreeSet;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Filter;
-use containment::{AutoScaling, Aws, CaptureMode, Error, Result, Target};
+use containment::{AutoScaling, CaptureMode, Error, Result, Target};
 use futures::FutureExt;
+use runtime::Aws;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

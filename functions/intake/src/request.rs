@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use containment::{Drift, Status, Target};
+use cases::Drift;
+use containment::{Status, Target};
 use serde::Serialize;
 
 use crate::fleet::Batch;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_sfn::types::ExecutionStatus;
-use containment::{Case, CaseTable, Error, Guardrail, Result, Status, Target, now};
+use cases::{Case, CaseTable, Guardrail, now};
+use containment::{Error, Result, Status, Target};
 use futures::future::{join_all, try_join_all};
 
 use crate::request::{LeftOut, Request, Source, Wanted};
@@ -315,7 +316,7 @@ mod tests {
     use aws_sdk_sfn::types::error::ExecutionDoesNotExist;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
-    use containment::Released;
+    use cases::Released;
 
     const OTHER: &str = "arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain:other";
 

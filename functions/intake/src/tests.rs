@@ -248,7 +248,7 @@ async fn with_options(item: &'static [(&'static str, &'static str)]) -> Request 
         let item = item.iter().map(|(name, v)| ((*name).to_owned(), value(v))).collect();
         GetItemOutput::builder().set_item(Some(item)).build()
     });
-    let cases = containment::CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+    let cases = cases::CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
     let request = planned(drift(json!({}))).expect("planned");
     crate::drift::with_options(&cases, request).await.expect("read")
 }

@@ -4,5 +4,5 @@ use isolate_network::IsolateNetwork;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve_step(|_, config, _| IsolateNetwork::new(config)).await
+    runtime::serve_step(|_, config, _| IsolateNetwork::new(config)).await
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_ec2::types::{LockState, LockedSnapshotsInfo, Snapshot, SnapshotState};
-use containment::{Aws, Result, Target};
+use containment::{Result, Target};
+use runtime::Aws;
 use serde::Serialize;
 
 use crate::days;

@@ -9,9 +9,10 @@ mod copies;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{LockMode, LockState, LockedSnapshotsInfo, Snapshot, SnapshotState};
-use containment::{Aws, Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
 use encrypt_snapshots::{is_verified, tag};
 use futures::{StreamExt, stream};
+use runtime::Aws;
 use serde::Serialize;
 
 pub use copies::{LockedCopy, copies};

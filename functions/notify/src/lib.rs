@@ -27,7 +27,8 @@ use std::time::{Duration, SystemTime};
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_sfn::primitives::DateTime;
 use aws_sdk_sns::types::MessageAttributeValue;
-use containment::{Aws, Error, Result};
+use containment::{Error, Result};
+use runtime::Aws;
 use serde::Serialize;
 use serde_json::{Value, json};
 

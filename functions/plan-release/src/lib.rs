@@ -7,8 +7,9 @@
 mod request;
 mod standing;
 
-use containment::{Aws, Error, Result, Target};
+use containment::{Error, Result, Target};
 use intake::{Event, LeftOut, MemberAccounts, check_region_exists};
+use runtime::Aws;
 use serde::Serialize;
 use serde_json::Value;
 

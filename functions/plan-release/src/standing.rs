@@ -1,7 +1,8 @@
 //! Which instances have something to release, and who is at them: one execution holds a case, be it a containment or a
 //! release.
 
-use containment::{Case, CaseTable, Error, Journal, Key, Result, Status, Target, command, now};
+use cases::{Case, CaseTable, now};
+use containment::{Error, Journal, Key, Result, Status, Target, command};
 use futures::future::{join_all, try_join_all};
 use intake::{Execution, Holder, LeftOut, holder};
 
@@ -159,7 +160,7 @@ pub(crate) mod tests {
     use aws_sdk_sfn::types::ExecutionStatus;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
-    use containment::Released;
+    use cases::Released;
 
     const CONTAINED: &str = "arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain:run-1";
 

@@ -11,8 +11,9 @@ use std::time::SystemTime;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Instance};
-use containment::{Aws, Error, Result, Status, Target};
+use containment::{Error, Result, Status, Target};
 use evidence::{Bucket, Pointer, fleet_prefix};
+use runtime::Aws;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::Client;
-use containment::{Aws, Error, Outcome, Result, Status};
+use containment::{Error, Outcome, Result, Status};
 use evidence::{Bucket, fleet_prefix};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use runtime::Aws;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -307,7 +308,7 @@ mod tests {
     use aws_sdk_s3::primitives::ByteStream;
     use aws_sdk_s3::types::Object;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-    use containment::Caller;
+    use runtime::Caller;
     use std::sync::{Arc, Mutex};
 
     fn folder(rules: &[&Rule]) -> Folder {

@@ -5,8 +5,9 @@
 
 mod fleet;
 
-use containment::{Aws, Error, Outcome, Reported, Result, Status};
+use containment::{Error, Outcome, Reported, Result, Status};
 use evidence::Pointer;
+use runtime::Aws;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -318,7 +318,7 @@ fn note(item: &mut Item, text: String) {
     item.note = Some(item.note.take().map_or(text.clone(), |before| format!("{before}; {text}")));
 }
 
-/// The ids of the calls whose replies a piece of evidence holds: see [`containment::Recorder`].
+/// The ids of the calls whose replies a piece of evidence holds: see [`evidence::Recorder`].
 fn calls_in(body: &[u8]) -> Vec<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

@@ -17,9 +17,10 @@ use aws_sdk_s3::types::{DeleteMarkerEntry, ObjectVersion};
 use aws_smithy_mocks::{MockResponse, Rule, RuleMode, mock, mock_client};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use containment::{Caller, First, Kept, Key};
+use containment::{First, Kept, Key};
 use custody::sha256;
 use evidence::Pointer;
+use runtime::Caller;
 
 use super::*;
 

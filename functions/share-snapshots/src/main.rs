@@ -6,7 +6,7 @@ use share_snapshots::ShareSnapshots;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve_forensic_step(|aws, forensic, target| async move {
+    runtime::serve_forensic_step(|aws, forensic, target| async move {
         let key = key_in_region(aws.setting("SNAPSHOT_KEY_ARN"), &target);
         Ok(ShareSnapshots::new(&aws.of(&target, ShareSnapshots::NAME).await?, &forensic, key))
     })

@@ -4,5 +4,5 @@ use terminate_sessions::TerminateSessions;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    containment::serve_step(|_, config, _| TerminateSessions::new(config)).await
+    runtime::serve_step(|_, config, _| TerminateSessions::new(config)).await
 }

@@ -7,7 +7,8 @@ mod verdict;
 mod watched;
 
 use aws_config::SdkConfig;
-use containment::{Aws, CaseTable, Error, Forensic, Outcome, Reported, Result, Step, Target, inspect, now};
+use cases::{CaseTable, now};
+use containment::{Error, Forensic, Outcome, Reported, Result, Step, Target, inspect};
 use copy_snapshots::CopySnapshots;
 use create_flow_logs::CreateFlowLogs;
 use create_snapshots::CreateSnapshots;
@@ -24,6 +25,7 @@ use lock_snapshots::{LockSnapshots, wanted};
 use preserve_volumes::PreserveVolumes;
 use protect_instance::ProtectInstance;
 use revoke_credentials::RevokeCredentials;
+use runtime::Aws;
 use serde::Deserialize;
 use serde_json::Value;
 use share_snapshots::ShareSnapshots;

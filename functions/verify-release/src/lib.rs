@@ -7,7 +7,8 @@ mod verdict;
 
 use aws_config::SdkConfig;
 use aws_smithy_types::date_time::{DateTime, Format};
-use containment::{Aws, CaseTable, Error, Outcome, Reported, Result, Status, Step, Target, inspect_release, now};
+use cases::{CaseTable, now};
+use containment::{Error, Outcome, Reported, Result, Status, Step, Target, inspect_release};
 use create_flow_logs::CreateFlowLogs;
 use deregister_targets::DeregisterTargets;
 use detach_autoscaling::DetachAutoscaling;
@@ -20,6 +21,7 @@ use plan_release::{AUTO_SCALING, STEPS};
 use preserve_volumes::PreserveVolumes;
 use protect_instance::ProtectInstance;
 use revoke_credentials::RevokeCredentials;
+use runtime::Aws;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tag_resources::TagResources;

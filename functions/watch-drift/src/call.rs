@@ -4,7 +4,8 @@
 //! id in a tag's value or in a description names nothing.
 
 use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
-use containment::{Drift, check_account, check_instance_id, check_region};
+use cases::Drift;
+use containment::{check_account, check_instance_id, check_region};
 use serde_json::Value;
 
 /// The calls that can undo a containment, with the fields that name what they change. CloudTrail writes a request's fields

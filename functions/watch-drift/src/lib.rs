@@ -7,12 +7,14 @@
 mod call;
 
 use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
-use containment::{Aws, CaseTable, Drift, Error, Result, Target, Watched, now};
+use cases::{CaseTable, Drift, Watched, now};
+use containment::{Error, Result, Target};
 use evidence::Bucket;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use intake::Holder;
 use lambda_runtime::tracing;
+use runtime::Aws;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -3,8 +3,7 @@
 use aws_credential_types::Credentials;
 use aws_sdk_sts::Client;
 use aws_sdk_sts::types::Tag;
-
-use crate::{Error, Result, Target};
+use containment::{Error, Result, Target};
 
 /// The role that `member-account.yaml` makes in each member account, and `forensic-account.yaml` in the forensic one.
 #[derive(Debug)]

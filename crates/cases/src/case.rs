@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use containment::{Error, Result, Target};
 
-use crate::{CaseTable, Error, Result, Target};
+use crate::CaseTable;
 
 /// The case of an instance: at most one is open, from the first containment until the release. The next containment puts
 /// a new case in the place of a released one, whose journal and evidence stay under its own name.
@@ -65,7 +66,7 @@ const RELEASED: &str = "Released";
 impl Case {
     /// Whether a step for this target acts in this case, and for the execution that holds it. A function that somebody
     /// runs by hand names no execution.
-    pub(crate) fn is_held_for(&self, target: &Target) -> bool {
+    pub fn is_held_for(&self, target: &Target) -> bool {
         self.id == target.case_id && target.execution.as_ref().is_none_or(|execution| *execution == self.execution)
     }
 }

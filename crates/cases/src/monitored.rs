@@ -9,11 +9,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use containment::{AutoScaling, Error, Outcome, Result, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::case::{CASE, held, now, text};
-use crate::{AutoScaling, CaseTable, Drift, Error, Outcome, Result, Target};
+use crate::{CaseTable, Drift};
 
 /// The options of a case that another containment of it has to keep.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -311,7 +312,6 @@ fn interfaces_and_groups(target: &Target, outcome: &Outcome) -> BTreeSet<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, Status};
     use aws_sdk_dynamodb::Client;
     use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
     use aws_sdk_dynamodb::operation::query::QueryOutput;
@@ -320,6 +320,7 @@ mod tests {
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
+    use containment::{Change, Status};
     use serde_json::json;
 
     const KEY: &str = "123456789012/eu-west-1/i-0123456789abcdef0";

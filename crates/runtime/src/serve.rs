@@ -9,15 +9,15 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::{Builder, tls};
+use cases::CaseTable;
+use containment::{Error, Forensic, Outcome, Result, Status, Step, Target, converge, release};
 use futures::FutureExt;
-use lambda_runtime::{LambdaEvent, service_fn, tracing};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn, tracing};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::forensic::NONE_CONFIGURED;
 use crate::member::Role;
-use crate::{CaseTable, Error, Forensic, Outcome, Result, Status, Step, Target, converge, release};
 
 /// Where a function's clients and settings come from.
 #[derive(Debug)]
@@ -175,11 +175,19 @@ where
             if let Err(error) = &answer {
                 tracing::error!(error_type = error.name(), "{error}");
             }
-            answer
+            answer.map_err(diagnostic)
         }
     }))
     .await
 }
+
+/// An error by the name that the state machine matches on.
+fn diagnostic(error: Error) -> Diagnostic {
+    Diagnostic { error_type: error.name().to_owned(), error_message: error.to_string() }
+}
+
+/// What a step about the forensic account answers where the operator has configured none.
+const NONE_CONFIGURED: &str = "no forensic account is configured";
 
 /// How many changes a step's answer carries.
 const CHANGES_AT_MOST: usize = 40;
@@ -259,4 +267,16 @@ async fn run<S: Step>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
     }
     tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);
     Ok(outcome.shortened(CHANGES_AT_MOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_reports_our_names_and_not_those_of_rust_types() {
+        let diagnostic = diagnostic(Error::InvalidInput("Region is missing".into()));
+        assert_eq!(diagnostic.error_type, "InvalidInput");
+        assert_eq!(diagnostic.error_message, "Region is missing");
+    }
 }

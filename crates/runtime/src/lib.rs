@@ -1,0 +1,6 @@
+//! The entrance into Lambda, and the ways into AWS: the only crate that knows the runtime, the environment and the roles.
+
+mod member;
+mod serve;
+
+pub use serve::{Aws, Caller, serve, serve_forensic_step, serve_step};
