@@ -177,6 +177,13 @@ def test_every_function_is_built_from_the_crate_of_its_name() -> None:
         assert function["Properties"]["FunctionName"] == f"!Sub ${{StateMachineName}}-{name}"
 
 
+def test_the_functions_stand_in_the_order_in_which_the_workflow_uses_them() -> None:
+    """notify stands with its topic, and watch-drift, which the workflow does not call, with its queue."""
+    used = list(dict.fromkeys([*invocations().values(), *invocations(RELEASE).values()]))
+    elsewhere = {"notify"} | OUTSIDE
+    assert [name for name in functions() if name not in elsewhere] == [name for name in used if name not in elsewhere]
+
+
 def test_every_placeholder_of_the_state_machine_has_a_substitution_and_none_is_left_over() -> None:
     used = set(re.findall(r"\$\{(\w+)\}", MACHINE.read_text(encoding="utf-8")))
     assert used == set(template()["Resources"]["Contain"]["Properties"]["DefinitionSubstitutions"])
