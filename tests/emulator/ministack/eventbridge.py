@@ -1,7 +1,4 @@
-"""EventBridge: what becomes of an event that its target does not take, and rules that AWS would refuse.
-
-Each `mend_…` replaces one behaviour of ministack 1.5.33 and has a test in tests/emulator/tests/test_events.py.
-"""
+"""EventBridge: delivery of events, and rules and buses in templates."""
 
 from __future__ import annotations
 
@@ -15,16 +12,19 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import eventbridge, lambda_svc, sns, sqs, stepfunctions
 from ministack.services.cloudformation import provisioners
 
+from emulator.patches import instrument, patch
+
 log = logging.getLogger("events")
 SERVICE = "events.amazonaws.com"
 
 
-def mend_undelivered_events() -> None:
-    """AWS: a target that is not there, or whose policy does not let EventBridge in, gets no event.
+@patch("eventbridge/latest/userguide/eb-rule-dlq.html", "eventbridge/latest/APIReference/API_PutTargets.html")
+def undelivered_events() -> None:
+    """An event whose target does not exist, or does not let EventBridge in, goes to the target's dead-letter queue, if the
+    queue's policy allows it.
 
-    "EventBridge sends these events directly to the target DLQ, if you have specified one", and to the queue only if
-    the queue's policy lets it. ministack asks no policy and has no dead-letter queues. Not played: EventBridge's own
-    retries, and the rule's role. What a function fails with later is for the function's own on-failure destination.
+    ministack evaluates no policies and has no dead-letter queues. Two things are still missing here: EventBridge's own retries,
+    and the rule's role. An error within a function is for the function's on-failure destination; see `errors_of_functions`.
     """
     upstream = eventbridge._invoke_target
 
@@ -41,7 +41,7 @@ def mend_undelivered_events() -> None:
 
 
 def failure(target: str, rule: str) -> dict[str, str] | None:
-    """Why the target does not take the rule's events, as the attributes of a dead letter say it, or None."""
+    """Why the target does not take the rule's events, in the attributes of a dead letter, or None."""
     service = parse_arn(target).service
     if service == "states":
         found = stepfunctions._resolve_state_machine_arn(target)
@@ -57,7 +57,7 @@ def failure(target: str, rule: str) -> dict[str, str] | None:
 
 
 def resource(service: str, arn: str) -> tuple[Any, str, Any]:
-    """What stands behind the ARN, the action that EventBridge needs on it, and its policy."""
+    """The resource of this ARN, the action that EventBridge needs on it, and its policy."""
     if service == "lambda":
         function = lambda_svc._get_func_record_for_ref(arn)[0]
         return function, "lambda:InvokeFunction", (function or {}).get("policy")
@@ -87,9 +87,12 @@ def bury(arn: str, event: dict[str, Any], attributes: dict[str, str]) -> None:
     sqs._act_send_message({"QueueUrl": url, "MessageBody": json.dumps(event), "MessageAttributes": letter}, url)
 
 
-def mend_failures_of_functions() -> None:
-    """AWS: EventBridge invokes a function asynchronously, so that Lambda tries a failed event twice again, and then hands
-    it to the function's on-failure destination. ministack does so for all who invoke that way, but not for EventBridge.
+@patch("lambda/latest/dg/invocation-async-error-handling.html", "lambda/latest/dg/invocation-async-retain-records.html")
+def errors_of_functions() -> None:
+    """EventBridge invokes a function asynchronously: Lambda retries a failed event twice, then sends it to the on-failure
+    destination.
+
+    ministack does so for other asynchronous invocations, but not for EventBridge's.
     """
 
     def dispatch(arn: str, payload: str) -> None:
@@ -99,8 +102,12 @@ def mend_failures_of_functions() -> None:
     eventbridge._dispatch_to_lambda = dispatch
 
 
-def mend_rules_in_templates() -> None:
-    """AWS: a rule whose pattern is none, or whose state machine comes without a role to start it, is not created."""
+@patch("eventbridge/latest/APIReference/API_PutRule.html", "eventbridge/latest/APIReference/API_PutTargets.html")
+def rules_in_templates() -> None:
+    """A rule with an invalid pattern, or with a state machine as its target and no role to start it, is not created.
+
+    ministack creates it.
+    """
     handlers = provisioners._RESOURCE_HANDLERS["AWS::Events::Rule"]
     upstream = handlers["create"]
 
@@ -116,8 +123,12 @@ def mend_rules_in_templates() -> None:
     handlers["create"] = create
 
 
-def mend_bus_policies_in_templates() -> None:
-    """CloudFormation: AWS::Events::EventBusPolicy is a statement of the bus's policy; ministack knows the type by no name."""
+@patch("AWSCloudFormation/latest/TemplateReference/aws-resource-events-eventbuspolicy.html")
+def bus_policies_in_templates() -> None:
+    """`AWS::Events::EventBusPolicy` is a statement of the bus's policy.
+
+    ministack does not have the resource type.
+    """
 
     def create(logical_id: str, properties: dict[str, Any], stack: str) -> Any:
         bus, statement = properties.get("EventBusName", "default"), properties["Statement"]
@@ -134,4 +145,10 @@ def mend_bus_policies_in_templates() -> None:
     provisioners._RESOURCE_HANDLERS["AWS::Events::EventBusPolicy"] = {"create": create, "delete": delete}
 
 
-MENDS = (mend_undelivered_events, mend_failures_of_functions, mend_rules_in_templates, mend_bus_policies_in_templates)
+@instrument
+def events_of_aws() -> None:
+    """A test may put events whose source is `aws.*`, to play GuardDuty.
+
+    AWS refuses them, and so does ministack.
+    """
+    eventbridge._put_events.__defaults__ = (True,)

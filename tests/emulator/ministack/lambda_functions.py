@@ -1,20 +1,25 @@
-"""Lambda: which process runs which invocation, noted for the doors (see invocations.py).
-
-MINISTACK_INVOCATIONS is the file; moto gets the same as MOTO_INVOCATIONS. Tested in tests/emulator/tests/test_faults.py.
-"""
+"""Lambda: the functions' processes."""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from ministack.core.lambda_runtime import ProvidedWorker
+from ministack.services import lambda_svc
 
 from emulator.invocations import Invocation, Invocations
+from emulator.patches import instrument
 
 
-def note_invocations(invocations: Invocations) -> None:
-    """A worker's process may be started by the invocation itself: either way it is known before it gets the event."""
+@instrument
+def noted_invocations() -> None:
+    """Each invocation of a function is noted before its process gets the event, so that the doors know who calls.
+
+    The invocation itself may start the process. moto's door reads the same file.
+    """
+    invocations = Invocations(os.environ.get("MINISTACK_INVOCATIONS"))
     upstream_invoke, upstream_spawn = ProvidedWorker.invoke, ProvidedWorker._spawn
 
     def note(worker: Any) -> None:
@@ -33,3 +38,16 @@ def note_invocations(invocations: Invocations) -> None:
         note(self)
 
     ProvidedWorker.invoke, ProvidedWorker._spawn = invoke, spawn
+
+
+@instrument
+def names_of_callers() -> None:
+    """A function's calls carry the function's name, by the SDKs' own setting for an application id."""
+    upstream = lambda_svc._provided_worker_env
+
+    def environment(config: dict[str, Any], *args: Any) -> dict[str, str]:
+        variables = upstream(config, *args)
+        variables.setdefault("AWS_SDK_UA_APP_ID", config.get("FunctionName", "")[:50])
+        return variables
+
+    lambda_svc._provided_worker_env = environment

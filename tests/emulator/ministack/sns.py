@@ -1,7 +1,4 @@
-"""SNS: which messages AWS refuses, and what goes out to people and web endpoints.
-
-Each `mend_…` replaces one behaviour of ministack 1.5.33 and has a test in tests/emulator/tests/test_events.py.
-"""
+"""SNS: messages, and topics in templates."""
 
 from __future__ import annotations
 
@@ -14,15 +11,16 @@ from ministack.services import sns
 from ministack.services.cloudformation import provisioners
 
 from emulator.call_record import CallRecord
+from emulator.patches import instrument, patch
 
 OUTSIDE = ("email", "email-json", "http", "https", "sms")
 
 
-def mend_deliveries_to_the_outside() -> None:
-    """What AWS would mail, text or post is written to MINISTACK_DELIVERIES, one line of JSON each, and sent to nobody.
+@instrument
+def deliveries() -> None:
+    """What SNS would mail, text or post is written to a file, one line of JSON each, and sent to nobody.
 
-    The record has the text that AWS picks for the subscription's protocol. Nobody out there can confirm a
-    subscription, so every one counts as confirmed here.
+    A line has the text for the subscription's protocol. Nobody can confirm a subscription here, so all count as confirmed.
     """
     record, upstream = CallRecord(os.environ.get("MINISTACK_DELIVERIES")), sns._fanout
 
@@ -43,12 +41,12 @@ def mend_deliveries_to_the_outside() -> None:
     sns._fanout, sns._deliver_to_http, sns._send_subscription_confirmation = fanout, send_nothing, send_nothing
 
 
-def mend_refusals_of_publish() -> None:
-    """AWS: a message is not empty, one per protocol has a `default`, and a subject is a short line.
+@patch("sns/latest/api/API_Publish.html")
+def publish_refusals() -> None:
+    """`Publish` refuses an empty message, a message of structure `json` without a `default`, and a subject of 100 characters or
+    with a line break or control character.
 
-    The API reference of Publish: "Subjects must be UTF-8 text with no line breaks or control characters, and less
-    than 100 characters long", and a message of structure json must "contain at least a top-level JSON key of
-    default". ministack takes anything, and sends the whole JSON to those for whom it has no text.
+    ministack accepts everything, and sends the whole JSON to protocols that have no text in it.
     """
     upstream = sns.publish_internal
 
@@ -79,8 +77,12 @@ def wrong_message(message: Any, structure: str) -> str | None:
     return None
 
 
-def mend_key_of_topics() -> None:
-    """AWS: a template's KmsMasterKeyId is an attribute of the topic; ministack forgets it."""
+@patch("AWSCloudFormation/latest/TemplateReference/aws-resource-sns-topic.html")
+def key_in_templates() -> None:
+    """The `KmsMasterKeyId` of a topic in a template is an attribute of the topic.
+
+    ministack ignores it.
+    """
     handlers = provisioners._RESOURCE_HANDLERS["AWS::SNS::Topic"]
     upstream = handlers["create"]
 
@@ -91,6 +93,3 @@ def mend_key_of_topics() -> None:
         return arn, attributes
 
     handlers["create"] = create
-
-
-MENDS = (mend_deliveries_to_the_outside, mend_refusals_of_publish, mend_key_of_topics)

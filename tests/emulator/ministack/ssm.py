@@ -1,7 +1,4 @@
-"""Systems Manager's documents in a template: moto plays the service, so that is where they are made.
-
-`mend_documents_in_templates` has a test in tests/emulator/tests/test_ssm.py; ministack 1.5.33 knows no AWS::SSM::Document.
-"""
+"""Systems Manager: documents in templates. moto plays the service, so they are created there."""
 
 from __future__ import annotations
 
@@ -13,9 +10,15 @@ import boto3
 from ministack.core.responses import get_account_id, get_region
 from ministack.services.cloudformation import provisioners
 
+from emulator.patches import patch
 
-def mend_documents_in_templates() -> None:
-    """AWS: a document is made with its stack, a new version of it with an update, and it goes with the stack; Ref is its name."""
+
+@patch("AWSCloudFormation/latest/TemplateReference/aws-resource-ssm-document.html")
+def documents_in_templates() -> None:
+    """A document is created with its stack, gets a new version by an update, and is deleted with the stack; `Ref` is its name.
+
+    ministack does not have `AWS::SSM::Document`.
+    """
 
     def client() -> Any:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_SSM")
@@ -36,6 +39,3 @@ def mend_documents_in_templates() -> None:
         client().delete_document(Name=name)
 
     provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = {"create": create, "update": update, "delete": delete}
-
-
-MENDS = (mend_documents_in_templates,)

@@ -1,7 +1,7 @@
-"""CloudTrail's event history: moto records nothing, and knows no LookupEvents.
+"""CloudTrail: the event history.
 
-The events are those that a test has put into the file MOTO_CLOUDTRAIL_EVENTS (see trail.py), one line of JSON each, in the
-shape that LookupEvents answers, with the account and the Region in whose history they are.
+A test puts the events into the file MOTO_CLOUDTRAIL_EVENTS (support/trail.py does), one line of JSON each: the event as
+LookupEvents returns it, with the account and the Region of its history.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.core.exceptions import JsonRESTError
 
+from emulator.patches import patch
+
 REQUESTS_A_SECOND = 2
 HISTORY_SECONDS = 90 * 24 * 3600
 PAGE = 50
@@ -26,13 +28,15 @@ _lock = threading.Lock()
 _recent: dict[tuple[str, str], deque[float]] = defaultdict(deque)
 
 
-def mend_lookup_events() -> None:
-    """AWS: management events of 90 days, newest first, by one attribute at most, 50 to a page, two requests a second.
+@patch("awscloudtrail/latest/APIReference/API_LookupEvents.html", upstream=("getmoto/moto:IMPLEMENTATION_COVERAGE.md",))
+def lookup_events() -> None:
+    """`LookupEvents` returns the management events of the last 90 days, newest first, by at most one attribute, 50 to a page,
+    and takes two requests a second.
 
-    https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html
+    moto records no events, and does not have the call.
     """
 
-    def lookup_events(self: Any) -> str:
+    def answer(self: Any) -> str:
         account, region = self.current_account, self.region
         throttle(account, region)
         attributes, now = self._get_param("LookupAttributes") or [], time.time()
@@ -54,7 +58,7 @@ def mend_lookup_events() -> None:
         more = {"NextToken": f"{question}.{first + size}"} if first + size < len(found) else {}
         return json.dumps({"Events": shown, **more})
 
-    CloudTrailResponse.lookup_events = lookup_events
+    CloudTrailResponse.lookup_events = answer
 
 
 def throttle(account: str, region: str) -> None:
@@ -68,7 +72,7 @@ def throttle(account: str, region: str) -> None:
 
 
 def offset(token: str | None, question: str) -> int:
-    """Where a page begins; a token goes with the parameters that it was given for."""
+    """Where the page begins; a token belongs to the parameters that it was given for."""
     if not token:
         return 0
     asked, _, position = token.partition(".")
@@ -89,6 +93,3 @@ def matches(event: dict[str, Any], attribute: dict[str, str]) -> bool:
     if key in ("EventId", "EventName", "ReadOnly", "Username", "EventSource", "AccessKeyId"):
         return event.get(key) == wanted
     raise JsonRESTError("InvalidLookupAttributesException", f"{key} is not an attribute")
-
-
-MENDS = (mend_lookup_events,)

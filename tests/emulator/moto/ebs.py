@@ -1,7 +1,4 @@
-"""EBS direct APIs: the blocks of EC2's own snapshots.
-
-Each `mend_…` replaces one behaviour of moto 5.2.5 and has a test in tests/emulator/tests/test_blocks.py.
-"""
+"""EBS direct APIs: the blocks of snapshots."""
 
 from __future__ import annotations
 
@@ -13,18 +10,24 @@ from moto.core.responses import ActionResult
 from moto.ebs.models import Block, EBSBackend, EBSSnapshot
 from moto.ebs.responses import EBSResponse
 
+from emulator.patches import patch
+
 BLOCK = 512 * 1024
-INDEXES = (0, 1, 5)  # unwritten blocks are not listed
+INDEXES = (0, 1, 5)  # AWS does not list unwritten blocks
 
 
 def action_in(path: str) -> str:
-    """EBS's calls are told apart by their paths: /snapshots/ID/blocks and /snapshots/ID/blocks/INDEX."""
+    """The action that a path stands for: /snapshots/ID/blocks or /snapshots/ID/blocks/INDEX."""
     parts = path.strip("/").split("/")
     return {3: "ListSnapshotBlocks", 4: "GetSnapshotBlock"}.get(len(parts), "") if parts[0] == "snapshots" else ""
 
 
-def mend_blocks_of_snapshots() -> None:
-    """AWS: every completed snapshot has blocks, a copy those of its source; moto knows only snapshots made by StartSnapshot."""
+@patch("ebs/latest/userguide/ebs-accessing-snapshot.html")
+def blocks() -> None:
+    """Every snapshot has blocks to list and read, and a copy has the blocks of its source.
+
+    moto has blocks only of snapshots that `StartSnapshot` made.
+    """
 
     def blocks_of(backend: EBSBackend, snapshot_id: str) -> EBSSnapshot:
         if snapshot_id not in backend.snapshots:
@@ -45,8 +48,12 @@ def mend_blocks_of_snapshots() -> None:
     EBSBackend.get_snapshot_block = get_snapshot_block
 
 
-def mend_pages_of_blocks() -> None:
-    """AWS: ListSnapshotBlocks begins at StartingBlockIndex and answers MaxResults blocks at most; moto answers all of them."""
+@patch("ebs/latest/APIReference/API_ListSnapshotBlocks.html")
+def pages() -> None:
+    """`ListSnapshotBlocks` begins at `StartingBlockIndex`, and a page has `MaxResults` blocks at most.
+
+    moto returns all blocks at once.
+    """
 
     def list_snapshot_blocks(self: EBSResponse) -> ActionResult:
         snapshot = self.ebs_backend.list_snapshot_blocks(snapshot_id=self._get_param("SnapshotId"))
@@ -60,6 +67,3 @@ def mend_pages_of_blocks() -> None:
         return ActionResult(page)
 
     EBSResponse.list_snapshot_blocks = list_snapshot_blocks
-
-
-MENDS = (mend_blocks_of_snapshots, mend_pages_of_blocks)

@@ -1,7 +1,4 @@
-"""STS: whose account a key is of, and who may assume a role.
-
-Each `mend_…` replaces one behaviour of moto 5.2.5 and has a test in tests/emulator/tests/test_accounts.py.
-"""
+"""STS: the account of an access key, and who may assume a role."""
 
 from __future__ import annotations
 
@@ -17,30 +14,36 @@ from moto.sts import sts_backends
 from moto.sts.responses import TokenResponse
 
 from emulator.faults import Fault
+from emulator.patches import instrument, patch
 
 SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 EVALUATED = ("sts:externalid", "sts:rolesessionname", "aws:tagkeys", "aws:requesttag/", "aws:principalaccount")
 
 
-def mend_account_of_key() -> None:
-    """A 12-digit access key is that account's, as in ministack.
+@instrument
+def account_of_key() -> None:
+    """An access key of 12 digits belongs to the account of that number, as in ministack.
 
-    moto sees only keys of 20 letters, and takes every key that it has not made itself for its default account's.
+    moto sees only keys of 20 letters, and takes every key that it did not create for one of its default account.
     """
     upstream = iam.get_account_id_from
     BaseResponse.access_key_regex = re.compile(r"Credential=([^/]+)/")
     iam.get_account_id_from = lambda key: key if re.fullmatch(r"\d{12}", key) else upstream(key)
 
 
-def mend_assume_role() -> None:
-    """AWS: a role is assumed by those whom its trust policy names, on its conditions; tags need sts:TagSession as well.
+@patch(
+    "STS/latest/APIReference/API_AssumeRole.html", "IAM/latest/UserGuide/id_session-tags.html",
+    upstream=("getmoto/moto#6793", "getmoto/moto#8680"),
+)  # fmt: skip
+def assume_role() -> None:
+    """A role can be assumed by those its trust policy names, under its conditions; session tags need `sts:TagSession` there too.
 
-    moto grants any role to anybody, even one that does not exist. Whether the caller's own policies allow the call
-    is not asked here: see test_template.py.
+    moto, by design, grants every role to everyone, even a role that does not exist. The caller's own policies are not
+    evaluated here: test_template.py does that.
     """
     upstream = TokenResponse.assume_role
 
-    def assume_role(self: TokenResponse) -> Any:
+    def assume(self: TokenResponse) -> Any:
         arn, name = self._get_param("RoleArn"), self._get_param("RoleSessionName") or ""
         if not SESSION_NAME.fullmatch(name):
             pattern = r"Member must satisfy regular expression pattern: [\w+=,.@-]*"
@@ -52,7 +55,7 @@ def mend_assume_role() -> None:
                 return refused(403, "AccessDenied", f"User: {caller.arn} is not authorized to perform: {action} on resource: {arn}")
         return upstream(self)
 
-    TokenResponse.assume_role = assume_role
+    TokenResponse.assume_role = assume
 
 
 def refused(status: int, code: str, message: str) -> tuple[int, dict[str, Any], str]:
@@ -61,7 +64,7 @@ def refused(status: int, code: str, message: str) -> tuple[int, dict[str, Any], 
 
 
 class Caller:
-    """Who asks. All functions of an account share its key here, so any principal of the account may be the caller."""
+    """Who calls. All functions of an account share its key here, so any principal of the account may be the caller."""
 
     def __init__(self, request: TokenResponse) -> None:
         session = request.backend.get_assumed_role_from_access_key(request.get_access_key())
@@ -81,14 +84,14 @@ class Caller:
 
 
 def session_of(key: str) -> str | None:
-    """The name of the role session that an access key is of; none of a key that is an account's own."""
+    """The name of the role session that an access key belongs to; none for an account's own key."""
     sessions = sts_backends[iam.get_account_id_from(key)]["aws"]
     session = sessions.get_assumed_role_from_access_key(key)
     return session.session_name if session else None
 
 
 def trust_of(arn: str) -> dict[str, Any]:
-    """The trust policy of the role with this path and name; of a role that is not there, one that allows nothing."""
+    """The trust policy of the role with this path and name; a policy that allows nothing if there is no such role."""
     account = arn.split(":")[4] if arn.count(":") >= 5 else ""
     try:
         document = iam_backends[account]["aws"].get_role_by_arn(arn).assume_role_policy_document
@@ -109,7 +112,7 @@ def context_of(request: TokenResponse) -> dict[str, list[str]]:
 
 
 def allows(policy: dict[str, Any], action: str, caller: Caller, context: dict[str, list[str]]) -> bool:
-    """A deny that applies outweighs every allow."""
+    """A deny that applies overrides every allow."""
     applying = [statement for statement in listed(policy["Statement"]) if applies(statement, action, caller, context)]
     return bool(applying) and all(statement["Effect"] == "Allow" for statement in applying)
 
@@ -154,6 +157,3 @@ def like(value: str, pattern: str) -> bool:
 
 def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-MENDS = (mend_account_of_key, mend_assume_role)

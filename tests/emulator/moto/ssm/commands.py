@@ -1,15 +1,12 @@
-"""Systems Manager's Run Command: managed hosts, and a stand-in for their agent that runs what a document says.
+"""Systems Manager's Run Command: managed hosts, and a stand-in for their agent that runs a document's script.
 
-Each `mend_…` replaces one behaviour of moto 5.2.5 and has a test in tests/emulator/tests/test_ssm.py. moto has no managed hosts, sends
-a command without running anything, calls it a success, and cannot cancel it.
-
-MOTO_SSM_HOSTS names a JSON file that a test writes (LocalStack.manage): by instance id, with these defaults,
+MOTO_SSM_HOSTS names a JSON file that a test writes (LocalStack.manage): for each instance id, with these defaults,
 
     {"Platform": "Linux", "Ping": "Online", "Agent": "3.3.2746.0", "Behaviour": "run", "Shell": "sh", "Path": null}
 
 `Behaviour` is how the host takes a command: `run` runs the document's script in a clean environment, `delayed` runs it after two
-seconds of status Delayed, `undeliverable`, `terminated` and `access-denied` never do, `lost` never answers. `Shell` is what runs
-the script ("busybox sh" for one), `Path` its PATH. An agent before 3.3.2746.0 makes no environment variables of parameters.
+seconds of status Delayed, `undeliverable`, `terminated` and `access-denied` never run it, `lost` never answers. `Shell` runs the
+script ("busybox sh" for one), `Path` is its PATH. Only an agent from 3.3.2746.0 on turns parameters into environment variables.
 """
 
 from __future__ import annotations
@@ -33,10 +30,12 @@ from moto.ssm.exceptions import InvalidDocument
 from moto.ssm.models import Command, SimpleSystemManagerBackend
 from moto.ssm.responses import SimpleSystemManagerResponse
 
+from emulator.patches import patch
+
 DEFAULTS = {"Platform": "Linux", "Ping": "Online", "Agent": "3.3.2746.0", "Behaviour": "run", "Shell": "sh", "Path": None}
 NEVER = {"undeliverable": "Undeliverable", "terminated": "Terminated", "access-denied": "AccessDenied"}
 FINAL = {"Success", "Failed", "Cancelled", "TimedOut", "Undeliverable", "Terminated", "AccessDenied", "DeliveryTimedOut", "ExecutionTimedOut"}
-VISIBLE_AFTER = 0.2  # seconds in which a command that was sent has no invocation yet
+VISIBLE_AFTER = 0.2  # seconds until a command that was sent has an invocation
 STDOUT, STDERR = 24_000, 8_000
 VARIABLES_SINCE = (3, 3, 2746, 0)
 
@@ -48,7 +47,7 @@ def hosts() -> dict[str, dict[str, Any]]:
 
 
 class Run:
-    """One command on one host, from its delivery to its end."""
+    """One command on one host, from delivery to end."""
 
     def __init__(self, command: Command, instance: str, host: dict[str, Any], content: dict[str, Any]) -> None:
         self.command, self.instance, self.host, self.content = command, instance, host, content
@@ -129,8 +128,14 @@ class Run:
 _runs: dict[tuple[str, str], Run] = {}  # by command and instance
 
 
-def mend_managed_hosts() -> None:
-    """AWS: DescribeInstanceInformation lists the hosts whose agent has registered; moto has no such call."""
+@patch(
+    "systems-manager/latest/APIReference/API_DescribeInstanceInformation.html", upstream=("getmoto/moto:IMPLEMENTATION_COVERAGE.md",)
+)
+def managed_hosts() -> None:
+    """`DescribeInstanceInformation` lists the hosts whose agent has registered.
+
+    moto does not have the call.
+    """
 
     def describe_instance_information(self: Any) -> ActionResult:
         wanted = [set(one.get("Values", one.get("valueSet", []))) for one in self._get_param("Filters", []) or []]
@@ -144,8 +149,12 @@ def mend_managed_hosts() -> None:
     SimpleSystemManagerResponse.describe_instance_information = describe_instance_information
 
 
-def mend_send_command() -> None:
-    """AWS: a command needs a document that is there, hosts that are managed and parameters that the document allows; the hosts then run it."""
+@patch("systems-manager/latest/APIReference/API_SendCommand.html", upstream=("getmoto/moto#1484",))
+def send() -> None:
+    """`SendCommand` needs an existing document, managed hosts and parameters that the document allows; the hosts then run it.
+
+    moto accepts everything, runs nothing, and without targets takes every instance of the account.
+    """
     upstream = SimpleSystemManagerBackend.send_command
 
     def send_command(self: Any, *, document_name: str, instance_ids: list[str], parameters: dict[str, list[str]], **more: Any) -> Command:
@@ -158,7 +167,7 @@ def mend_send_command() -> None:
             raise JsonRESTError("ValidationException", "Comment has more than 100 characters")
         content = yaml.safe_load(self._documents[document_name].find().content)
         check_parameters(content["parameters"], parameters)
-        # Without targets moto would take every instance of the account for one.
+        # Without targets, moto would name every instance of the account.
         command = upstream(self, document_name=document_name, instance_ids=list(instance_ids), parameters=parameters, **more)
         command.instance_ids = list(instance_ids)
         for instance in instance_ids:
@@ -175,11 +184,18 @@ def check_parameters(allowed: dict[str, Any], given: dict[str, list[str]]) -> No
     for name, values in given.items():
         pattern = allowed.get(name, {}).get("allowedPattern")
         if name not in allowed or (pattern and not all(re.search(pattern, value) for value in values)):
-            raise JsonRESTError("InvalidParameters", f"Parameter {name} is not of the document, or its value does not match {pattern}")
+            raise JsonRESTError("InvalidParameters", f"Parameter {name} is unknown to the document, or its value does not match {pattern}")
 
 
-def mend_command_invocations() -> None:
-    """AWS: an invocation appears a moment after the command, has the host's own status and output, and ends when the host is done."""
+@patch(
+    "systems-manager/latest/APIReference/API_GetCommandInvocation.html", "systems-manager/latest/userguide/monitor-commands.html",
+    upstream=("getmoto/moto#1768",),
+)  # fmt: skip
+def invocations() -> None:
+    """`GetCommandInvocation` knows an invocation a moment after the command was sent, and returns the host's status and output.
+
+    moto's invocations are there at once, and all of them succeed.
+    """
 
     def get_command_invocation(self: Any, command_id: str, instance_id: str, plugin_name: str | None) -> dict[str, Any]:
         run = _runs.get((command_id, instance_id))
@@ -197,8 +213,12 @@ def mend_command_invocations() -> None:
     SimpleSystemManagerBackend.get_command_invocation = get_command_invocation
 
 
-def mend_cancel_command() -> None:
-    """AWS: CancelCommand ends what has not ended; moto has no such call."""
+@patch("systems-manager/latest/APIReference/API_CancelCommand.html", upstream=("getmoto/moto:IMPLEMENTATION_COVERAGE.md",))
+def cancel() -> None:
+    """`CancelCommand` ends an invocation that has not ended yet.
+
+    moto does not have the call.
+    """
 
     def cancel_command(self: Any) -> ActionResult:
         command = self.ssm_backend.get_command_by_id(self._get_param("CommandId"))
@@ -207,16 +227,3 @@ def mend_cancel_command() -> None:
         return ActionResult({})
 
     SimpleSystemManagerResponse.cancel_command = cancel_command
-
-
-def mend_documents_in_templates_of_moto() -> None:
-    """AWS: a template has a document's content as a map, or as text; moto keeps the map as it is, and no call can read it."""
-    upstream = SimpleSystemManagerBackend.create_document
-
-    def create_document(self: Any, content: Any, *args: Any, **more: Any) -> Any:
-        return upstream(self, json.dumps(content) if isinstance(content, dict) else content, *args, **more)
-
-    SimpleSystemManagerBackend.create_document = create_document
-
-
-MENDS = (mend_documents_in_templates_of_moto, mend_managed_hosts, mend_send_command, mend_command_invocations, mend_cancel_command)

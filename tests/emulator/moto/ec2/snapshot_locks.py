@@ -1,8 +1,4 @@
-"""EC2's snapshots between accounts: who may copy whose, and who may delete what is locked.
-
-Each `mend_…` replaces one behaviour of moto 5.2.5, or adds what it lacks, and has a test in
-tests/emulator/tests/test_snapshots.py.
-"""
+"""EC2: locks on snapshots."""
 
 from __future__ import annotations
 
@@ -12,92 +8,11 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
-from moto.ec2 import ec2_backends
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models.elastic_block_store import EBSBackend, Snapshot
+from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.responses import EC2Response
-from moto.moto_api._internal import mock_random
 
-# AWS's words for a copy whose key is nobody's here; the copy itself is accepted, and fails by itself.
-NO_KEY = "Given key ID is not accessible"
-
-
-def mend_copy_of_anothers_snapshot() -> None:
-    """AWS: what can be copied is one's own, what is shared with one, and what is public.
-
-    moto looks only among the caller's own. A key reaches only its own Region; with one of another Region the copy ends
-    in `error`, and says why in its StateMessage alone.
-    """
-
-    def copy_snapshot(self: Any, source_snapshot_id: str, source_region: str, description: str, kms_key_id: str | None) -> Snapshot:
-        source = readable(self.account_id, source_region, source_snapshot_id)
-        if source.status != "completed":
-            raise EC2ClientError("IncorrectState", f"The snapshot '{source_snapshot_id}' is in the '{source.status}' state.")
-        new_id = f"snap-{mock_random.get_random_hex(17)}"
-        copy = Snapshot(self, new_id, volume=source.volume, description=description, encrypted=source.encrypted, kms_key_id=kms_key_id)
-        copy.state_message = NO_KEY if kms_key_id and of_another_region(kms_key_id, self.region_name) else None
-        self.snapshots[new_id] = copy
-        return copy
-
-    upstream = Snapshot.status.fget
-    Snapshot.state_message = None
-    Snapshot.status = property(lambda self: "error" if self.state_message else upstream(self), Snapshot.status.fset)
-    EBSBackend.copy_snapshot = copy_snapshot
-
-
-def readable(account: str, region: str, snapshot_id: str) -> Snapshot:
-    """The snapshot as the account sees it: one that is neither its own nor shared with it is not there for it."""
-    for owner, backends in list(ec2_backends.items()):
-        found = backends[region].snapshots.get(snapshot_id) if region in backends else None
-        if found and (owner == account or account in found.create_volume_permission_userids or found.create_volume_permission_groups):
-            return found
-    raise EC2ClientError("InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id}' does not exist.")
-
-
-def of_another_region(key: str, region: str) -> bool:
-    return key.startswith("arn:") and key.split(":")[3] != region
-
-
-def mend_snapshots_shown() -> None:
-    """AWS: DescribeSnapshots shows one's own and those that are shared with one by name; `OwnerIds` narrows that.
-
-    moto shows the caller's own only, and does not look at OwnerIds.
-    """
-    upstream = EC2Response.describe_snapshots
-
-    def describe_snapshots(self: Any) -> Any:
-        answer, owners = upstream(self), self._get_param("OwnerIds", [])
-        wanted = {self.current_account if owner == "self" else owner for owner in owners}
-        shown = [one for one in answer.result["Snapshots"] if not wanted or one.owner_id in wanted]
-        if not wanted or wanted - {self.current_account}:
-            shown += [one for one in shared_with(self.current_account, self.region) if not wanted or one.owner_id in wanted]
-        return ActionResult({"Snapshots": shown})
-
-    EC2Response.describe_snapshots = describe_snapshots
-
-
-def shared_with(account: str, region: str) -> list[Snapshot]:
-    others = [backends[region] for owner, backends in list(ec2_backends.items()) if owner != account and region in backends]
-    return [one for backend in others for one in backend.snapshots.values() if account in one.create_volume_permission_userids]
-
-
-def mend_share_under_the_default_key() -> None:
-    """AWS: a snapshot under the account's default key for EBS can't be shared, and an encrypted one can't be public."""
-    upstream = EC2Response.modify_snapshot_attribute
-
-    def modify_snapshot_attribute(self: Any) -> Any:
-        snapshot = self.ec2_backend.get_snapshot(self._get_param("SnapshotId"))
-        if self._get_param("OperationType") == "add" and snapshot.encrypted:
-            if snapshot.kms_key_id in (None, self.ec2_backend.default_kms_key_id):
-                raise EC2ClientError("OperationNotPermitted", "Encrypted snapshots with EBS default key cannot be shared")
-            if self._get_param("GroupNames"):
-                raise EC2ClientError("OperationNotPermitted", "Encrypted snapshots cannot be made public")
-        return upstream(self)
-
-    EC2Response.modify_snapshot_attribute = modify_snapshot_attribute
-
-
-# --- Locks -----------------------------------------------------------------------------------------------------------
+from emulator.patches import patch
 
 
 @dataclass
@@ -126,11 +41,16 @@ class Lock:
         return "compliance-cooloff" if cooling else self.mode
 
 
-def mend_snapshot_locks() -> None:
-    """AWS: LockSnapshot, UnlockSnapshot and DescribeLockedSnapshots, which moto lacks; a locked snapshot can't be deleted.
+@patch(
+    "AWSEC2/latest/APIReference/API_LockSnapshot.html", "ebs/latest/userguide/snapshot-lock-considerations.html",
+    upstream=("getmoto/moto:IMPLEMENTATION_COVERAGE.md",),
+)  # fmt: skip
+def locks() -> None:
+    """`LockSnapshot` locks a snapshot against deletion, `UnlockSnapshot` unlocks it unless it is in compliance mode.
 
-    In governance mode whoever may can unlock, and change everything; in compliance mode, after the cooling-off period,
-    the lock can only be made longer. A lock on a pending snapshot is cancelled if the snapshot fails.
+    moto has neither call, nor `DescribeLockedSnapshots`. Governance mode allows every change; compliance mode, once its
+    cooling-off period is over, only a longer lock. The days of a lock begin when a pending snapshot completes, and a snapshot
+    that fails loses its lock.
     """
     Snapshot.lock = None
 
@@ -209,6 +129,3 @@ def shown(snapshot: Snapshot) -> dict[str, Any]:
         "LockCreatedOn": lock.created, "LockDurationStartTime": lock.starts(snapshot), "LockExpiresOn": lock.expires(snapshot),
         "CoolOffPeriodExpiresOn": lock.cools_until,
     }  # fmt: skip
-
-
-MENDS = (mend_copy_of_anothers_snapshot, mend_snapshots_shown, mend_share_under_the_default_key, mend_snapshot_locks)

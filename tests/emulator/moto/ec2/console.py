@@ -1,4 +1,4 @@
-"""The console: moto has the same output for every instance, whatever is asked for, and no screenshots."""
+"""EC2: the console of an instance."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses import EC2Response
 
-# As a JPEG begins and ends; nobody looks at it.
+from emulator.patches import patch
+
+# The first and last bytes of a JPEG.
 JPEG = base64.b64encode(bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")).decode()
 
 
-def mend_latest_console_output() -> None:
-    """AWS: `Latest` is for instances of the Nitro System only; of others there is the output of the last start or stop.
+@patch("AWSEC2/latest/UserGuide/troubleshoot-unreachable-instance.html", "AWSEC2/latest/APIReference/API_GetConsoleOutput.html")
+def latest_output() -> None:
+    """`GetConsoleOutput` with `Latest` is for instances on the Nitro System only.
 
-    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
+    moto has the same output for every instance, and ignores `Latest`.
     """
     upstream = EC2Response.get_console_output
 
@@ -29,10 +32,14 @@ def mend_latest_console_output() -> None:
     EC2Response.get_console_output = get_console_output
 
 
-def mend_console_screenshot() -> None:
-    """AWS: a JPEG of a running instance's screen, but not of a bare-metal type.
+@patch(
+    "AWSEC2/latest/APIReference/API_GetConsoleScreenshot.html", "AWSEC2/latest/UserGuide/troubleshoot-unreachable-instance.html",
+    upstream=("getmoto/moto:IMPLEMENTATION_COVERAGE.md",),
+)  # fmt: skip
+def screenshot() -> None:
+    """`GetConsoleScreenshot` returns a JPEG of a running instance's screen, but not of a bare-metal instance.
 
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshoot-unreachable-instance.html
+    moto does not have the call.
     """
 
     def get_console_screenshot(self: Any) -> Any:
@@ -44,6 +51,3 @@ def mend_console_screenshot() -> None:
         return ActionResult({"InstanceId": instance.id, "ImageData": JPEG})
 
     EC2Response.get_console_screenshot = get_console_screenshot
-
-
-MENDS = (mend_latest_console_output, mend_console_screenshot)

@@ -1,7 +1,4 @@
-"""EC2: the network interfaces of a VPC's interface endpoints.
-
-`mend_endpoint_interfaces` has a test in tests/emulator/tests/test_endpoints.py.
-"""
+"""EC2: interface endpoints of a VPC."""
 
 from __future__ import annotations
 
@@ -9,12 +6,15 @@ from typing import Any
 
 from moto.ec2.models.vpcs import VPCBackend
 
+from emulator.patches import patch
 
-def mend_endpoint_interfaces() -> None:
-    """AWS: an interface endpoint has in each of its subnets an interface with an address of that subnet, which AWS manages
-    and which is on the endpoint's groups: the VPC's default group where none is named.
 
-    moto gives the interfaces addresses of nowhere, always the default group, and the endpoint then none.
+@patch("AWSEC2/latest/APIReference/API_CreateVpcEndpoint.html", "vpc/latest/privatelink/create-interface-endpoint.html")
+def interfaces() -> None:
+    """An interface endpoint has an interface in each of its subnets, with an address there and the endpoint's groups; without
+    groups, the VPC's default group.
+
+    moto gives the interfaces addresses of no subnet and always the default group, and shows no group on the endpoint.
     """
     upstream = VPCBackend.create_vpc_endpoint
 
@@ -31,6 +31,3 @@ def mend_endpoint_interfaces() -> None:
         return endpoint
 
     VPCBackend.create_vpc_endpoint = create_vpc_endpoint
-
-
-MENDS = (mend_endpoint_interfaces,)

@@ -1,4 +1,4 @@
-"""Flow logs to S3: moto looks for the bucket among its own, and the evidence's is ministack's."""
+"""EC2: flow logs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from moto.ec2.models.flow_logs import FlowLogs, FlowLogsBackend
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_flow_log_id
 
+from emulator.patches import patch
 
-def mend_flow_logs_to_s3() -> None:
-    """AWS: a flow log goes to a bucket, in whatever account, or to a folder in it that is not called AWSLogs.
 
-    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFlowLogs.html. Whether the bucket's policy allows the
-    delivery is not asked here: see test_template.py.
+@patch("AWSEC2/latest/APIReference/API_CreateFlowLogs.html")
+def to_s3() -> None:
+    """A flow log goes to a bucket in any account, or to a folder in it that is not named `AWSLogs`.
+
+    moto looks for the bucket among its own, while Cordon's buckets are in ministack. The bucket's policy is not evaluated
+    here: test_template.py does that.
     """
     upstream = FlowLogsBackend.create_flow_logs
 
@@ -41,10 +44,11 @@ def mend_flow_logs_to_s3() -> None:
     FlowLogsBackend.create_flow_logs = create_flow_logs
 
 
-def mend_client_token_of_flow_logs() -> None:
-    """AWS: the same request under the same client token is one request; another one under it is refused.
+@patch("ec2/latest/devguide/ec2-api-idempotency.html")
+def client_token() -> None:
+    """A request that is repeated under its client token has no further effect; a different request under it is refused.
 
-    https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
+    moto ignores the token.
     """
     upstream, answered = EC2Response.create_flow_logs, {}
 
@@ -63,6 +67,3 @@ def mend_client_token_of_flow_logs() -> None:
         return answer
 
     EC2Response.create_flow_logs = create_flow_logs
-
-
-MENDS = (mend_flow_logs_to_s3, mend_client_token_of_flow_logs)

@@ -1,14 +1,10 @@
-"""Systems Manager: Session Manager's sessions, which moto does not have.
+"""Session Manager: sessions.
 
-Each `mend_…` adds what AWS documents of the call and has a test in tests/emulator/tests/test_sessions.py. A test opens a
-session as its user would, by `start_session(Target=…)`; nothing runs on a host.
-
-MOTO_SESSION_ENDS_SECONDS  how long a session stays `Terminating` (0)
+A test opens a session as a user does, by `start_session(Target=…)`; nothing runs on a host.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import time
@@ -23,7 +19,11 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 from moto.sts import sts_backends
 from moto.utilities.utils import get_partition
 
-A_PAGE = 200  # MaxResults of DescribeSessions at most
+from emulator.patches import patch
+from emulator.settings import seconds
+
+PAGE = 200  # the greatest MaxResults of DescribeSessions
+COVERAGE = ("getmoto/moto:IMPLEMENTATION_COVERAGE.md",)
 ACTIVE = {"Connected", "Connecting", "Disconnected", "Terminating"}
 
 
@@ -43,8 +43,7 @@ class Session:
     def status(self) -> str:
         if self.ending is None:
             return "Connected"
-        seconds = float(os.environ.get("MOTO_SESSION_ENDS_SECONDS", "0"))
-        return "Terminating" if time.time() - self.ending < seconds else "Terminated"
+        return "Terminating" if time.time() - self.ending < seconds("MOTO_SESSION_ENDS_SECONDS") else "Terminated"
 
     def shown(self) -> dict[str, Any]:
         shown = {"SessionId": self.session_id, "Target": self.target, "Status": self.status, "StartDate": self.started,
@@ -63,8 +62,12 @@ def sessions(backend: SimpleSystemManagerBackend) -> dict[str, Session]:
     return backend.__dict__.setdefault("sessions", {})
 
 
-def mend_start_session() -> None:
-    """AWS: StartSession opens a session to a running instance in the caller's name; its id begins with the session's or user's name."""
+@patch("systems-manager/latest/APIReference/API_StartSession.html", upstream=COVERAGE)
+def start() -> None:
+    """`StartSession` opens a session to a running instance in the caller's name, which begins the session's id.
+
+    moto does not have the call.
+    """
 
     def start_session(self: Any) -> ActionResult:
         target = self._get_param("Target")
@@ -83,23 +86,31 @@ def mend_start_session() -> None:
     SimpleSystemManagerResponse.start_session = start_session
 
 
-def mend_describe_sessions() -> None:
-    """AWS: DescribeSessions lists the active sessions or the ended ones (`State`), by filters that all must match, in pages."""
+@patch("systems-manager/latest/APIReference/API_DescribeSessions.html", upstream=COVERAGE)
+def describe() -> None:
+    """`DescribeSessions` lists either the active or the ended sessions that match all filters, in pages.
+
+    moto does not have the call.
+    """
 
     def describe_sessions(self: Any) -> ActionResult:
         active = self._get_param("State") == "Active"
         filters = [(one["key"], one["value"]) for one in self._get_param("Filters", [])]
         found = [one for one in sessions(self.ssm_backend).values() if (one.status in ACTIVE) == active]
         found = [one for one in found if all(one.matches(*pair) for pair in filters)]
-        start, size = int(self._get_param("NextToken") or 0), int(self._get_param("MaxResults") or A_PAGE)
+        start, size = int(self._get_param("NextToken") or 0), int(self._get_param("MaxResults") or PAGE)
         page = {"Sessions": [one.shown() for one in found[start : start + size]]}
         return ActionResult({**page, **({"NextToken": str(start + size)} if start + size < len(found) else {})})
 
     SimpleSystemManagerResponse.describe_sessions = describe_sessions
 
 
-def mend_terminate_session() -> None:
-    """AWS: TerminateSession ends a session for good, and answers with its id, which an ended one does as well."""
+@patch("systems-manager/latest/APIReference/API_TerminateSession.html", upstream=COVERAGE)
+def terminate() -> None:
+    """`TerminateSession` ends a session for good; to end it again is no error.
+
+    moto does not have the call.
+    """
 
     def terminate_session(self: Any) -> ActionResult:
         session_id = self._get_param("SessionId")
@@ -109,6 +120,3 @@ def mend_terminate_session() -> None:
         return ActionResult({"SessionId": session_id})
 
     SimpleSystemManagerResponse.terminate_session = terminate_session
-
-
-MENDS = (mend_start_session, mend_describe_sessions, mend_terminate_session)

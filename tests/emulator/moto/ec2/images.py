@@ -1,4 +1,4 @@
-"""Images of other accounts: moto shows an account its own only, whoever has shared one with it."""
+"""EC2: images of other accounts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from moto.ec2 import ec2_backends
 from moto.ec2.exceptions import InvalidAMIIdError
 from moto.ec2.models.amis import AmiBackend
 
+from emulator.patches import patch
 
-def mend_shared_images() -> None:
-    """AWS: DescribeImages by id shows public images and those that are shared with the account, as well as its own.
 
-    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html
+@patch("AWSEC2/latest/APIReference/API_DescribeImages.html")
+def shared() -> None:
+    """`DescribeImages` by id shows an account its own images, those shared with it, and public ones.
+
+    moto shows the caller's own only.
     """
     upstream = AmiBackend.describe_images
 
@@ -35,6 +38,3 @@ def shared_with(account: str, region: str, ami_id: str) -> Any:
         if ami and ami_id not in ec2_backends[account][region].amis and (ami.is_public or {"UserId": account} in ami.launch_permissions):
             return ami
     return None
-
-
-MENDS = (mend_shared_images,)
