@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from datetime import datetime
 from typing import Iterator
 
 import pytest
 
 from support import member
-from support.stack import LocalStack
+from support.inbox import Inbox
+from support.package import deploy_package
+from support.session import arrange, left_out, note_gaps, register_worker
+from support.stack import SESSION, LocalStack
+
+DURATIONS = "cordon/durations"  # where pytest's cache has how long each test took the last time
+durations: dict[str, float] = {}
 
 
-LAST = "test_the_calls_that_were_made.py"  # looks back on the calls of all others
-LEFT_OUT = pytest.StashKey[list[str]]()
+def pytest_configure() -> None:
+    """Whoever hands out the work names the session; its workers inherit the name."""
+    os.environ.setdefault(SESSION, f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}")
+    register_worker()
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups that this makes
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name == LAST)
-    files = {path.name for path in Path(__file__).parent.rglob("test_*.py")}
-    parts = [argument for argument in config.args if "::" in argument]
-    config.stash.setdefault(LEFT_OUT, []).extend(sorted(files - {item.path.name for item in items}) + [f"all of {part} but it" for part in parts])
+    note_gaps(config.args, items)
+    arrange(items, config.cache.get(DURATIONS, {}))
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    for item in items:
-        item.config.stash.setdefault(LEFT_OUT, []).append(item.name)
+    left_out.extend(item.name for item in items)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    test = report.nodeid.partition("@")[0]
+    durations[test] = durations.get(test, 0.0) + report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    cache = session.config.cache
+    if not hasattr(session.config, "workerinput"):
+        cache.set(DURATIONS, {**cache.get(DURATIONS, {}), **durations})
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +54,28 @@ def moto() -> Iterator[LocalStack]:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
-    """The whole stack, deployed once from .aws-sam/build; each test builds victims of its own.
+    """The whole stack, deployed once for all tests of a worker; each of them builds victims of its own.
 
-    Snapshots, draining and detaching take seconds, as they take minutes on AWS, so that every test waits for them;
-    the workflow's waits are shortened to match.
+    Snapshots, draining and detaching take a second, as they take minutes on AWS, so that every test waits for them;
+    the workflow's waits are shortened to match, and so is the queue's pause before it brings a call to watch-drift back.
     """
-    slow = {"MOTO_SNAPSHOT_PENDING_SECONDS": "2", "MOTO_DRAIN_SECONDS": "2", "MOTO_DETACH_SECONDS": "2", "SFN_WAIT_SCALE": "0.1"}
+    slow = {"MOTO_SNAPSHOT_PENDING_SECONDS": "1", "MOTO_DRAIN_SECONDS": "1", "MOTO_DETACH_SECONDS": "1", "SFN_WAIT_SCALE": "0.02"}
     with LocalStack(settings=slow) as whole:
-        whole.deploy({"StateMachineName": "cordon-drill", "MaxConcurrency": "2", "LogLevel": "ERROR", **member.PARAMETERS})
+        deploy_package(whole, {"StateMachineName": "cordon-drill", "MaxConcurrency": "2", "LogLevel": "ERROR", **member.PARAMETERS})
+        sqs = whole.client("sqs")
+        sqs.set_queue_attributes(QueueUrl=sqs.get_queue_url(QueueName="cordon-drill-drift")["QueueUrl"], Attributes={"VisibilityTimeout": "2"})
         yield whole
-        whole.inject()
+
+
+@pytest.fixture(scope="session")
+def inbox(stack: LocalStack) -> Inbox:
+    """Everything that anybody is told on the worker's stack."""
+    return Inbox(stack)
+
+
+@pytest.fixture(autouse=True)
+def fair_weather(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No fault outlives the test that has injected it."""
+    yield
+    if "stack" in request.fixturenames:
+        request.getfixturevalue("stack").inject()

@@ -40,12 +40,29 @@ class CallRecord:
             record.write(line)
 
 
+class Reader:
+    """A record that grows while it is read: each line is parsed once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._read = 0
+        self._calls: list[Call] = []
+
+    def calls(self) -> list[Call]:
+        """Every complete line so far: the last one may still be on its way to the disk."""
+        with self._lock:
+            if self.path.exists():
+                with self.path.open("rb") as record:
+                    record.seek(self._read)
+                    whole, end, _ = record.read().rpartition(b"\n")
+                self._read += len(whole) + len(end)
+                self._calls += [json.loads(line) for line in whole.splitlines()]
+            return list(self._calls)
+
+
 def read_calls(path: Path) -> list[Call]:
-    """Every complete line: the last one may still be on its way to the disk."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return Reader(path).calls()
 
 
 def is_change(call: Call) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from .forensic import FORENSIC
 from .stack import ACCOUNT, Execution, LocalStack
-from .victim import DATA, Victim, snapshot_of_world
+from .victim import Victim, snapshot_of_world
 
 State = dict[str, Any]
 OURS = "cordon-isolation"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,12 +29,13 @@ from typing import Any, Iterator
 import boto3
 from botocore.config import Config
 
-from emulator.call_record import Call, is_change, read_calls
+from emulator.call_record import Call, Reader, is_change
 
 TESTS = Path(__file__).resolve().parents[1]
 PROJECT = TESTS.parent
 TOOLS = PROJECT / ".local" / "build" / "bin"  # sam, cargo-lambda
 RUNS = PROJECT / ".local" / "run"
+SESSION = "CORDON_TEST_SESSION"  # the environment variable that names a session of tests
 
 ACCOUNT = "123456789012"  # both emulators take a 12-digit access key id for the account
 REGION = "ap-northeast-1"
@@ -51,9 +53,6 @@ ON_MOTO = {
     "cloudtrail": "CLOUDTRAIL",
     "ebs": "EBS",
 }
-
-
-run_folders: list[Path] = []  # of all stacks that this process has started
 
 
 class StackError(Exception):
@@ -152,16 +151,15 @@ class LocalStack:
         self.outputs: dict[str, str] = {}
         self._clients: dict[tuple[str, ...], Any] = {}
         self.folder = new_run_folder()
-        run_folders.append(self.folder)
         self._fault_file = self.folder / "faults.json"
         self.invocations = self.folder / "invocations"  # see emulator/invocations.py
         self._hosts_file = self.folder / "ssm-hosts.json"
-        self._records = [self.folder / "moto.calls", self.folder / "ministack.calls"]
-        self._deliveries = self.folder / "deliveries"
+        self._records = [Reader(self.folder / "moto.calls"), Reader(self.folder / "ministack.calls")]
+        self._deliveries = Reader(self.folder / "deliveries")
         self.cloudtrail_events = self.folder / "cloudtrail.events"  # see trail.py
         # The victims' image alone: moto counts the snapshots of its own thousand images as ours, and lists them each time.
         self.moto = Server("moto", free_port(), "/moto-api/", self.folder, {
-            "MOTO_CALL_RECORD": str(self._records[0]), "MOTO_FAULTS": str(self._fault_file), "MOTO_AMIS_PATH": str(TESTS / "emulator" / "moto" / "amis.json"),
+            "MOTO_CALL_RECORD": str(self._records[0].path), "MOTO_FAULTS": str(self._fault_file), "MOTO_AMIS_PATH": str(TESTS / "emulator" / "moto" / "amis.json"),
             "MOTO_CLOUDTRAIL_EVENTS": str(self.cloudtrail_events), "MOTO_INVOCATIONS": str(self.invocations),
             "MOTO_SSM_HOSTS": str(self._hosts_file),
             **(settings or {})})  # fmt: skip
@@ -173,8 +171,8 @@ class LocalStack:
         scratch.mkdir()
         return Server("ministack", port, "/_ministack/health", self.folder, {
             "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "LAMBDA_EXECUTOR": "local",
-            "MINISTACK_ACCOUNT_ID": ACCOUNT, "MINISTACK_CALL_RECORD": str(self._records[1]),
-            "MINISTACK_FAULTS": str(self._fault_file), "MINISTACK_DELIVERIES": str(self._deliveries),
+            "MINISTACK_ACCOUNT_ID": ACCOUNT, "MINISTACK_CALL_RECORD": str(self._records[1].path),
+            "MINISTACK_FAULTS": str(self._fault_file), "MINISTACK_DELIVERIES": str(self._deliveries.path),
             "MINISTACK_INVOCATIONS": str(self.invocations),
             "TMPDIR": str(scratch), "STATE_DIR": str(scratch), "S3_DATA_DIR": str(scratch),
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **self.moto_endpoints(), **settings})  # fmt: skip
@@ -228,7 +226,7 @@ class LocalStack:
 
     def calls(self, since: float = 0.0, *, ours: bool = False) -> list[Call]:
         """The recorded calls in the order they began; without `ours`, those that the product made."""
-        recorded = [call for path in self._records for call in read_calls(path) if call["Start"] >= since]
+        recorded = [call for record in self._records for call in record.calls() if call["Start"] >= since]
         return sorted((call for call in recorded if ours or call["Caller"] != OURSELVES), key=lambda call: call["Start"])
 
     def changes(self, since: float = 0.0) -> list[Call]:
@@ -287,7 +285,7 @@ class LocalStack:
 
     def deliveries(self, topic: str, protocol: str | None = None) -> list[dict[str, Any]]:
         """What SNS would have sent out of AWS: Protocol (email, https, sms, …), Endpoint, Subject and Message of each."""
-        sent = [one for one in read_calls(self._deliveries) if one["TopicArn"] == topic]
+        sent = [one for one in self._deliveries.calls() if one["TopicArn"] == topic]
         return [one for one in sent if protocol in (None, one["Protocol"])]
 
     # --- Cordon ------------------------------------------------------------------------------------------------
@@ -309,6 +307,10 @@ class LocalStack:
              "--config-env", "local-stack", *(["--parameter-overrides", *overrides] if overrides else [])],
             project, "sam-deploy.log",
         )  # fmt: skip
+        return self.read_outputs(name)
+
+    def read_outputs(self, name: str) -> dict[str, str]:
+        """Those of the CloudFormation stack, which from now on is the one that is meant."""
         described = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
         return self.outputs
@@ -455,14 +457,24 @@ def longest_chain(calls: list[Call]) -> int:
 
 def new_run_folder() -> Path:
     """A folder for one run's logs and records; those of the last ten runs stay for a look afterwards."""
-    RUNS.mkdir(parents=True, exist_ok=True)
+    session_folder().mkdir(parents=True, exist_ok=True)
     old = sorted(path for path in RUNS.iterdir() if path.is_dir())
     for path in old[:-9]:
         if time.time() - path.stat().st_mtime > 86400:
             shutil.rmtree(path, ignore_errors=True)
-    folder = RUNS / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
+    folder = session_folder() / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
     folder.mkdir()
     return folder
+
+
+def session_folder() -> Path:
+    """Where the runs of a session of tests lie together, whichever of its processes they belong to."""
+    return RUNS / os.environ.get(SESSION, "")
+
+
+def run_folders() -> list[Path]:
+    """Those of all stacks that the session has started so far."""
+    return sorted(path for path in session_folder().iterdir() if (path / "moto.log").exists())
 
 
 def inherited_environment() -> dict[str, str]:
@@ -483,9 +495,15 @@ def parsed(text: str) -> Any:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the ports that the system itself hands out, so that no connection takes it before the server does."""
+    while True:
+        port = random.SystemRandom().randint(20_000, 32_000)  # two workers must not draw the same numbers
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def answers(url: str) -> bool:

@@ -8,8 +8,9 @@ ports, by a second target group through its address, and by a Classic Load Balan
 from __future__ import annotations
 
 import json
+import random
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .stack import Elsewhere, LocalStack
@@ -47,6 +48,7 @@ class Fleet:
     """What the victims of one fleet share."""
 
     name: str
+    network: str = field(default_factory=lambda: f"10.{random.SystemRandom().randint(42, 250)}")  # its addresses are hardly another's too
     vpc: str = ""
     other_vpc: str = ""
     private_subnet: str = ""
@@ -85,10 +87,10 @@ def bare_instance(stack: Place) -> Victim:
 
 def build_network(stack: Place, fleet: Fleet) -> None:
     """Two VPCs; in the first a private subnet behind a NAT gateway, and a public one, in the same zone."""
-    fleet.vpc = new_vpc(stack, fleet.name, "10.40.0.0/16")
+    fleet.vpc = new_vpc(stack, fleet.name, f"{fleet.network}.0.0/16")
     fleet.other_vpc = new_vpc(stack, f"{fleet.name}-partner", "10.41.0.0/16")
-    fleet.public_subnet = new_subnet(stack, fleet.vpc, "10.40.0.0/24", 0)
-    fleet.private_subnet = new_subnet(stack, fleet.vpc, "10.40.1.0/24", 1)
+    fleet.public_subnet = new_subnet(stack, fleet.vpc, f"{fleet.network}.0.0/24", 0)
+    fleet.private_subnet = new_subnet(stack, fleet.vpc, f"{fleet.network}.1.0/24", 1)
     fleet.other_subnet = new_subnet(stack, fleet.other_vpc, "10.41.0.0/24", 0)
     route_to_internet(stack, fleet.vpc, fleet.public_subnet)
     route_to_internet(stack, fleet.other_vpc, fleet.other_subnet)
@@ -156,7 +158,7 @@ def build_load_balancers(stack: Place, fleet: Fleet) -> None:
     elb = stack.client("elbv2")
     fleet.instance_targets = new_target_group(elb, fleet, "instance")
     fleet.ip_targets = new_target_group(elb, fleet, "ip")
-    second_zone = stack.client("ec2").create_subnet(VpcId=fleet.vpc, CidrBlock="10.40.2.0/24", AvailabilityZone=f"{stack.region}c")
+    second_zone = stack.client("ec2").create_subnet(VpcId=fleet.vpc, CidrBlock=f"{fleet.network}.2.0/24", AvailabilityZone=f"{stack.region}c")
     subnets = [fleet.public_subnet, second_zone["Subnet"]["SubnetId"]]
     balancer = elb.create_load_balancer(Name=fleet.name, Subnets=subnets, Type="application")["LoadBalancers"][0]["LoadBalancerArn"]
     for port, targets in ((80, fleet.instance_targets), (8081, fleet.ip_targets)):

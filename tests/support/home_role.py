@@ -1,0 +1,127 @@
+"""What a function's role in template.yaml allows, and what the calls in its source need."""
+
+from __future__ import annotations
+
+import re
+
+from .template import CRATES, FUNCTIONS, functions
+# What AWS asks for beside, or instead of, the action that has the call's name.
+UNNAMED = {
+    "isolate-network": {"ec2:CreateTags"},  # CreateSecurityGroup with tags
+    "prepare-fleet": {
+        "kms:GenerateDataKey", "ec2:CreateTags", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
+        "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress",
+    },  # the groups of isolate-network
+    "report": {"kms:GenerateDataKey", "kms:Decrypt"},
+    "encrypt-snapshots": {"ec2:CreateTags", "kms:*"},  # CopySnapshot with tags, under a key
+    "describe-instance": {"kms:GenerateDataKey"},  # S3 encrypts with the stack's key
+    "describe-network": {"kms:GenerateDataKey"},
+    "hash-snapshots": {"kms:GenerateDataKey", "kms:Decrypt"},  # and EBS with the snapshot's key
+    "collect-facts": {"kms:GenerateDataKey"},
+    "detach-profile": {"iam:PassRole"},  # AssociateIamInstanceProfile hands the instance the profile's role
+    "create-flow-logs": {"ec2:CreateTags", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"},  # CreateFlowLogs with tags, to S3
+    "capture-volatile": {"kms:GenerateDataKey", "kms:Decrypt"},
+    "verify-containment": {"kms:GenerateDataKey"},
+    "verify-release": {"kms:GenerateDataKey"},
+    "seal-evidence": {"kms:GenerateDataKey", "kms:Decrypt"},
+    "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
+    "watch-drift": {"kms:GenerateDataKey", "kms:Decrypt", "sns:Publish", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+}
+# What the calls of the case table's own functions need.
+TABLE = {
+    "dynamodb:GetItem": r"\bjournal\.first\(|\bledger\(|\binspect(_release)?\(|\bcases\.(case|last_case|guardrail|watched|has_drift)\(",
+    "dynamodb:PutItem": r"\bcases\.(open|add_drift)\(|\.note_resources\(",
+    "dynamodb:Query": r"\bcases\.instances_of\(",
+    "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|note_verified|count_automatic|count_drift|close)\(",
+}
+# What AWS knows no resource for, beside its Describe calls.
+WITHOUT_RESOURCE = {
+    "cloudtrail:LookupEvents", "logs:CreateLogDelivery", "logs:DeleteLogDelivery",
+    "ssm:ListCommands", "ssm:GetCommandInvocation", "ssm:CancelCommand",
+}  # fmt: skip
+# What goes into another account has to get there.
+MEMBER = {"sts:AssumeRole", "sts:TagSession"}
+# Functions that call other crates of the workspace: what those read, they need as well.
+READS_OF = {
+    "prepare-fleet": ["isolate-network"],
+    "describe-instance": ["detach-autoscaling", "isolate-network"],
+    "delete-originals": ["encrypt-snapshots"],
+    "hash-snapshots": ["encrypt-snapshots"],
+    "share-snapshots": ["encrypt-snapshots"],
+    "copy-snapshots": ["encrypt-snapshots"],
+    "verify-containment": [
+        "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
+        "create-snapshots", "encrypt-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots", "delete-originals",
+        "create-flow-logs", "terminate-sessions", "revoke-credentials", "detach-profile",
+    ],
+    "plan-release": ["intake"],
+    "watch-drift": ["intake"],
+    "verify-release": [
+        "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
+        "create-flow-logs", "revoke-credentials", "detach-profile",
+    ],
+}  # fmt: skip
+# What those crates read only while they write.
+NOT_READ = {
+    "prepare-fleet": {"ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"},  # of an instance
+    "describe-instance": {"ec2:DescribeSecurityGroupRules"},
+    "delete-originals": {"ec2:DescribeVolumes"},
+    "watch-drift": {"ec2:DescribeRegions"},  # of a request
+    "hash-snapshots": {"ec2:DescribeVolumes"},
+    "share-snapshots": {"ec2:DescribeVolumes"},
+    "copy-snapshots": {"ec2:DescribeVolumes"},
+    "verify-containment": {"ec2:DescribeSecurityGroupRules", "autoscaling:DescribeAutoScalingGroups"},
+    # What the way into containment reads, and the way back does not.
+    "verify-release": {
+        "ec2:DescribeSecurityGroupRules", "ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints", "ec2:DescribeSnapshots", "iam:GetInstanceProfile",
+    },
+}  # fmt: skip
+# What is called with the role of forensic-account.yaml alone; static/test_forensic_role.py compares it with that.
+FORENSIC = {
+    "copy-snapshots": {"ec2:CopySnapshot"},
+    "lock-snapshots": {"ec2:DescribeSnapshots", "ec2:DescribeLockedSnapshots", "ec2:LockSnapshot"},
+    "verify-containment": {"ec2:DescribeLockedSnapshots"},
+    "seal-evidence": {"ec2:DescribeLockedSnapshots"},
+}
+
+
+def source(crate: str) -> str:
+    """A crate's text, tests left out."""
+    folder = next(home / crate for home in (FUNCTIONS, CRATES) if (home / crate).is_dir())
+    paths = sorted(path for path in (folder / "src").glob("*.rs") if path.name not in ("tests.rs", "call_tests.rs", "recorded.rs", "properties.rs"))
+    return "".join(re.split(r"#\[cfg\(test\)\]\nmod \w+ \{", path.read_text(encoding="utf-8"))[0] for path in paths)
+
+
+def actions_named_in(crate: str) -> set[str]:
+    """The IAM actions that a crate's calls are named by in its errors, and those of the shared reads that it calls."""
+    text = source(crate)
+    shared = {part.split("(")[0]: part for part in source("instance").split("pub async fn ")[1:]}
+    text += "".join(shared[name] for name in set(re.findall(r"\binstance::(\w+)\(", text)))
+    return set(re.findall(r'Error::aws\(\s*"(\w+:\w+)"', text))
+
+
+def needed(name: str) -> set[str]:
+    actions = actions_named_in(name)
+    for other in READS_OF.get(name, []):
+        reads = {action for action in actions_named_in(other) if action.split(":")[1].startswith(("Describe", "Get", "List"))}
+        actions |= reads - NOT_READ.get(name, set())
+    manifest = (FUNCTIONS / name / "Cargo.toml").read_text(encoding="utf-8")
+    if "evidence.workspace" in manifest:
+        actions |= actions_named_in("evidence")
+    actions -= FORENSIC.get(name, set())
+    if acts_on_a_target(name) or name in FORENSIC:
+        actions |= MEMBER
+    if re.search(r"\bserve(_forensic)?_step\(", source(name)):
+        watch = {"dynamodb:PutItem"} if "IS_WATCHED_FROM_HERE: bool = true" in source(name) else set()
+        return actions | {"dynamodb:GetItem", "dynamodb:UpdateItem"} | watch
+    return actions | {action for action, calls in TABLE.items() if "case_table()" in source(name) and re.search(calls, source(name))}
+
+
+def acts_on_a_target(name: str) -> bool:
+    """Whether a function acts in the target's account: only such a one asks for the target's configuration."""
+    return "serve_step(" in source(name) or "aws.of(" in source(name)
+
+
+def allowed(name: str) -> set[str]:
+    statements = [s for policy in functions()[name]["Properties"].get("Policies", []) for s in policy["Statement"] if s["Effect"] == "Allow"]
+    return {action for s in statements for action in ([s["Action"]] if isinstance(s["Action"], str) else s["Action"])}
