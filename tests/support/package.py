@@ -5,10 +5,11 @@ The zips hold the very files that `sam build` has left in .aws-sam/build. The dr
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
-import tempfile
+import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,12 +28,13 @@ def deploy_package(stack: LocalStack, parameters: dict[str, str]) -> None:
     cloudformation, s3 = stack.client("cloudformation"), stack.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": stack.region})
     template = (BUILD / "template.yaml").read_text(encoding="utf-8")
-    local = sorted(set(re.findall(r"^ +(?:CodeUri|DefinitionUri): (\S+)$", template, re.MULTILINE)))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        packages = dict(zip(local, pool.map(lambda name: package(BUILD / name), local)))
-    for name, path in packages.items():
+    local = re.compile(r"^( +(?:CodeUri|DefinitionUri|TemplateURL): )(\S+)$", re.MULTILINE)
+    uploaded = {}
+    for name, path in packages({name for _, name in local.findall(template)}).items():
+        place = f"{BUCKET}/{path.name}"
         s3.put_object(Bucket=BUCKET, Key=path.name, Body=path.read_bytes())
-        template = re.sub(rf"Uri: {re.escape(name)}$", f"Uri: s3://{BUCKET}/{path.name}", template, flags=re.MULTILINE)
+        uploaded[name] = f"https://s3.{stack.region}.amazonaws.com/{place}" if name.endswith("/template.yaml") else f"s3://{place}"
+    template = local.sub(lambda found: found[1] + uploaded[found[2]], template)
     s3.put_object(Bucket=BUCKET, Key="template.yaml", Body=template.encode())
     cloudformation.create_change_set(
         StackName=STACK, ChangeSetName=CHANGE_SET, ChangeSetType="CREATE", TemplateURL=f"{stack.ministack.endpoint}/{BUCKET}/template.yaml",
@@ -46,19 +48,29 @@ def deploy_package(stack: LocalStack, parameters: dict[str, str]) -> None:
     stack.read_outputs(STACK)
 
 
+def packages(names: set[str]) -> dict[str, Path]:
+    """Each file and folder of the build, packed. The first worker to come packs; the others wait for it."""
+    PACKAGES.mkdir(parents=True, exist_ok=True)
+    with (PACKAGES / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return dict(zip(sorted(names), pool.map(lambda name: package(BUILD / name), sorted(names))))
+
+
 def package(path: Path) -> Path:
-    """A file as it is, or a folder's zip, which is named by what the folder holds."""
-    if path.is_file():
-        return path.resolve()
-    files = sorted(one for one in path.rglob("*") if one.is_file())
+    """A copy of the file, or a zip of the folder, named by what is in it."""
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
     held = hashlib.sha256()
     for one in files:
-        held.update(f"{one.relative_to(path)} {hashlib.sha256(one.read_bytes()).hexdigest()}\n".encode())
-    found = PACKAGES / f"{held.hexdigest()}.zip"
-    if not found.exists():
-        PACKAGES.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=PACKAGES, delete=False) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for one in files:
-                archive.write(one, one.relative_to(path))
-        os.replace(new.name, found)  # at once: other workers look for it too
-    return found
+        held.update(f"{one.relative_to(path.parent)} {hashlib.sha256(one.read_bytes()).hexdigest()}\n".encode())
+    packed = PACKAGES / f"{held.hexdigest()}{'.zip' if path.is_dir() else path.suffix}"
+    if not packed.exists():
+        new = packed.with_suffix(".new")
+        if path.is_dir():
+            with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                for one in files:
+                    archive.write(one, one.relative_to(path))
+        else:
+            shutil.copyfile(path, new)
+        new.replace(packed)
+    return packed
