@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
 import time
 import traceback
 from typing import Any, Callable, Iterable
@@ -23,6 +24,8 @@ class Door:
 
     def __init__(self, moto: Any, record: CallRecord, faults: FaultFile, invocations: Invocations) -> None:
         self._moto, self._record, self._faults, self._invocations = moto, record, faults, invocations
+        # moto walks through its dictionaries while other threads put things into them.
+        self._turn = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if "HTTP_AUTHORIZATION" not in environ:
@@ -47,7 +50,8 @@ class Door:
         answer = "503 Fault", [], b""
         if fault is None or fault.Executed or not (fault.Code or fault.Breaks):
             try:
-                answer = collect(self._moto, environ)
+                with self._turn:
+                    answer = collect(self._moto, environ)
             except Exception as gap:
                 fault = not_played(gap)
         if fault and fault.Executed:
