@@ -20,6 +20,7 @@ from support.containment import isolated, journal, schema
 from support.home_role import allowed
 from support.inbox import Inbox, Message
 from support.member import MEMBER, deploy_member_role
+from support.release import contain, release
 from support.stack import ACCOUNT, ON_MOTO, PROJECT, Execution, LocalStack
 from support.victim import (
     DATA, PROTECTIONS, ROOT, Fleet, Place, Victim, attach_partner_interface, bare_instance, build_load_balancers, build_network, build_role,
@@ -30,19 +31,6 @@ ORDER = [
     "revoke-credentials", "detach-profile", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes",
     "create-flow-logs", "tag-resources", "detach-autoscaling", "close-case", "seal-evidence",
 ]  # fmt: skip
-
-
-def contain(stack: LocalStack, *victims: Victim, account: str = ACCOUNT) -> Execution:
-    """Without a replacement: an Auto Scaling group that launches one makes the account another one for good."""
-    document = {"InstanceIds": [victim.instance for victim in victims], "Region": stack.region, "AccountId": account}
-    execution = stack.run({**document, "AutoScaling": "Decrement"}, wait=240)
-    assert execution.status == "SUCCEEDED", execution.cause
-    return execution
-
-
-def release(stack: LocalStack, *victims: Victim, **options: Any) -> Execution:
-    document = {"InstanceIds": [victim.instance for victim in victims], "Region": stack.region, **options}
-    return stack.run(document, wait=240, machine=stack.outputs["ReleaseStateMachineArn"])
 
 
 def case_of(stack: LocalStack, victim: Victim, account: str = ACCOUNT) -> dict[str, Any]:
