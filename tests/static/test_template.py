@@ -177,7 +177,7 @@ def test_a_fleet_is_a_distributed_map_of_executions_that_cannot_stop_each_other(
     assert batch["Resource"] == "arn:aws:states:::states:startExecution.sync:2"
     assert "Name" in batch["Arguments"], "a start whose answer was lost starts no second execution"
     inside = json.dumps(fleet["ItemProcessor"])
-    assert not re.search(r"\$(?!states\b)(?:dryRun|quiet|trigger|leftOut|batch|settleAt)\b", inside), "a child sees no variable of its parent (trap H3)"
+    assert not re.search(r"\$(?!states\b)(?:dryRun|quiet|trigger|leftOut|batch|settleAt)\b", inside), "a child sees no variable of its parent (aws-behaviour#distributed-map)"
 
 
 def test_a_fleet_adds_no_state_to_the_way_to_isolation() -> None:
