@@ -344,6 +344,12 @@ def targets_of(stack: Place, victim: Victim) -> list[str]:
     return sorted(found)
 
 
+def registered_ports(stack: Place, victim: Victim) -> list[int]:
+    """The ports on which the instance is registered with its target group of instances."""
+    health = stack.client("elbv2").describe_target_health(TargetGroupArn=victim.instance_target_group)["TargetHealthDescriptions"]
+    return sorted(one["Target"]["Port"] for one in health if one["Target"]["Id"] == victim.instance)
+
+
 def classic_of(stack: Place, victim: Victim) -> list[str]:
     pages = stack.client("elb").get_paginator("describe_load_balancers").paginate()  # a long session has more than one
     balancers = [one for page in pages for one in page["LoadBalancerDescriptions"]]

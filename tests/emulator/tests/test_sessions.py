@@ -1,4 +1,4 @@
-"""Session Manager's sessions on the EC2 side, against the behaviour that AWS documents."""
+"""Session Manager: sessions."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import uuid
 from datetime import datetime, timezone
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from support.stack import OURSELVES, LocalStack
+from support.credentials import client_with
+from support.stack import LocalStack
 from support.victim import bare_instance
 
+proves = pytest.mark.proves
 
 def sessions(stack: LocalStack, instance: str, state: str = "Active", **more: Any) -> list[dict[str, Any]]:
     filters = [{"key": "Target", "value": instance}]
     return stack.client("ssm").describe_sessions(State=state, Filters=filters, **more)["Sessions"]
 
 
-def test_start_session(moto: LocalStack) -> None:
+@proves("moto.ssm.sessions.start")
+def test_a_session_is_opened_to_a_running_instance_only(moto: LocalStack) -> None:
     instance, before = bare_instance(moto).instance, datetime.now(timezone.utc)
     opened = moto.client("ssm").start_session(Target=instance, Reason="a look")
     (session,) = sessions(moto, instance)
@@ -33,19 +34,19 @@ def test_start_session(moto: LocalStack) -> None:
         moto.client("ssm").start_session(Target="i-0123456789abcdef0")
 
 
-def test_a_session_has_the_arn_of_who_opened_it(moto: LocalStack) -> None:
+@proves("moto.ssm.sessions.start")
+def test_a_session_shows_who_opened_it(moto: LocalStack) -> None:
     instance = bare_instance(moto).instance
     trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
     role = moto.client("iam").create_role(RoleName=f"admin-{uuid.uuid4().hex[:8]}", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
     given = moto.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="alice")["Credentials"]
-    keys = {"aws_access_key_id": given["AccessKeyId"], "aws_secret_access_key": given["SecretAccessKey"], "aws_session_token": given["SessionToken"]}
-    agent = Config(user_agent_appid=OURSELVES)
-    boto3.client("ssm", endpoint_url=moto.moto.endpoint, region_name=moto.region, config=agent, **keys).start_session(Target=instance)
+    client_with(moto, given, "ssm").start_session(Target=instance)
     (session,) = sessions(moto, instance)
     assert session["Owner"].endswith(f":assumed-role/{role['RoleName']}/alice") and session["SessionId"].startswith("alice-")
 
 
-def test_describe_sessions(moto: LocalStack) -> None:
+@proves("moto.ssm.sessions.describe")
+def test_sessions_are_listed_by_all_filters_in_pages(moto: LocalStack) -> None:
     ssm, (one, other) = moto.client("ssm"), (bare_instance(moto).instance, bare_instance(moto).instance)
     opened = [ssm.start_session(Target=one)["SessionId"] for _ in range(3)]
     ssm.start_session(Target=other)
@@ -59,7 +60,8 @@ def test_describe_sessions(moto: LocalStack) -> None:
     assert [session["SessionId"] for session in ssm.describe_sessions(State="Active", Filters=of_one)["Sessions"]] == [opened[1]]
 
 
-def test_terminate_session(moto: LocalStack) -> None:
+@proves("moto.ssm.sessions.terminate")
+def test_a_terminated_session_is_history(moto: LocalStack) -> None:
     ssm, instance = moto.client("ssm"), bare_instance(moto).instance
     opened = ssm.start_session(Target=instance)["SessionId"]
     assert ssm.terminate_session(SessionId=opened)["SessionId"] == opened
@@ -69,10 +71,9 @@ def test_terminate_session(moto: LocalStack) -> None:
     assert ssm.terminate_session(SessionId=opened)["SessionId"] == opened, "ending it again is no error"
 
 
-def test_a_session_takes_a_moment_to_end() -> None:
-    with LocalStack(moto_only=True, settings={"MOTO_SESSION_ENDS_SECONDS": "1"}) as slow:
-        ssm, instance = slow.client("ssm"), bare_instance(slow).instance
-        ssm.terminate_session(SessionId=ssm.start_session(Target=instance)["SessionId"])
-        assert [session["Status"] for session in sessions(slow, instance)] == ["Terminating"]
-        time.sleep(1.1)
-        assert sessions(slow, instance) == []
+def test_a_session_takes_a_moment_to_end(slow_moto: LocalStack, slow_seconds: float) -> None:
+    ssm, instance = slow_moto.client("ssm"), bare_instance(slow_moto).instance
+    ssm.terminate_session(SessionId=ssm.start_session(Target=instance)["SessionId"])
+    assert [session["Status"] for session in sessions(slow_moto, instance)] == ["Terminating"]
+    time.sleep(slow_seconds)
+    assert sessions(slow_moto, instance) == []

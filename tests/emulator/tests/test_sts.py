@@ -1,20 +1,21 @@
-"""A second account on the EC2 side, and the role that leads into it, each against the behaviour that AWS documents."""
+"""Accounts, and the roles that lead into them."""
 
 from __future__ import annotations
 
 import json
 import time
 import uuid
-from typing import Any, Iterator
+from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from support.credentials import client_with
 from support.listener import Listener
-from support.stack import ACCOUNT, OURSELVES, LocalStack
+from support.stack import ACCOUNT, LocalStack
 from support.victim import bare_instance, build_victims, described_instance, snapshot_of_world
+
+proves = pytest.mark.proves
 
 MEMBER, STRANGER = "210987654321", "333333333333"
 HOME_ROOT = f"arn:aws:iam::{ACCOUNT}:root"
@@ -46,16 +47,11 @@ def refusal(stack: LocalStack, role: str, **more: Any) -> tuple[int, str, str]:
     return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"], answer["Error"]["Message"]
 
 
-def client_with(stack: LocalStack, given: dict[str, Any], service: str) -> Any:
-    keys = {"aws_access_key_id": given["AccessKeyId"], "aws_secret_access_key": given["SecretAccessKey"], "aws_session_token": given["SessionToken"]}
-    agent = Config(user_agent_appid=OURSELVES)
-    return boto3.client(service, endpoint_url=stack.moto.endpoint, region_name=stack.region, config=agent, **keys)
-
-
 # --- Accounts
 
 
-def test_an_access_key_of_12_digits_is_that_account_even_when_nobody_has_used_it(moto: LocalStack) -> None:
+@proves("moto.sts.account_of_key")
+def test_an_access_key_of_12_digits_belongs_to_the_account_of_that_number(moto: LocalStack) -> None:
     for account in (STRANGER, MEMBER, ACCOUNT):
         assert moto.client("sts", account=account).get_caller_identity()["Account"] == account
         assert moto.client("ec2", account=account).describe_security_groups()["SecurityGroups"][0]["OwnerId"] == account
@@ -77,7 +73,7 @@ def test_an_instance_can_be_in_another_region(moto: LocalStack) -> None:
     assert described_instance(there, victim.instance)["Placement"]["AvailabilityZone"] == "eu-west-1a"
 
 
-def test_credentials_of_a_role_act_in_the_roles_account_and_the_record_says_so(moto: LocalStack) -> None:
+def test_a_roles_credentials_act_in_its_account_and_the_record_shows_it(moto: LocalStack) -> None:
     role, since = new_role(moto, trust(action=BOTH)), time.time()
     given = assume(moto, role, ExternalId="cordon-1", Tags=TAGS)
     identity = client_with(moto, given, "sts").get_caller_identity()
@@ -98,16 +94,16 @@ def test_credentials_of_a_role_act_in_the_roles_account_and_the_record_says_so(m
     assert recorded["sts", "AssumeRole"] == ACCOUNT
 
 
-def test_a_functions_own_key_is_that_of_the_home_account() -> None:
-    with LocalStack() as stack:
-        answer = stack.client("lambda").invoke(FunctionName=Listener(stack).name, Payload=b"{}")
-        key = json.load(answer["Payload"])["AccessKey"]
-        assert stack.client("sts", account=key).get_caller_identity()["Account"] == ACCOUNT
+def test_a_functions_own_key_belongs_to_the_home_account(bare_stack: LocalStack) -> None:
+    answer = bare_stack.client("lambda").invoke(FunctionName=Listener(bare_stack).name, Payload=b"{}")
+    key = json.load(answer["Payload"])["AccessKey"]
+    assert bare_stack.client("sts", account=key).get_caller_identity()["Account"] == ACCOUNT
 
 
-# --- Who may assume a role
+# --- Trust policies
 
 
+@proves("moto.sts.assume_role")
 def test_a_role_that_does_not_exist_is_denied_in_the_words_of_aws(moto: LocalStack) -> None:
     role = f"arn:aws:iam::{MEMBER}:role/cordon/nobody"
     status, code, message = refusal(moto, role)
@@ -122,6 +118,7 @@ def test_a_role_is_found_by_its_path_and_name(moto: LocalStack) -> None:
     assert refusal(moto, role.replace("/cordon/", "/"))[1] == "AccessDenied"
 
 
+@proves("moto.sts.assume_role")
 @pytest.mark.parametrize(
     ("statement", "external_id", "allowed"),
     [
@@ -143,13 +140,13 @@ def test_a_role_is_found_by_its_path_and_name(moto: LocalStack) -> None:
         (trust(action="sts:TagSession"), None, False),
     ],
 )  # fmt: skip
-def test_a_role_is_given_as_its_trust_policy_says(moto: LocalStack, statement: dict[str, Any], external_id: str | None, allowed: bool) -> None:
+def test_a_role_is_granted_as_its_trust_policy_says(moto: LocalStack, statement: dict[str, Any], external_id: str | None, allowed: bool) -> None:
     role = new_role(moto, statement)
     asked = {"ExternalId": external_id} if external_id else {}
     assert (assume(moto, role, **asked) if allowed else refusal(moto, role, **asked)[1] == "AccessDenied")
 
 
-def test_a_deny_in_the_trust_policy_outweighs_an_allow(moto: LocalStack) -> None:
+def test_a_deny_in_the_trust_policy_overrides_an_allow(moto: LocalStack) -> None:
     deny = trust("*", effect="Deny", StringLike={"sts:RoleSessionName": "cordon-*"})
     role = new_role(moto, trust(), deny)
     assume(moto, role, RoleSessionName="other")
@@ -163,7 +160,7 @@ def test_session_tags_need_tag_session_in_the_trust_policy(moto: LocalStack) -> 
     assume(moto, with_, Tags=TAGS)
 
 
-def test_session_tags_are_held_against_the_conditions_of_the_trust_policy(moto: LocalStack) -> None:
+def test_session_tags_must_meet_the_conditions_of_the_trust_policy(moto: LocalStack) -> None:
     known = {"ForAllValues:StringEquals": {"aws:TagKeys": ["CordonStep", "CordonInstance"]}, "StringLike": {"aws:RequestTag/CordonInstance": "i-*"}}
     role = new_role(moto, trust(action=BOTH, **known))
     assume(moto, role, Tags=TAGS)
@@ -171,7 +168,7 @@ def test_session_tags_are_held_against_the_conditions_of_the_trust_policy(moto: 
     assert refusal(moto, role, Tags=[TAGS[0]])[1] == "AccessDenied"
 
 
-def test_a_session_is_named_by_its_role_and_its_account_only(moto: LocalStack) -> None:
+def test_a_principal_names_a_session_by_its_role_or_its_account_only(moto: LocalStack) -> None:
     first = new_role(moto, trust())
     chained, closed = new_role(moto, trust(first)), new_role(moto, trust(f"arn:aws:iam::{MEMBER}:role/other"))
     sts = client_with(moto, assume(moto, first), "sts")
@@ -181,5 +178,5 @@ def test_a_session_is_named_by_its_role_and_its_account_only(moto: LocalStack) -
 
 
 @pytest.mark.parametrize("name", ["a b", "arn:aws:ec2", "i-1/isolate"])
-def test_a_session_name_that_aws_would_refuse_is_refused(moto: LocalStack, name: str) -> None:
+def test_an_invalid_session_name_is_refused(moto: LocalStack, name: str) -> None:
     assert refusal(moto, new_role(moto, trust()), RoleSessionName=name)[:2] == (400, "ValidationError")

@@ -1,36 +1,22 @@
-"""Tasks that wait for an answer, conditional writes and how executions end, each against the behaviour that AWS documents."""
+"""Step Functions: tasks that wait for an answer, and writes on a condition."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from support.listener import ROLE, Listener
-from support.stack import Execution, LocalStack
+from support.listener import Listener
+from support.machine import create_machine
+from support.refusal import refusal
+from support.stack import LocalStack
+
+proves = pytest.mark.proves
 
 States = dict[str, Any]
 END = {"Type": "Pass", "End": True}
-
-
-@pytest.fixture(scope="module")
-def hurried_stack() -> Iterator[LocalStack]:
-    """Waits and pauses are a tenth of what they say, as in the tests of Cordon; time-outs must not be."""
-    with LocalStack(settings={"SFN_WAIT_SCALE": "0.1"}) as stack:
-        yield stack
-
-
-@pytest.fixture
-def listener(hurried_stack: LocalStack) -> Listener:
-    return Listener(hurried_stack)
-
-
-def machine(stack: LocalStack, states: States, **more: Any) -> str:
-    definition = json.dumps({"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **more})
-    return stack.client("stepfunctions").create_state_machine(name=f"m{time.time_ns()}", roleArn=ROLE, definition=definition)["stateMachineArn"]
 
 
 def ask(listener: Listener, timeout: Any = 10, payload: States | None = None, **more: Any) -> States:
@@ -47,40 +33,32 @@ def token_of(listener: Listener, count: int = 1) -> str:
     return listener.wait(count)[count - 1]["Token"]
 
 
-def refusal(call: Callable[..., Any], **arguments: Any) -> str:
-    with pytest.raises(ClientError) as refused:
-        call(**arguments)
-    return refused.value.response["Error"]["Code"]
-
-
-# --- Tasks that wait for an answer
-
-
+@proves("ministack.step_functions.tasks.timeout_as_expression")
 @pytest.mark.parametrize("timeout", [2, "{% $states.input.Minutes * 2 %}"])
-def test_a_task_that_nobody_answers_times_out_after_its_seconds_in_full(hurried_stack: LocalStack, listener: Listener, timeout: Any) -> None:
-    ended = hurried_stack.run({"Minutes": 1}, 20, machine(hurried_stack, ask(listener, timeout)))
+def test_a_task_without_an_answer_times_out_after_its_full_seconds(hurried_stack: LocalStack, listener: Listener, timeout: Any) -> None:
+    ended = hurried_stack.run({"Minutes": 1}, 20, create_machine(hurried_stack, ask(listener, timeout)))
     assert ended.output["Caught"] == ended.output["By"]["Error"] == "States.Timeout"
     assert 2 <= ended.seconds < 4
 
 
-def test_the_output_of_the_answer_is_the_result_of_the_task(hurried_stack: LocalStack, listener: Listener) -> None:
-    execution = hurried_stack.begin({}, machine(hurried_stack, ask(listener)))
+def test_the_output_of_the_answer_is_the_tasks_result(hurried_stack: LocalStack, listener: Listener) -> None:
+    execution = hurried_stack.begin({}, create_machine(hurried_stack, ask(listener)))
     hurried_stack.client("stepfunctions").send_task_success(taskToken=token_of(listener), output='{"Approver": "soc"}')
     assert hurried_stack.wait(execution, 20).output == {"Approver": "soc"}
 
 
-def test_a_refusal_is_caught_by_the_error_that_it_names(hurried_stack: LocalStack, listener: Listener) -> None:
-    execution = hurried_stack.begin({}, machine(hurried_stack, ask(listener)))
+def test_a_failure_is_caught_by_the_error_that_it_names(hurried_stack: LocalStack, listener: Listener) -> None:
+    execution = hurried_stack.begin({}, create_machine(hurried_stack, ask(listener)))
     hurried_stack.client("stepfunctions").send_task_failure(taskToken=token_of(listener), error="Refused", cause="not ours")
     assert hurried_stack.wait(execution, 20).output == {"Caught": "Refused", "By": {"Error": "Refused", "Cause": "not ours"}}
 
 
-def test_other_branches_go_on_while_one_waits_and_each_execution_gets_its_own_answer(hurried_stack: LocalStack, listener: Listener) -> None:
+def test_while_a_branch_waits_for_its_own_answer_the_others_go_on(hurried_stack: LocalStack, listener: Listener) -> None:
     asking = {"StartAt": "Ask", "States": ask(listener)}
     going_on = {"StartAt": "GoOn", "States": {"GoOn": END}}
     both = {"StartAt": "Both", "States": {"Both": {"Type": "Parallel", "Branches": [asking, going_on], "End": True}}}
     each = {"Type": "Map", "Items": "{% $states.input %}", "ItemProcessor": {"ProcessorConfig": {"Mode": "INLINE"}, **both}, "End": True}
-    arn = machine(hurried_stack, {"Each": each})
+    arn = create_machine(hurried_stack, {"Each": each})
     executions = [hurried_stack.begin([f"i-{run}1", f"i-{run}2"], arn) for run in "ab"]
     asked = {event["For"]: event["Token"] for event in listener.wait(4)}
     assert sorted(asked) == ["i-a1", "i-a2", "i-b1", "i-b2"] and len(set(asked.values())) == 4
@@ -93,49 +71,50 @@ def test_other_branches_go_on_while_one_waits_and_each_execution_gets_its_own_an
     assert outputs == [[[f"answer to i-{run}{number}", f"i-{run}{number}"] for number in (1, 2)] for run in "ab"]
 
 
-def test_an_answer_is_taken_once_and_only_by_a_token_that_waits_for_one(hurried_stack: LocalStack, listener: Listener) -> None:
+@proves("ministack.step_functions.tasks.tokens")
+def test_a_token_takes_one_answer_and_only_while_its_task_waits(hurried_stack: LocalStack, listener: Listener) -> None:
     client = hurried_stack.client("stepfunctions")
-    execution = hurried_stack.begin({}, machine(hurried_stack, ask(listener)))
+    execution = hurried_stack.begin({}, create_machine(hurried_stack, ask(listener)))
     token = token_of(listener)
-    assert refusal(client.send_task_success, taskToken=token, output="no JSON") == "InvalidOutput"
+    assert refusal(client.send_task_success, taskToken=token, output="no JSON")[0] == "InvalidOutput"
     client.send_task_success(taskToken=token, output="1")
-    assert refusal(client.send_task_success, taskToken=token, output="2") == "TaskTimedOut"
+    assert refusal(client.send_task_success, taskToken=token, output="2")[0] == "TaskTimedOut"
     assert hurried_stack.wait(execution, 20).output == 1
-    assert refusal(client.send_task_failure, taskToken=token, error="Refused") == "TaskTimedOut"
-    assert refusal(client.send_task_success, taskToken="made-up", output="1") == "InvalidToken"
+    assert refusal(client.send_task_failure, taskToken=token, error="Refused")[0] == "TaskTimedOut"
+    assert refusal(client.send_task_success, taskToken="made-up", output="1")[0] == "InvalidToken"
 
 
-def test_a_token_whose_time_is_over_takes_no_answer_and_a_retry_asks_anew(hurried_stack: LocalStack, listener: Listener) -> None:
+@proves("ministack.step_functions.tasks.tokens")
+def test_an_expired_token_takes_no_answer_and_a_retry_has_a_new_one(hurried_stack: LocalStack, listener: Listener) -> None:
     again = [{"ErrorEquals": ["States.Timeout"], "IntervalSeconds": 1, "MaxAttempts": 1}]
     client = hurried_stack.client("stepfunctions")
-    execution = hurried_stack.begin({}, machine(hurried_stack, ask(listener, 2, Retry=again)))
+    execution = hurried_stack.begin({}, create_machine(hurried_stack, ask(listener, 2, Retry=again)))
     second, first = token_of(listener, 2), token_of(listener, 1)
-    assert first != second and refusal(client.send_task_success, taskToken=first, output="1") == "TaskTimedOut"
+    assert first != second and refusal(client.send_task_success, taskToken=first, output="1")[0] == "TaskTimedOut"
     client.send_task_success(taskToken=second, output="2")
     assert hurried_stack.wait(execution, 20).output == 2
 
 
+@proves("ministack.step_functions.tasks.tokens", "ministack.step_functions.executions.end")
 def test_a_stopped_execution_takes_no_answer_and_stays_aborted(hurried_stack: LocalStack, listener: Listener) -> None:
     client = hurried_stack.client("stepfunctions")
-    execution = hurried_stack.begin({}, machine(hurried_stack, ask(listener, 2, Catch=[])))
+    execution = hurried_stack.begin({}, create_machine(hurried_stack, ask(listener, 2, Catch=[])))
     token = token_of(listener)
     client.stop_execution(executionArn=execution, error="Drill", cause="enough")
-    assert refusal(client.send_task_success, taskToken=token, output="1") == "TaskTimedOut"
+    assert refusal(client.send_task_success, taskToken=token, output="1")[0] == "TaskTimedOut"
     time.sleep(2.5)  # until the task in it has timed out
     ended = hurried_stack.wait(execution, 20)
     assert (ended.status, ended.error, ended.cause) == ("ABORTED", "Drill", "enough")
 
 
-def test_a_function_that_fails_when_it_is_handed_the_token_fails_the_task_at_once(hurried_stack: LocalStack, listener: Listener) -> None:
-    ended = hurried_stack.run({}, 20, machine(hurried_stack, ask(listener, payload={"Fail": True})))
+@proves("ministack.step_functions.tasks.error_before_the_wait")
+def test_if_the_function_that_gets_the_token_fails_so_does_the_task(hurried_stack: LocalStack, listener: Listener) -> None:
+    ended = hurried_stack.run({}, 20, create_machine(hurried_stack, ask(listener, payload={"Fail": True})))
     assert ended.output["Caught"] == "States.TaskFailed" and "as the event asks" in ended.output["By"]["Cause"]
     assert ended.seconds < 5
 
 
-# --- DynamoDB without a function
-
-
-def test_a_write_whose_condition_fails_is_caught_by_the_name_of_the_optimized_integration(hurried_stack: LocalStack) -> None:
+def test_a_write_whose_condition_fails_is_caught_by_the_integrations_name(hurried_stack: LocalStack) -> None:
     hurried_stack.client("dynamodb").create_table(
         TableName="cases", BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "Instance", "KeyType": "HASH"}, {"AttributeName": "Record", "KeyType": "RANGE"}],
@@ -147,36 +126,8 @@ def test_a_write_whose_condition_fails_is_caught_by_the_name_of_the_optimized_in
     taken = {"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Output": "taken", "Next": "After"}
     task = {"Type": "Task", "Resource": "arn:aws:states:::dynamodb:updateItem", "Arguments": update, "Catch": [taken], "Output": "ours",
             "Next": "After"}  # fmt: skip
-    arn = machine(hurried_stack, {"Take": task, "After": END})
+    arn = create_machine(hurried_stack, {"Take": task, "After": END})
     first = hurried_stack.run({"Instance": "i-1"}, 20, arn)
     assert [first.output, hurried_stack.run({"Instance": "i-1"}, 20, arn).output] == ["ours", "taken"]
     kept = hurried_stack.client("dynamodb").get_item(TableName="cases", Key={"Instance": {"S": "i-1"}, "Record": {"S": "lease"}})["Item"]
     assert kept["Run"]["S"] == first.arn.rsplit(":", 1)[1]
-
-
-# --- How executions end
-
-
-def described(stack: LocalStack, execution: Execution) -> dict[str, Any]:
-    answer = stack.client("stepfunctions").describe_execution(executionArn=execution.arn)
-    return {name: answer.get(name) for name in ("status", "error", "cause", "output")}
-
-
-def test_an_execution_that_failed_is_described_with_error_and_cause_and_no_output(hurried_stack: LocalStack) -> None:
-    failed = hurried_stack.run({}, 20, machine(hurried_stack, {"No": {"Type": "Fail", "Error": "NotContained", "Cause": "i-1"}}))
-    assert described(hurried_stack, failed) == {"status": "FAILED", "error": "NotContained", "cause": "i-1", "output": None}
-
-
-def test_an_execution_that_runs_for_too_long_is_timed_out(hurried_stack: LocalStack) -> None:
-    slow = {"Wait": {"Type": "Wait", "Seconds": 40, "End": True}}
-    ended = hurried_stack.run({}, 20, machine(hurried_stack, slow, TimeoutSeconds=1))
-    assert described(hurried_stack, ended) == {"status": "TIMED_OUT", "error": "States.Timeout", "cause": None, "output": None}
-    assert ended.seconds < 3 and ended.history[-1]["type"] == "ExecutionTimedOut"
-
-
-def test_a_state_machine_that_does_not_exist_has_no_list_of_executions(hurried_stack: LocalStack) -> None:
-    one = machine(hurried_stack, {"After": END})
-    assert hurried_stack.executions(one) == []
-    with pytest.raises(ClientError) as refused:
-        hurried_stack.executions(f"{one}-not")
-    assert refused.value.response["Error"]["Code"] == "StateMachineDoesNotExist"

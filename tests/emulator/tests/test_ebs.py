@@ -1,13 +1,16 @@
-"""The blocks of snapshots on the EC2 side, each against the behaviour that AWS documents."""
+"""EBS direct APIs: the blocks of snapshots."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 
+import pytest
+
 from support.stack import LocalStack
 from support.victim import build_victims
 
+proves = pytest.mark.proves
 
 def blocks_of(moto: LocalStack, snapshot: str) -> list[tuple[int, bytes]]:
     ebs, read = moto.client("ebs"), []
@@ -19,7 +22,8 @@ def blocks_of(moto: LocalStack, snapshot: str) -> list[tuple[int, bytes]]:
     return read
 
 
-def test_a_snapshot_has_blocks_with_their_checksums_and_its_copy_has_the_same(moto: LocalStack) -> None:
+@proves("moto.ebs.blocks")
+def test_a_snapshot_has_blocks_with_checksums_and_its_copy_the_same_ones(moto: LocalStack) -> None:
     (victim,) = build_victims(moto, 1)
     ec2, volume = moto.client("ec2"), next(iter(victim.volumes.values()))
     snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
@@ -28,7 +32,8 @@ def test_a_snapshot_has_blocks_with_their_checksums_and_its_copy_has_the_same(mo
     assert len(blocks_of(moto, snapshot)) == 3 and blocks_of(moto, snapshot) == blocks_of(moto, copy)
 
 
-def test_blocks_are_listed_page_by_page_from_an_index_on(moto: LocalStack) -> None:
+@proves("moto.ebs.pages")
+def test_blocks_are_listed_from_an_index_on_in_pages(moto: LocalStack) -> None:
     (victim,) = build_victims(moto, 1)
     snapshot, ebs = moto.client("ec2").create_snapshot(VolumeId=next(iter(victim.volumes.values())))["SnapshotId"], moto.client("ebs")
     first = ebs.list_snapshot_blocks(SnapshotId=snapshot, MaxResults=100, StartingBlockIndex=1)

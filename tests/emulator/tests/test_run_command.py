@@ -1,4 +1,4 @@
-"""Systems Manager's Run Command on the local stack, each mend against the behaviour that AWS documents."""
+"""Run Command: managed hosts and commands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from support.stack import LocalStack
+
+proves = pytest.mark.proves
 
 FINAL = {"Success", "Failed", "Cancelled", "Execution Timed Out", "Delivery Timed Out", "Undeliverable", "Terminated", "AccessDenied"}
 
@@ -46,7 +48,8 @@ def ended(moto: LocalStack, instance: str, command: str) -> dict[str, Any]:
     raise AssertionError(invocation)
 
 
-def test_mend_managed_hosts(moto: LocalStack) -> None:
+@proves("moto.ssm.commands.managed_hosts")
+def test_a_managed_host_has_its_platform_and_ping_status(moto: LocalStack) -> None:
     online, lost = host(moto), host(moto, Ping="ConnectionLost", Platform="Windows")
 
     def listed(instance: str) -> list[dict[str, Any]]:
@@ -57,7 +60,8 @@ def test_mend_managed_hosts(moto: LocalStack) -> None:
     assert listed("i-00000000000000000") == []
 
 
-def test_mend_send_command_refuses_what_aws_refuses(moto: LocalStack) -> None:
+@proves("moto.ssm.commands.send")
+def test_a_command_needs_a_document_managed_hosts_and_valid_parameters(moto: LocalStack) -> None:
     name = document(moto, "true", Word={"type": "String", "default": "", "allowedPattern": "^[a-z]*$"})
     for instance, document_name, parameters, code in (
         (host(moto), "no-such-document", {}, "InvalidDocument"),
@@ -70,8 +74,9 @@ def test_mend_send_command_refuses_what_aws_refuses(moto: LocalStack) -> None:
         assert refused.value.response["Error"]["Code"] == code
 
 
+@proves("moto.ssm.commands.send")
 @pytest.mark.parametrize("agent, through", [("3.3.2746.0", "variable"), ("3.2.582.0", "text")])
-def test_mend_send_command_runs_the_script_with_its_parameters(moto: LocalStack, agent: str, through: str) -> None:
+def test_a_host_runs_the_script_with_its_parameters(moto: LocalStack, agent: str, through: str) -> None:
     name = document(
         moto, 'echo "${SSM_Word-none} {{ Word }}"', Word={"type": "String", "allowedPattern": "^[a-z]*$", "interpolationType": "ENV_VAR"}
     )
@@ -80,7 +85,8 @@ def test_mend_send_command_runs_the_script_with_its_parameters(moto: LocalStack,
     assert invocation["StandardOutputContent"] == ("hello hello\n" if through == "variable" else "none hello\n")
 
 
-def test_mend_command_invocations_appear_late_and_end_with_the_scripts_exit_code(moto: LocalStack) -> None:
+@proves("moto.ssm.commands.invocations")
+def test_an_invocation_appears_late_and_ends_with_the_scripts_exit_code(moto: LocalStack) -> None:
     instance = host(moto)
     command = send(moto, instance, document(moto, "echo out; echo err >&2; exit 3"))
     with pytest.raises(ClientError) as early:
@@ -90,18 +96,19 @@ def test_mend_command_invocations_appear_late_and_end_with_the_scripts_exit_code
     assert (invocation["Status"], invocation["ResponseCode"], invocation["StandardErrorContent"]) == ("Failed", 3, "err\n")
 
 
-def test_mend_command_invocations_stop_at_the_documents_time_out(moto: LocalStack) -> None:
+def test_a_script_is_stopped_at_the_documents_timeout(moto: LocalStack) -> None:
     instance = host(moto)
     assert ended(moto, instance, send(moto, instance, document(moto, "sleep 60")))["StatusDetails"] == "Execution Timed Out"
 
 
 @pytest.mark.parametrize("behaviour, status", [("undeliverable", "Undeliverable"), ("terminated", "Terminated"), ("delayed", "Success")])
-def test_mend_command_invocations_tell_how_a_host_took_it(moto: LocalStack, behaviour: str, status: str) -> None:
+def test_an_invocation_shows_how_the_host_took_the_command(moto: LocalStack, behaviour: str, status: str) -> None:
     instance = host(moto, Behaviour=behaviour)
     assert ended(moto, instance, send(moto, instance, document(moto, "true")))["StatusDetails"] == status
 
 
-def test_mend_cancel_command_ends_the_script_and_what_it_started(moto: LocalStack, tmp_path: Any) -> None:
+@proves("moto.ssm.commands.cancel")
+def test_a_cancelled_command_ends_with_everything_it_started(moto: LocalStack, tmp_path: Any) -> None:
     instance, mark = host(moto), tmp_path / "mark"
     command = send(moto, instance, document(moto, f"(sleep 1.5; : >{mark}) & wait"))
     time.sleep(0.5)
@@ -109,37 +116,3 @@ def test_mend_cancel_command_ends_the_script_and_what_it_started(moto: LocalStac
     assert ended(moto, instance, command)["StatusDetails"] == "Cancelled"
     time.sleep(1.5)
     assert not mark.exists()
-
-
-def test_mend_documents_in_templates(stack: LocalStack) -> None:
-    cloudformation, ssm, name = stack.client("cloudformation"), stack.client("ssm"), f"doc-{uuid.uuid4().hex[:8]}"
-
-    def template(word: str) -> str:
-        step = {"action": "aws:runShellScript", "name": "run", "inputs": {"runCommand": [f"echo {word}"]}}
-        content = {"schemaVersion": "2.2", "mainSteps": [step]}
-        properties = {"Name": name, "DocumentType": "Command", "DocumentFormat": "JSON", "UpdateMethod": "NewVersion", "Content": content}
-        resources = {"Document": {"Type": "AWS::SSM::Document", "Properties": properties}}
-        return json.dumps({"Resources": resources, "Outputs": {"Name": {"Value": {"Ref": "Document"}}}})
-
-    def settled(status: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 20
-        while (found := cloudformation.describe_stacks(StackName=name)["Stacks"][0])["StackStatus"] != status:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.2)
-        return found
-
-    cloudformation.create_stack(StackName=name, TemplateBody=template("one"))
-    assert settled("CREATE_COMPLETE")["Outputs"][0]["OutputValue"] == name
-    cloudformation.update_stack(StackName=name, TemplateBody=template("two"))
-    settled("UPDATE_COMPLETE")
-    assert "echo two" in ssm.get_document(Name=name)["Content"]
-    cloudformation.delete_stack(StackName=name)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            ssm.get_document(Name=name)
-        except ClientError as gone:
-            assert gone.response["Error"]["Code"] == "InvalidDocument"
-            return
-        time.sleep(0.2)
-    raise AssertionError("the document outlives its stack")

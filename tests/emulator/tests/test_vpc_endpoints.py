@@ -1,4 +1,4 @@
-"""Interface endpoints on the EC2 side, against the behaviour that AWS documents."""
+"""EC2: interface endpoints of a VPC."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import ipaddress
 import uuid
 from typing import Any
 
+import pytest
+
 from support.stack import LocalStack
 
+proves = pytest.mark.proves
 
 def vpc_with_subnet(ec2: Any) -> tuple[str, str]:
     vpc = ec2.create_vpc(CidrBlock="10.70.0.0/16")["Vpc"]["VpcId"]
@@ -19,7 +22,8 @@ def interfaces_of(ec2: Any, endpoint: dict[str, Any]) -> list[dict[str, Any]]:
     return ec2.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
 
 
-def test_endpoint_interfaces(moto: LocalStack) -> None:
+@proves("moto.ec2.vpc_endpoints.interfaces")
+def test_an_endpoints_interface_has_an_address_of_its_subnet_and_its_groups(moto: LocalStack) -> None:
     ec2 = moto.client("ec2")
     vpc, subnet = vpc_with_subnet(ec2)
     group = ec2.create_security_group(GroupName=f"e-{uuid.uuid4().hex[:8]}", Description="endpoints", VpcId=vpc)["GroupId"]
@@ -30,6 +34,7 @@ def test_endpoint_interfaces(moto: LocalStack) -> None:
     assert (interface["InterfaceType"], interface["RequesterManaged"]) == ("vpc_endpoint", True)
 
 
+@proves("moto.ec2.vpc_endpoints.interfaces")
 def test_an_endpoint_without_a_group_gets_the_vpcs_default_one(moto: LocalStack) -> None:
     ec2 = moto.client("ec2")
     vpc, subnet = vpc_with_subnet(ec2)
