@@ -182,7 +182,8 @@ mod tests {
             }
         }
         assert!(words > 20, "{words}");
-        for word in documents.split("failed=").skip(1).filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase())) {
+        for word in documents.split("failed=").skip(1).filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+        {
             let word: String = word.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             assert!(meaning(&PROBLEMS, &word).is_some(), "{word}");
         }

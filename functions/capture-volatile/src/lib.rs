@@ -221,7 +221,7 @@ impl<J: Journal> CaptureVolatile<'_, J> {
     async fn has_window(&self, target: &Target) -> Result<bool> {
         let interfaces = instance::interfaces(&self.ec2, target).await?;
         let mut groups = interfaces.iter().flat_map(|interface| interface.groups());
-        Ok(groups.any(|group| group.group_name() == Some(isolate_network::CAPTURE)))
+        Ok(groups.any(|group| group.group_name() == Some(network::CAPTURE)))
     }
 
     fn document(&self, platform: Platform) -> &str {

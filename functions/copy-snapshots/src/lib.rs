@@ -8,7 +8,7 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
 use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
-use encrypt_snapshots::{
+use snapshots::{
     SnapshotCopy, ask_for, best, case_snapshots, copy_url, failure, is_verified, shareable, tag, taken_at,
 };
 
@@ -105,7 +105,7 @@ impl Step for CopySnapshots {
             return Ok(Found { state: State::new(), facts: Snapshots::default() });
         };
         let (here, there) =
-            futures::try_join!(case_snapshots(&self.here, target), instance::snapshots_of_case(&self.there, target))?;
+            futures::try_join!(case_snapshots(&self.here, target), snapshots::snapshots_of_case(&self.there, target))?;
         let sources: Vec<Snapshot> = shareable(&here, key).into_iter().cloned().collect();
         let mut copies: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
         for copy in there {

@@ -2,7 +2,7 @@
 
 use containment::Step;
 use copy_snapshots::CopySnapshots;
-use encrypt_snapshots::key_in_region;
+use snapshots::key_in_region;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {

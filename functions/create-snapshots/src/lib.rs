@@ -135,7 +135,7 @@ impl Step for CreateSnapshots {
 
     async fn read(&self, target: &Target) -> Result<Found<Taken, Devices>> {
         let (volumes, snapshots) =
-            futures::try_join!(instance::volumes(&self.ec2, target), instance::snapshots_of_case(&self.ec2, target))?;
+            futures::try_join!(instance::volumes(&self.ec2, target), snapshots::snapshots_of_case(&self.ec2, target))?;
         Ok(found(target, &volumes, &snapshots))
     }
 

@@ -5,7 +5,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Snapshot;
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
-use encrypt_snapshots::{case_snapshots, is_verified};
+use snapshots::{case_snapshots, is_verified};
 
 /// The step. Reads the case's snapshots; deletes by `DeleteSnapshot`. Nothing brings an original back.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! The Lambda function `delete-originals`.
 
 use delete_originals::DeleteOriginals;
-use encrypt_snapshots::key_in_region;
+use snapshots::key_in_region;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {

@@ -4,20 +4,14 @@
 //! the account's default key for EBS can't be shared at all (trap G5), and another key is not Cordon's to hand over. The
 //! original is the evidence's lineage and stays; `delete-originals` is a step of its own, and off by default (trap G11).
 
-mod copies;
-mod copy_url;
-
-use std::collections::BTreeMap;
-
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::primitives::DateTimeFormat;
 use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
 use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
-
-pub use copies::{SnapshotCopy, ask_for, best};
-pub use copy_url::copy_url;
+use snapshots::{
+    CaseSnapshots, SnapshotCopy, ask_for, best, case_snapshots, copy_url, failure, is_verified, tag, taken_at,
+};
 
 /// The step. Reads the case's snapshots; makes copies by `CopySnapshot`. Makes evidence, so it is never undone.
 #[derive(Debug, Clone)]
@@ -32,85 +26,6 @@ pub struct EncryptSnapshots {
 
 const COPY: &str = "EncryptedCopy";
 const WAITING: &str = "waiting for its source";
-
-/// The snapshots of a case: originals, and copies by the original that they were made from.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct CaseSnapshots {
-    /// What `create-snapshots` took.
-    pub originals: Vec<Snapshot>,
-    /// By the id of the original; an original may be gone.
-    pub copies: BTreeMap<String, Vec<Snapshot>>,
-}
-
-/// Whether EC2 says that a snapshot was taken of a volume. A copy has a volume that is none (trap G7), and whoever tags an
-/// original as a copy does not make it one (trap K6).
-pub fn is_of_a_volume(snapshot: &Snapshot) -> bool {
-    snapshot.volume_id().is_some_and(|volume| volume != "vol-ffffffff")
-}
-
-/// Reads the snapshots of a target's case.
-pub async fn case_snapshots(ec2: &Client, target: &Target) -> Result<CaseSnapshots> {
-    let mut snapshots = CaseSnapshots::default();
-    for snapshot in instance::snapshots_of_case(ec2, target).await? {
-        match tag(&snapshot, "SourceSnapshotId").filter(|_| !is_of_a_volume(&snapshot)) {
-            Some(source) => snapshots.copies.entry(source.to_owned()).or_default().push(snapshot),
-            None => snapshots.originals.push(snapshot),
-        }
-    }
-    Ok(snapshots)
-}
-
-/// A tag's value. Tags say what is a copy of what; they are never proof of it (trap K6).
-pub fn tag<'a>(snapshot: &'a Snapshot, key: &str) -> Option<&'a str> {
-    snapshot.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value())
-}
-
-/// A copy that may stand for its original: completed, encrypted, and under the key that was asked for.
-pub fn is_verified(copy: &Snapshot, key: Option<&str>) -> bool {
-    copy.state() == Some(&SnapshotState::Completed)
-        && copy.encrypted().unwrap_or(false)
-        && key.is_none_or(|key| copy.kms_key_id() == Some(key))
-}
-
-/// The snapshots of a case that can be shared: for each original, itself if it is under the stack's key, or else a
-/// verified copy of the same size.
-pub fn shareable<'a>(snapshots: &'a CaseSnapshots, key: &str) -> Vec<&'a Snapshot> {
-    let verified = |snapshot: &&Snapshot| is_verified(snapshot, Some(key));
-    let (own, others): (Vec<_>, Vec<_>) = snapshots.originals.iter().partition(verified);
-    let standing_for = |original: &Snapshot| {
-        let copies = snapshots.copies.get(original.snapshot_id()?)?;
-        copies.iter().filter(verified).find(|copy| copy.volume_size() == original.volume_size())
-    };
-    let gone = snapshots
-        .copies
-        .iter()
-        .filter(|(id, _)| snapshots.originals.iter().all(|original| original.snapshot_id() != Some(id.as_str())));
-    let left = gone.filter_map(|(_, copies)| copies.iter().find(verified));
-    own.into_iter().chain(others.into_iter().filter_map(standing_for)).chain(left).collect()
-}
-
-/// The stack's key, if it is one of the target's Region: a key reaches no further.
-pub fn key_in_region(key: Option<String>, target: &Target) -> Option<String> {
-    key.filter(|arn| arn.split(':').nth(3) == Some(&target.region))
-}
-
-/// When the state that a snapshot shows was: its own beginning, or what a copy was given from its source.
-pub fn taken_at(snapshot: &Snapshot) -> Option<String> {
-    let own = || snapshot.start_time().and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
-    tag(snapshot, "TakenAt").map(ToOwned::to_owned).or_else(own)
-}
-
-/// A copy's failure in AWS's words. EBS finds out only afterwards that it may not use a key, and says no more than this.
-pub fn failure(message: Option<&str>, source_key: Option<&str>) -> String {
-    let message = message.unwrap_or("without a message");
-    match source_key.filter(|_| message.contains("key ID is not accessible")) {
-        Some(key) => format!(
-            "error: {message}; the policy of {key}, which the source is under, must let this role use it through EC2 \
-             (kms:Decrypt, kms:DescribeKey, kms:ReEncryptFrom, kms:CreateGrant)"
-        ),
-        None => format!("error: {message}"),
-    }
-}
 
 impl EncryptSnapshots {
     /// The step in the configuration's Region, with the key that copies go under. `to_be_shared` says that they go on to a

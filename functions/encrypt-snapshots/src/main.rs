@@ -1,6 +1,7 @@
 //! The Lambda function `encrypt-snapshots`.
 
-use encrypt_snapshots::{EncryptSnapshots, key_in_region};
+use encrypt_snapshots::EncryptSnapshots;
+use snapshots::key_in_region;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {

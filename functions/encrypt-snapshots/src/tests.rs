@@ -128,13 +128,6 @@ async fn the_limit_of_copies_at_a_time_is_waited_out() {
     assert!(writes.waiting && writes.failures.is_empty());
 }
 
-#[test]
-fn a_key_of_another_region_is_not_used() {
-    assert_eq!(key_in_region(Some(KEY.into()), &target()).as_deref(), Some(KEY));
-    let elsewhere = Target { region: "us-east-1".into(), ..target() };
-    assert_eq!(key_in_region(Some(KEY.into()), &elsewhere), None);
-}
-
 const OTHER_KEY: &str = "arn:aws:kms:eu-west-1:123456789012:key/customer";
 
 #[tokio::test]
@@ -171,33 +164,6 @@ async fn a_copy_that_failed_for_its_sources_key_says_whose_policy_has_to_change(
     let state = &read(&sharing(&[&case])).await.state[&Key::new("snap-1", COPY)].state;
     assert!(state.starts_with("error: Given key ID is not accessible; the policy of arn:aws:kms:"), "{state}");
     assert!(state.contains("key/customer") && state.contains("kms:Decrypt"), "{state}");
-}
-
-fn resized(mut snapshots: CaseSnapshots, size: i32) -> CaseSnapshots {
-    snapshots.originals.iter_mut().for_each(|s| s.volume_size = Some(size));
-    snapshots
-}
-
-#[test]
-fn what_can_be_shared_is_the_original_under_the_stacks_key_or_one_verified_copy_of_its_size() {
-    let own = snapshot("snap-1", "completed", true, None, Some(KEY));
-    let plain = snapshot("snap-2", "completed", false, None, None);
-    let copy = |id: &str, state: &str, key: &str| snapshot(id, state, true, Some("snap-2"), Some(key));
-    let copies = vec![
-        copy("snap-3", "completed", OTHER_KEY),
-        copy("snap-4", "completed", KEY),
-        copy("snap-5", "completed", KEY),
-    ];
-    let orphan = vec![snapshot("snap-7", "completed", true, Some("snap-6"), Some(KEY))];
-    let case = CaseSnapshots {
-        originals: vec![own, plain],
-        copies: [("snap-2".to_owned(), copies), ("snap-6".to_owned(), orphan)].into(),
-    };
-    let ids = |case: &CaseSnapshots| -> Vec<String> {
-        shareable(case, KEY).iter().filter_map(|s| s.snapshot_id().map(ToOwned::to_owned)).collect()
-    };
-    assert_eq!(ids(&case), ["snap-1", "snap-4", "snap-7"]);
-    assert_eq!(ids(&resized(case, 8)), ["snap-1", "snap-7"], "a copy of another size stands for nothing");
 }
 
 #[tokio::test]

@@ -12,16 +12,12 @@ use aws_sdk_ebs::operation::RequestId;
 use aws_sdk_ebs::types::Block;
 use aws_sdk_ec2::types::{Snapshot, SnapshotState};
 use containment::{AwsError, Change, Error, First, Journal, Key, Kind, Outcome, Result, Status, Target};
-use encrypt_snapshots::{case_snapshots, is_verified, key_in_region};
 use evidence::Bucket;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use runtime::Aws;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use snapshots::{BlockList, HASH_SNAPSHOTS as NAME, Part, case_snapshots, is_verified, key_in_region, parts};
 use tokio::time::Instant;
-
-/// The function's name.
-pub const NAME: &str = "hash-snapshots";
 
 /// How long one call reads blocks; what is left is for the next one. The function's own time-out is longer.
 const READS_FOR: Duration = Duration::from_secs(600);
@@ -31,62 +27,6 @@ const BLOCKS_AT_ONCE: usize = 32;
 
 /// The blocks that one `ListSnapshotBlocks` answers, and the least that one call of the function reads.
 const BLOCKS_A_PAGE: i32 = 2_000;
-
-/// A part of a snapshot's list: a piece of evidence with a line `INDEX SHA256` for each block.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Part {
-    /// The key in the evidence bucket, without the case's prefix.
-    pub name: String,
-    /// SHA-256 of the part's bytes, 64 hexadecimal digits.
-    pub sha256: String,
-    /// How many blocks it has.
-    pub blocks: u64,
-    /// The index that the next part begins at; absent in the last one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<i32>,
-}
-
-/// A snapshot's list, whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct BlockList {
-    /// The parts' names, in order.
-    pub parts: Vec<String>,
-    /// How many blocks of 512 KiB the snapshot has.
-    pub count: u64,
-    /// SHA-256 of the parts' SHA-256s, each followed by a newline: one number for the whole snapshot.
-    pub sha256: String,
-}
-
-/// The lists that are whole, by snapshot, from the case's journal.
-pub async fn lists(journal: &impl Journal, target: &Target) -> Result<BTreeMap<String, BlockList>> {
-    let parts = parts(&journal.first(target, NAME).await?)?;
-    Ok(parts.iter().filter_map(|(snapshot, parts)| Some((snapshot.clone(), whole(parts)?))).collect())
-}
-
-type Parts = BTreeMap<String, Vec<Part>>;
-
-/// Parts by snapshot, in the order of their numbers.
-fn parts(first: &First) -> Result<Parts> {
-    let mut all = Parts::new();
-    for (key, value) in first {
-        let part: Part = serde_json::from_value(value.clone())
-            .map_err(|error| Error::Misconfigured(format!("the journal of {NAME}: {error}")))?;
-        all.entry(key.resource.clone()).or_default().push(part);
-    }
-    Ok(all)
-}
-
-fn whole(parts: &[Part]) -> Option<BlockList> {
-    parts.last().filter(|last| last.next.is_none())?;
-    let hashes: String = parts.iter().map(|part| format!("{}\n", part.sha256)).collect();
-    Some(BlockList {
-        parts: parts.iter().map(|part| part.name.clone()).collect(),
-        count: parts.iter().map(|part| part.blocks).sum(),
-        sha256: custody::sha256(hashes.as_bytes()),
-    })
-}
 
 /// For each original its own id, or that of the copy which Cordon's key opens; and why not, where there is neither.
 fn readable(
@@ -183,7 +123,7 @@ async fn hash_snapshots(
     let mut changes = Vec::new();
     for id in &ids {
         let parts = done.entry(id.clone()).or_default();
-        while whole(parts).is_none() {
+        while BlockList::whole(parts).is_none() {
             if Instant::now() >= until {
                 let reason = format!("{} of {} snapshots are listed so far", changes.len(), ids.len());
                 return Ok(Outcome { changes, ..Outcome::new(NAME, Status::InProgress, reason) });
@@ -203,7 +143,7 @@ async fn hash_snapshots(
             }
             parts.push(part);
         }
-        let after = json!(whole(parts));
+        let after = json!(BlockList::whole(parts));
         changes.push(Change { resource: id.clone(), attribute: "Blocks".to_owned(), before: Value::Null, after });
     }
     let outcome = match (ids.is_empty(), unreadable.is_empty()) {
@@ -246,10 +186,6 @@ mod tests {
     fn snapshot(id: &str, key: Option<&str>, state: SnapshotState) -> Snapshot {
         let snapshot = Snapshot::builder().snapshot_id(id).state(state).encrypted(key.is_some());
         snapshot.set_kms_key_id(key.map(ToOwned::to_owned)).build()
-    }
-
-    fn part(number: usize, next: Option<i32>) -> Part {
-        Part { name: format!("part-{number}"), sha256: format!("{number}").repeat(64), blocks: 10, next }
     }
 
     fn block(index: i32) -> Block {
@@ -310,26 +246,6 @@ mod tests {
         let (first, blocks) = (page(None, None, &[3], None), blocks(Some("bm90IGl0")));
         let error = read(&client(&[&first, &blocks]), "snap-1", None, Instant::now()).await.expect_err("refused");
         assert!(error.to_string().contains("snap-1 block 3"), "{error}");
-    }
-
-    #[test]
-    fn a_list_is_whole_only_when_its_last_part_goes_no_further() {
-        assert_eq!(whole(&[]), None);
-        assert_eq!(whole(&[part(1, Some(10))]), None);
-        let list = whole(&[part(1, Some(10)), part(2, None)]).expect("whole");
-        assert_eq!((list.count, list.parts.len()), (20, 2));
-        let both = format!("{}\n{}\n", "1".repeat(64), "2".repeat(64));
-        assert_eq!(list.sha256, custody::sha256(both.as_bytes()));
-    }
-
-    #[test]
-    fn parts_are_in_the_order_of_their_numbers() {
-        let first: First = (1..=11)
-            .map(|n| (Key::new("snap-1", format!("part-{n:05}")), json!(part(n, (n < 11).then_some(1)))))
-            .collect();
-        let parts = &parts(&first).expect("parts")["snap-1"];
-        assert_eq!(parts.iter().map(|part| part.name.as_str()).next_back(), Some("part-11"));
-        assert!(whole(parts).is_some());
     }
 
     #[test]

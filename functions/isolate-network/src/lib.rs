@@ -9,11 +9,8 @@
 
 mod groups;
 mod release;
-mod routes;
-mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -21,32 +18,15 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::NetworkInterface;
 use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes};
 use futures::future::join_all;
+use network::{CAPTURE, CONVERSION, Group, ISOLATION, Interface, Window, automatically_tracked, everything};
 
 use groups::Ready;
-pub use groups::{CAPTURE, CONVERSION, Group, ISOLATION, prepare};
-pub use routes::automatically_tracked;
-pub use window::Window;
 
 /// The step. Reads interfaces and Cordon's security groups; creates and repairs those groups, and sets interfaces' groups.
 /// A release sets the interfaces' groups only: Cordon's own stay, since other cases may use them.
 #[derive(Debug, Clone)]
 pub struct IsolateNetwork {
     ec2: Client,
-}
-
-/// What there is to know of one interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Interface {
-    /// Groups belong to a VPC, and an instance's interfaces may be in several (trap A7).
-    pub vpc: String,
-    /// For the routes.
-    pub subnet: String,
-    /// For what an endpoint lets in: the primary private address, and those of IPv6.
-    pub addresses: BTreeSet<IpAddr>,
-    /// Who manages it, if not its owner: its groups can't be changed (trap A9).
-    pub managed_by: Option<String>,
-    /// `interface`, `trunk`, `efa`, …
-    pub kind: String,
 }
 
 /// What the step needs to know beside the groups of each interface.
@@ -101,13 +81,13 @@ impl IsolateNetwork {
     async fn read_with(&self, target: &Target, windows: bool) -> Result<Found<BTreeSet<String>, Facts>> {
         let endpoints = async {
             match target.capture_window && windows {
-                true => Some(window::endpoints(&self.ec2, target).await),
+                true => Some(network::endpoints(&self.ec2, target).await),
                 false => None,
             }
         };
         let (interfaces, groups, endpoints) = futures::join!(
             instance::interfaces(&self.ec2, target),
-            groups::find(&self.ec2, &target.account_id),
+            network::find(&self.ec2, &target.account_id),
             endpoints
         );
         let (interfaces, groups) = (interfaces?, groups?);
@@ -119,7 +99,7 @@ impl IsolateNetwork {
             let Some(id) = interface.network_interface_id() else { continue };
             let groups = interface.groups().iter().filter_map(|g| g.group_id().map(ToOwned::to_owned)).collect();
             found.state.insert(Key::new(id, GROUPS), groups);
-            found.facts.interfaces.insert(id.to_owned(), facts_of(interface));
+            found.facts.interfaces.insert(id.to_owned(), Interface::of(interface));
         }
         let vpcs: BTreeSet<&String> = found.facts.interfaces.values().map(|i| &i.vpc).collect();
         for (name, vpc, group) in groups {
@@ -136,12 +116,13 @@ impl IsolateNetwork {
         let endpoints = match endpoints {
             // A window that is to be closed: whether it is no more than one decides how.
             None if windows && found.facts.interfaces.keys().any(|id| is_on_capture(&found, id)) => {
-                Some(window::endpoints(&self.ec2, target).await)
+                Some(network::endpoints(&self.ec2, target).await)
             }
             endpoints => endpoints,
         };
         if let Some(endpoints) = endpoints {
-            found.facts.windows = window::windows(&self.ec2, endpoints, &found.facts).await;
+            found.facts.windows =
+                network::windows(&self.ec2, endpoints, &found.facts.interfaces, &found.facts.capture).await;
         }
         Ok(found)
     }
@@ -282,7 +263,7 @@ impl Step for IsolateNetwork {
             goal.state.insert(key, BTreeSet::from([group.to_owned()]));
             goal.state.insert(rules_key(vpc, ISOLATION), BTreeSet::new());
             if needs_conversion(found, id) {
-                goal.state.insert(rules_key(vpc, CONVERSION), groups::everything());
+                goal.state.insert(rules_key(vpc, CONVERSION), everything());
             }
             let Some(window) = found.facts.windows.get(id).filter(|_| target.capture_window) else { continue };
             if destination(target, found, id) == CAPTURE {
@@ -340,19 +321,6 @@ impl Step for IsolateNetwork {
     }
 }
 
-fn facts_of(interface: &NetworkInterface) -> Interface {
-    let managed = interface.requester_managed().unwrap_or(false);
-    let manager = interface.operator().and_then(|o| o.principal()).or(interface.requester_id()).unwrap_or("AWS");
-    let operated = interface.operator().and_then(|o| o.managed()).unwrap_or(false);
-    Interface {
-        vpc: interface.vpc_id().unwrap_or_default().to_owned(),
-        subnet: interface.subnet_id().unwrap_or_default().to_owned(),
-        addresses: window::addresses(interface),
-        managed_by: (managed || operated).then(|| manager.to_owned()),
-        kind: interface.interface_type().map_or("interface", |kind| kind.as_str()).to_owned(),
-    }
-}
-
 /// Cordon's groups by VPC and name: an id would not do, since a dry run plans groups that have none yet.
 fn rules_key(vpc: &str, name: &str) -> Key {
     Key::new(format!("{vpc} {name}"), RULES)
@@ -391,7 +359,7 @@ fn is_isolated(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
 
 /// An earlier run was stopped half-way, or is at it.
 fn is_converted(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {
-    is_on(found, id, found.facts.conversion.get(&found.facts.interfaces[id].vpc), &groups::everything())
+    is_on(found, id, found.facts.conversion.get(&found.facts.interfaces[id].vpc), &everything())
 }
 
 fn is_on_capture(found: &Found<BTreeSet<String>, Facts>, id: &str) -> bool {

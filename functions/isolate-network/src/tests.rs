@@ -31,7 +31,7 @@ fn found(interfaces: &[(&str, &str, &[&str])]) -> Found<BTreeSet<String>, Facts>
         found.facts.interfaces.insert((*id).into(), interface);
         found.state.insert(Key::new(*id, GROUPS), set(groups));
         let isolation = Group { id: format!("sg-iso-{vpc}"), rules: BTreeSet::new() };
-        let conversion = Group { id: format!("sg-con-{vpc}"), rules: groups::everything() };
+        let conversion = Group { id: format!("sg-con-{vpc}"), rules: everything() };
         found.state.insert(rules_key(vpc, ISOLATION), isolation.rules.clone());
         found.state.insert(rules_key(vpc, CONVERSION), conversion.rules.clone());
         found.facts.isolation.insert((*vpc).into(), isolation);
@@ -69,7 +69,7 @@ fn a_vpc_that_cordon_has_not_seen_is_to_get_both_groups() {
     (found.facts.isolation, found.facts.conversion) = Default::default();
     let goal = step(&[]).contained(&target(), &found);
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
-    assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], groups::everything());
+    assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], everything());
 }
 
 #[test]
@@ -324,7 +324,7 @@ async fn an_interface_on_a_conversion_group_with_other_rules_is_converted_first(
     found.state.insert(rules_key("vpc-a", CONVERSION), narrow);
     assert!(needs_conversion(&found, "eni-1"));
     let goal = step(&[]).contained(&target(), &found);
-    assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], groups::everything());
+    assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], everything());
 }
 
 #[test]
@@ -332,21 +332,6 @@ fn a_trunk_is_not_called_isolated() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
     found.facts.interfaces.get_mut("eni-1").expect("there").kind = "trunk".into();
     assert!(step(&[]).contained(&target(), &found).unsupported[0].contains("branch interfaces"));
-}
-
-#[tokio::test]
-async fn a_group_of_our_name_in_another_case_is_found() {
-    let theirs = mock!(Client::describe_security_groups)
-        .match_requests(|r| r.filters()[0].values() == ["??????-?????????", "??????-??????????", "??????-???????"])
-        .then_output(|| {
-            let group = |name: &str| SecurityGroup::builder().group_name(name).vpc_id("vpc-a").group_id("sg-1").build();
-            let groups = [group("Cordon-ISOLATION"), group("sneaky-isolation")];
-            DescribeSecurityGroupsOutput::builder().set_security_groups(Some(groups.into())).build()
-        });
-    let client = mock_client!(aws_sdk_ec2, [&theirs]);
-    let found = groups::find(&client, "123456789012").await.expect("found");
-    assert_eq!(found.len(), 1);
-    assert_eq!(found[0].0, ISOLATION);
 }
 
 #[tokio::test(start_paused = true)]
@@ -711,27 +696,4 @@ async fn the_groups_to_go_back_to_are_asked_for_by_a_filter_that_a_deleted_one_d
     let step = step(&[&interfaces, &named, &by_id]);
     let found = step.read_journaled(&target(), &first(&[("eni-1", &["sg-web", "sg-old"])])).await.expect("read");
     assert_eq!(found.facts.journaled, set(&["sg-web"]));
-}
-
-#[tokio::test]
-async fn a_fleets_groups_are_looked_for_once_and_made_only_where_they_are_missing() {
-    let found = mock!(Client::describe_security_groups).then_output(|| {
-        let of = |name: &str, id: &str| SecurityGroup::builder().group_name(name).vpc_id("vpc-a").group_id(id);
-        let v4 = IpPermission::builder().ip_protocol("-1").ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build());
-        let all = v4.ipv6_ranges(aws_sdk_ec2::types::Ipv6Range::builder().cidr_ipv6("::/0").build()).build();
-        let conversion = of(CONVERSION, "sg-con").ip_permissions(all.clone()).ip_permissions_egress(all);
-        DescribeSecurityGroupsOutput::builder()
-            .set_security_groups(Some(vec![of(ISOLATION, "sg-iso").build(), conversion.build()]))
-            .build()
-    });
-    let denied =
-        mock!(Client::create_security_group).match_requests(|r| r.vpc_id() == Some("vpc-b")).then_error(|| {
-            let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("UnauthorizedOperation").build();
-            CreateSecurityGroupError::generic(meta)
-        });
-    let ec2 = mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&found, &denied]);
-    let vpcs = set(&["vpc-a", "vpc-b"]);
-    let problems = prepare(&ec2, &target(), &vpcs).await;
-    assert_eq!((found.num_calls(), denied.num_calls(), problems.len()), (1, 2, 2));
-    assert!(problems.iter().all(|problem| problem.to_string().contains("in vpc-b")), "{problems:?}");
 }

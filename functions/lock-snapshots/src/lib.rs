@@ -4,18 +4,14 @@
 //! a word if the copy failed, and its days would begin only with its completion (trap G8); and a compliance lock on what
 //! then turns out to be no evidence could not be taken back. A lock that is longer or stricter stays as it is.
 
-mod copies;
-
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{LockMode, LockState, LockedSnapshotsInfo, Snapshot, SnapshotState};
 use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
-use encrypt_snapshots::{is_verified, tag};
 use futures::{StreamExt, stream};
 use runtime::Aws;
 use serde::Serialize;
-
-pub use copies::{LockedCopy, copies};
+use snapshots::{is_verified, locked_days, tag};
 
 /// The step. Reads the case's copies in the forensic account and their locks; writes by `LockSnapshot`. Never undone.
 #[derive(Debug, Clone)]
@@ -64,15 +60,6 @@ fn parse(mode: &str, days: &str) -> Result<Wanted> {
     Ok(Wanted { mode, days })
 }
 
-/// A lock's days: as they were asked for, or counted, where somebody has set a date.
-pub(crate) fn days(lock: &LockedSnapshotsInfo) -> Option<i32> {
-    let counted = || {
-        let from = lock.lock_duration_start_time().or(lock.lock_created_on())?.secs();
-        i32::try_from((lock.lock_expires_on()?.secs() - from) / 86_400).ok()
-    };
-    lock.lock_duration.or_else(counted)
-}
-
 impl LockSnapshots {
     /// The step, with the forensic account's configuration.
     pub fn new(there: &SdkConfig, forensic: Forensic, wanted: Wanted) -> Self {
@@ -85,7 +72,7 @@ impl LockSnapshots {
             _ if !is_verified(copy, Some(&self.forensic.key_arn)) => None,
             _ => Some(Lock {
                 state: lock.and_then(|lock| lock.lock_state()).map_or("none", LockState::as_str).to_owned(),
-                days: lock.and_then(days),
+                days: lock.and_then(locked_days),
             }),
         }
     }
@@ -121,10 +108,10 @@ impl Step for LockSnapshots {
     const NAME: &'static str = "lock-snapshots";
 
     async fn read(&self, target: &Target) -> Result<Found<Lock, ()>> {
-        let case = instance::snapshots_of_case(&self.there, target).await?;
+        let case = snapshots::snapshots_of_case(&self.there, target).await?;
         let copies: Vec<&Snapshot> = case.iter().filter(|s| tag(s, "SourceSnapshotId").is_some()).collect();
         let ids: Vec<String> = copies.iter().filter_map(|copy| copy.snapshot_id.clone()).collect();
-        let locks = instance::locks(&self.there, &ids).await?;
+        let locks = snapshots::locks(&self.there, &ids).await?;
         let state = copies.into_iter().filter_map(|copy| {
             let id = copy.snapshot_id()?;
             Some((Key::new(id, LOCK), self.locked(copy, locks.get(id))?))

@@ -2,7 +2,6 @@ use super::*;
 use aws_sdk_ec2::operation::describe_locked_snapshots::DescribeLockedSnapshotsOutput;
 use aws_sdk_ec2::operation::describe_snapshots::DescribeSnapshotsOutput;
 use aws_sdk_ec2::operation::lock_snapshot::LockSnapshotOutput;
-use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types::Tag;
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 
@@ -132,14 +131,6 @@ async fn a_cooling_off_period_that_somebody_has_set_is_a_risk_until_it_ends() {
     let goal = step.contained(&target(), &found);
     assert_eq!(goal.state, found.state);
     assert!(goal.residual_risk[0].contains("snap-8 of the forensic account can still be unlocked"));
-}
-
-#[test]
-fn a_lock_until_a_day_counts_as_the_days_between() {
-    let from = DateTime::from_secs(1_795_230_007);
-    let lock = LockedSnapshotsInfo::builder().lock_created_on(from);
-    let lock = lock.lock_expires_on(DateTime::from_secs(from.secs() + 45 * 86_400 + 5)).build();
-    assert_eq!(days(&lock), Some(45));
 }
 
 #[test]

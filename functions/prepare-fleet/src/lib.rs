@@ -96,7 +96,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Prepared> {
     let groups = async {
         match event.dry_run {
             true => Vec::new(),
-            false => isolate_network::prepare(&ec2, &target, &shown.vpcs).await,
+            false => network::prepare(&ec2, &target, &shown.vpcs).await,
         }
     };
     let (problems, list) = futures::join!(groups, write_down(&bucket, &event));

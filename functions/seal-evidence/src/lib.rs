@@ -9,6 +9,7 @@ mod snapshots;
 
 use std::time::{Duration, SystemTime};
 
+use ::snapshots::ForensicCopy;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
@@ -16,7 +17,6 @@ use containment::{Error, Journal, Outcome, Result, Status, Target};
 use custody::{FORMAT, Item, ItemState, MANIFEST, Manifest, Previous, REPORT, SIGNATURE, digest};
 use evidence::{Bucket, Entry};
 use futures::FutureExt;
-use lock_snapshots::LockedCopy;
 use runtime::Aws;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Value> {
         // Boxed, as below, because the whole future's type is too deep for the compiler's default limit.
         sealed_by: aws.caller().arn().boxed().await.unwrap_or_default(),
     };
-    let (config, copies) = futures::join!(aws.of(&target, NAME), lock_snapshots::copies(aws, &target, NAME).boxed());
+    let (config, copies) = futures::join!(aws.of(&target, NAME), forensic_copies(aws, &target).boxed());
     let ec2 = config.map(|config| aws_sdk_ec2::Client::new(&config));
     let verified = event.report["Verdict"].clone();
     let mut report =
@@ -87,6 +87,13 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Value> {
         append(&mut report, "Open", json!(format!("{NAME}: its verdict could not be noted: {error}")));
     }
     Ok(report)
+}
+
+/// The case's copies in the forensic account with their locks; none where no forensic account is configured.
+async fn forensic_copies(aws: &Aws, target: &Target) -> Result<Option<Vec<ForensicCopy>>> {
+    let Some(forensic) = aws.forensic()? else { return Ok(None) };
+    let there = aws_sdk_ec2::Client::new(&aws.of_forensic(&forensic, target, NAME).await?);
+    ::snapshots::forensic_copies(&there, target, forensic.region_for(target)).await.map(Some)
 }
 
 /// What sealing needs of Cordon's own account.
@@ -135,7 +142,7 @@ impl Sealer {
     async fn seal(
         &self,
         journal: &impl Journal,
-        (ec2, copies): (Result<aws_sdk_ec2::Client>, Result<Option<Vec<LockedCopy>>>),
+        (ec2, copies): (Result<aws_sdk_ec2::Client>, Result<Option<Vec<ForensicCopy>>>),
         target: &Target,
         described: Option<Entry>,
         report: Value,
@@ -150,7 +157,7 @@ impl Sealer {
             evidence::ledger(journal, target),
             self.objects.listed(&prefix),
             snapshots::of_case(ec2, target),
-            hash_snapshots::lists(journal, target),
+            ::snapshots::block_lists(journal, target),
         );
         let ledger =
             trouble.or_none("so what must be in the bucket is not known: the ledger", ledger).unwrap_or_default();

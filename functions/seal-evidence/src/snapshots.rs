@@ -4,13 +4,12 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::DateTimeFormat;
 use containment::{Result, Target};
 use custody::{Blocks, Lock, Snapshot};
-use encrypt_snapshots::is_of_a_volume;
-use hash_snapshots::BlockList;
-use lock_snapshots::LockedCopy;
+
+use ::snapshots::{BlockList, ForensicCopy, is_of_a_volume};
 
 /// The snapshots of a target's case, by their id. Reads, changes nothing.
 pub(crate) async fn of_case(ec2: Result<Client>, target: &Target) -> Result<Vec<Snapshot>> {
-    let found = instance::snapshots_of_case(&ec2?, target).await?;
+    let found = ::snapshots::snapshots_of_case(&ec2?, target).await?;
     let mut snapshots: Vec<Snapshot> = found.iter().map(|snapshot| sealed(target, snapshot)).collect();
     snapshots.sort_by(|one, other| one.snapshot_id.cmp(&other.snapshot_id));
     Ok(snapshots)
@@ -41,7 +40,7 @@ fn sealed(target: &Target, snapshot: &aws_sdk_ec2::types::Snapshot) -> Snapshot 
 }
 
 /// A copy in the forensic account: its lineage is in its tags, which only Cordon's role there can write.
-pub(crate) fn in_forensic_account(copy: LockedCopy) -> Snapshot {
+pub(crate) fn in_forensic_account(copy: ForensicCopy) -> Snapshot {
     let tag = |key: &str| copy.tags.get(key).cloned();
     Snapshot {
         volume_id: tag("VolumeId"),
@@ -79,7 +78,7 @@ mod tests {
     #[test]
     fn a_copy_in_the_forensic_account_has_its_lineage_and_its_lock() {
         let lineage = [("SourceSnapshotId", "snap-2"), ("VolumeId", "vol-1"), ("DeviceName", "/dev/xvda")];
-        let copy = LockedCopy {
+        let copy = ForensicCopy {
             snapshot_id: "snap-8".to_owned(),
             account_id: "888888888888".to_owned(),
             region: "eu-west-1".to_owned(),
@@ -98,7 +97,7 @@ mod tests {
             (Some("snap-2"), Some("vol-1"))
         );
         assert_eq!(sealed.lock.and_then(|lock| lock.expires_at), copy.locked_until);
-        assert_eq!(in_forensic_account(LockedCopy { lock: "none".to_owned(), ..copy }).lock, None);
+        assert_eq!(in_forensic_account(ForensicCopy { lock: "none".to_owned(), ..copy }).lock, None);
     }
 
     #[test]

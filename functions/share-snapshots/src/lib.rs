@@ -8,8 +8,8 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{CreateVolumePermission, OperationType, SnapshotAttributeName};
 use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
-use encrypt_snapshots::{case_snapshots, shareable};
 use futures::{StreamExt, TryStreamExt, stream};
+use snapshots::{case_snapshots, shareable};
 
 /// The step. Reads the case's snapshots and whom they are shared with; writes by `ModifySnapshotAttribute`. Makes evidence
 /// reachable for the forensic account, so it is never undone.

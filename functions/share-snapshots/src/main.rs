@@ -1,8 +1,8 @@
 //! The Lambda function `share-snapshots`.
 
 use containment::Step;
-use encrypt_snapshots::key_in_region;
 use share_snapshots::ShareSnapshots;
+use snapshots::key_in_region;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {

@@ -96,7 +96,7 @@ impl Step for TagResources {
         let (own, volumes, snapshots) = futures::try_join!(
             self.tags_of(&instance),
             instance::volumes(&self.ec2, target),
-            instance::snapshots_of_case(&self.ec2, target)
+            snapshots::snapshots_of_case(&self.ec2, target)
         )?;
         let own = own.iter().filter_map(|t| Some((t.key()?, t.value().unwrap_or_default())));
         let mut found = Found { state: State::new(), facts: BTreeSet::from(instance.clone()) };

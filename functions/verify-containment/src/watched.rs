@@ -66,7 +66,7 @@ fn ids(value: &Value) -> Vec<&str> {
 mod tests {
     use super::*;
     use containment::{Change, Status};
-    use isolate_network::{Group, Interface};
+    use network::{Group, Interface};
     use serde_json::json;
 
     fn check(step: &'static str, changes: &[(&str, &str, Value)]) -> (&'static str, Result<Outcome>) {

@@ -19,8 +19,8 @@ fn interface(vpc: &str) -> Interface {
     Interface { vpc: vpc.into(), subnet: "subnet-private".into(), addresses, ..Interface::default() }
 }
 
-fn facts() -> Facts {
-    Facts { interfaces: [("eni-1".to_owned(), interface("vpc-a"))].into(), ..Facts::default() }
+fn interfaces() -> BTreeMap<String, Interface> {
+    [("eni-1".to_owned(), interface("vpc-a"))].into()
 }
 
 fn endpoint(id: &str, service: &str) -> aws_sdk_ec2::types::builders::VpcEndpointBuilder {
@@ -79,7 +79,7 @@ fn shown() -> Shown {
 }
 
 fn seen(shown: &Shown) -> Window {
-    window(shown, "eni-1", &facts().interfaces["eni-1"], &facts())
+    window(shown, "eni-1", &interface("vpc-a"), &BTreeMap::new())
 }
 
 fn set(values: &[&str]) -> BTreeSet<String> {
@@ -135,7 +135,7 @@ fn without_endpoints_the_agent_must_come_over_the_internet_and_the_sentence_says
 
 #[test]
 fn endpoints_of_another_vpc_are_nobodys_way_out() {
-    let elsewhere = window(&shown(), "eni-2", &interface("vpc-b"), &facts());
+    let elsewhere = window(&shown(), "eni-2", &interface("vpc-b"), &BTreeMap::new());
     assert!(elsewhere.rules.is_empty() && elsewhere.obstacles.len() == 3);
 }
 
@@ -159,13 +159,13 @@ fn an_endpoint_whose_group_lets_only_the_workloads_group_in_is_hindered_by_the_r
     hindered(&shown, missing);
 
     let capture = Group { id: "sg-capture".into(), rules: everything() };
-    let facts = Facts { capture: [("vpc-a".to_owned(), capture)].into(), ..facts() };
-    let why = window(&shown, "eni-1", &interface("vpc-a"), &facts).obstacles.join("; ");
+    let capture = [("vpc-a".to_owned(), capture)].into();
+    let why = window(&shown, "eni-1", &interface("vpc-a"), &capture).obstacles.join("; ");
     assert!(why.contains("(or from sg-capture, cordon-capture)"), "{why}");
     let pair = UserIdGroupPair::builder().group_id("sg-capture").build();
     let rule = https().user_id_group_pairs(pair).build();
     shown.groups = vec![SecurityGroup::builder().group_id("sg-endpoints").ip_permissions(rule).build()];
-    assert!(window(&shown, "eni-1", &interface("vpc-a"), &facts).obstacles.is_empty());
+    assert!(window(&shown, "eni-1", &interface("vpc-a"), &capture).obstacles.is_empty());
 }
 
 #[test]
@@ -244,7 +244,7 @@ async fn endpoints_their_interfaces_and_groups_and_the_vpcs_routes_are_read() {
         .then_output(|| DescribeRouteTablesOutput::builder().set_route_tables(Some(shown().tables)).build());
     let ec2 = mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&endpoints_rule, &interfaces, &groups, &tables]);
     let endpoints = endpoints(&ec2, &Target::example()).await;
-    let windows = windows(&ec2, endpoints, &facts()).await;
+    let windows = windows(&ec2, endpoints, &interfaces(), &BTreeMap::new()).await;
     assert_eq!(windows["eni-1"], seen(&shown()));
 }
 
@@ -256,7 +256,7 @@ async fn endpoints_that_cannot_be_read_are_an_obstacle_and_no_error() {
     });
     let ec2 = mock_client!(aws_sdk_ec2, [&denied]);
     let endpoints = endpoints(&ec2, &Target::example()).await;
-    let windows = windows(&ec2, endpoints, &facts()).await;
+    let windows = windows(&ec2, endpoints, &interfaces(), &BTreeMap::new()).await;
     assert!(windows["eni-1"].obstacles[0].contains("ec2:DescribeVpcEndpoints on eu-west-1: UnauthorizedOperation"));
 }
 

@@ -6,15 +6,14 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_ec2::types::{LockState, LockedSnapshotsInfo, Snapshot, SnapshotState};
 use containment::{Result, Target};
-use runtime::Aws;
 use serde::Serialize;
 
-use crate::days;
+use crate::{locked_days, locks, snapshots_of_case};
 
 /// A copy in the forensic account: what it is, where it comes from, and how it is locked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct LockedCopy {
+pub struct ForensicCopy {
     /// The copy.
     pub snapshot_id: String,
     /// The forensic account.
@@ -45,29 +44,23 @@ pub struct LockedCopy {
     pub locked_until: Option<String>,
 }
 
-/// The case's copies in the forensic account with their locks, by id; none where no forensic account is configured.
+/// The case's copies in the forensic account with their locks, by id.
 ///
-/// Reads, with the forensic account's role, `DescribeSnapshots` and `DescribeLockedSnapshots`; `step` is the name of the
-/// function that asks, which that account's trust policy has to name.
-pub async fn copies(aws: &Aws, target: &Target, step: &str) -> Result<Option<Vec<LockedCopy>>> {
-    let Some(forensic) = aws.forensic()? else { return Ok(None) };
-    let there = Client::new(&aws.of_forensic(&forensic, target, step).await?);
-    read(&there, target, forensic.region_for(target)).await.map(Some)
-}
-
-async fn read(there: &Client, target: &Target, region: &str) -> Result<Vec<LockedCopy>> {
-    let case = instance::snapshots_of_case(there, target).await?;
+/// Calls `DescribeSnapshots` and `DescribeLockedSnapshots` with the forensic account's credentials, in the Region that the
+/// target's copies go to.
+pub async fn forensic_copies(there: &Client, target: &Target, region: &str) -> Result<Vec<ForensicCopy>> {
+    let case = snapshots_of_case(there, target).await?;
     let ids: Vec<String> = case.iter().filter_map(|copy| copy.snapshot_id.clone()).collect();
-    let locks = instance::locks(there, &ids).await?;
+    let locks = locks(there, &ids).await?;
     let shown = |copy: &Snapshot| Some(shown(copy, locks.get(copy.snapshot_id()?), region));
-    let mut copies: Vec<LockedCopy> = case.iter().filter_map(shown).collect();
+    let mut copies: Vec<ForensicCopy> = case.iter().filter_map(shown).collect();
     copies.sort_by(|one, other| one.snapshot_id.cmp(&other.snapshot_id));
     Ok(copies)
 }
 
-fn shown(copy: &Snapshot, lock: Option<&LockedSnapshotsInfo>, region: &str) -> LockedCopy {
+fn shown(copy: &Snapshot, lock: Option<&LockedSnapshotsInfo>, region: &str) -> ForensicCopy {
     let utc = |at: Option<&DateTime>| at.and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
-    LockedCopy {
+    ForensicCopy {
         snapshot_id: copy.snapshot_id().unwrap_or_default().to_owned(),
         account_id: copy.owner_id().unwrap_or_default().to_owned(),
         region: region.to_owned(),
@@ -77,7 +70,7 @@ fn shown(copy: &Snapshot, lock: Option<&LockedSnapshotsInfo>, region: &str) -> L
         copied_at: utc(copy.start_time()),
         tags: copy.tags().iter().filter_map(|tag| Some((tag.key.clone()?, tag.value.clone()?))).collect(),
         lock: lock.and_then(|lock| lock.lock_state()).map_or("none", LockState::as_str).to_owned(),
-        locked_for_days: lock.and_then(days),
+        locked_for_days: lock.and_then(locked_days),
         locked_until: utc(lock.and_then(|lock| lock.lock_expires_on())),
     }
 }
@@ -109,7 +102,7 @@ mod tests {
                 DescribeLockedSnapshotsOutput::builder().snapshots(lock.build()).build()
             });
         let there = mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&case, &locks]);
-        let copies = read(&there, &Target::example(), "eu-central-1").await.expect("read");
+        let copies = forensic_copies(&there, &Target::example(), "eu-central-1").await.expect("read");
         assert_eq!(
             serde_json::to_value(&copies).expect("JSON"),
             serde_json::json!([

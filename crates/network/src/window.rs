@@ -13,7 +13,7 @@ use containment::{Error, Result, Target};
 
 use crate::groups::to_endpoint;
 use crate::routes::{read_tables, table_of};
-use crate::{CAPTURE, Facts, Interface};
+use crate::{CAPTURE, Group, Interface};
 
 /// What an interface can be left for a capture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ struct Shown {
 
 /// The Region's endpoints of the services that a capture needs, usable or not. What kept us from reading them is a
 /// reason to have no window, never one to leave the instance connected.
-pub(crate) async fn endpoints(ec2: &Client, target: &Target) -> std::result::Result<Vec<VpcEndpoint>, String> {
+pub async fn endpoints(ec2: &Client, target: &Target) -> std::result::Result<Vec<VpcEndpoint>, String> {
     let services = NEEDED.iter().flat_map(|(_, services)| *services);
     // In China some endpoint services have the other prefix.
     let names =
@@ -56,24 +56,26 @@ pub(crate) async fn endpoints(ec2: &Client, target: &Target) -> std::result::Res
     soon(async { pages.try_collect().await.map_err(Error::aws("ec2:DescribeVpcEndpoints", &target.region)) }).await
 }
 
-/// What each interface can be left. Reads the endpoints' interfaces and groups, and the route tables of the VPCs.
-pub(crate) async fn windows(
+/// What each interface can be left, by its id; `capture` has the capture groups that there are, by VPC. Reads the endpoints'
+/// interfaces and groups, and the route tables of the VPCs.
+pub async fn windows(
     ec2: &Client,
     endpoints: std::result::Result<Vec<VpcEndpoint>, String>,
-    facts: &Facts,
+    interfaces: &BTreeMap<String, Interface>,
+    capture: &BTreeMap<String, Group>,
 ) -> BTreeMap<String, Window> {
     let shown = match endpoints {
-        Ok(endpoints) => soon(details(ec2, endpoints, facts)).await,
+        Ok(endpoints) => soon(details(ec2, endpoints, interfaces)).await,
         Err(error) => Err(error),
     };
     let window = |id: &str, interface: &Interface| match &shown {
-        Ok(shown) => window(shown, id, interface, facts),
+        Ok(shown) => window(shown, id, interface, capture),
         Err(error) => {
             let unread = format!("which endpoints {} has could not be read: {error}", interface.vpc);
             Window { rules: BTreeSet::new(), obstacles: vec![unread] }
         }
     };
-    facts.interfaces.iter().map(|(id, interface)| (id.clone(), window(id, interface))).collect()
+    interfaces.iter().map(|(id, interface)| (id.clone(), window(id, interface))).collect()
 }
 
 async fn soon<T>(read: impl Future<Output = Result<T>>) -> std::result::Result<T, String> {
@@ -83,8 +85,12 @@ async fn soon<T>(read: impl Future<Output = Result<T>>) -> std::result::Result<T
     }
 }
 
-async fn details(ec2: &Client, mut endpoints: Vec<VpcEndpoint>, facts: &Facts) -> Result<Shown> {
-    let vpcs: BTreeSet<&str> = facts.interfaces.values().map(|i| i.vpc.as_str()).collect();
+async fn details(
+    ec2: &Client,
+    mut endpoints: Vec<VpcEndpoint>,
+    interfaces: &BTreeMap<String, Interface>,
+) -> Result<Shown> {
+    let vpcs: BTreeSet<&str> = interfaces.values().map(|i| i.vpc.as_str()).collect();
     endpoints.retain(|endpoint| endpoint.vpc_id().is_some_and(|vpc| vpcs.contains(vpc)));
     let interfaces: BTreeSet<&String> = endpoints.iter().flat_map(|e| e.network_interface_ids()).collect();
     let groups: BTreeSet<&str> = endpoints.iter().flat_map(|e| e.groups()).filter_map(|g| g.group_id()).collect();
@@ -115,13 +121,13 @@ async fn details(ec2: &Client, mut endpoints: Vec<VpcEndpoint>, facts: &Facts) -
     Ok(Shown { endpoints, interfaces, groups, tables })
 }
 
-fn window(shown: &Shown, id: &str, interface: &Interface, facts: &Facts) -> Window {
+fn window(shown: &Shown, id: &str, interface: &Interface, capture: &BTreeMap<String, Group>) -> Window {
     let of_vpc: Vec<&VpcEndpoint> = shown.endpoints.iter().filter(|e| e.vpc_id() == Some(&interface.vpc)).collect();
     let rules = of_vpc.iter().flat_map(|endpoint| shown.peers(endpoint)).map(|peer| to_endpoint(&peer)).collect();
     let obstacles = NEEDED.iter().filter_map(|(name, services)| {
         let ours: Vec<&VpcEndpoint> = of_vpc.iter().copied().filter(|e| services.contains(&service(e))).collect();
         let hindered: Vec<String> =
-            ours.iter().map_while(|endpoint| shown.hindrance(endpoint, id, interface, facts)).collect();
+            ours.iter().map_while(|endpoint| shown.hindrance(endpoint, id, interface, capture)).collect();
         let usable = hindered.len() < ours.len();
         let why = match (ours.is_empty(), *name) {
             (false, _) => hindered.join(", and "),
@@ -185,7 +191,13 @@ impl Shown {
     }
 
     /// Why the interface cannot use the endpoint, if so.
-    fn hindrance(&self, endpoint: &VpcEndpoint, id: &str, interface: &Interface, facts: &Facts) -> Option<String> {
+    fn hindrance(
+        &self,
+        endpoint: &VpcEndpoint,
+        id: &str,
+        interface: &Interface,
+        capture: &BTreeMap<String, Group>,
+    ) -> Option<String> {
         let name = format!("{} ({})", endpoint.vpc_endpoint_id().unwrap_or("an endpoint"), service(endpoint));
         if let Some(why) = unused(endpoint) {
             return Some(format!("{name} {why}"));
@@ -202,7 +214,7 @@ impl Shown {
                 .then(|| format!("{table} of {}, where {id} is, has no route to {name}", interface.subnet));
         }
         let groups: Vec<&str> = endpoint.groups().iter().filter_map(|g| g.group_id()).collect();
-        let capture = facts.capture.get(&interface.vpc).map(|group| group.id.as_str());
+        let capture = capture.get(&interface.vpc).map(|group| group.id.as_str());
         let of_endpoint = self.groups.iter().filter(|group| group.group_id().is_some_and(|id| groups.contains(&id)));
         let lets_in = |p: &IpPermission| lets_in_https(p, &interface.addresses, capture);
         if of_endpoint.flat_map(|group| group.ip_permissions()).any(lets_in) {
@@ -216,7 +228,7 @@ impl Shown {
 }
 
 /// What an interface is reached by.
-pub(crate) fn addresses(interface: &NetworkInterface) -> BTreeSet<IpAddr> {
+pub fn addresses(interface: &NetworkInterface) -> BTreeSet<IpAddr> {
     let v6 = interface.ipv6_addresses().iter().filter_map(|a| a.ipv6_address());
     let primary = interface.private_ip_address();
     primary.into_iter().chain(v6).filter_map(|address| address.parse().ok()).collect()
