@@ -16,19 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use recorder::Recorder;
-
-/// Where a piece of evidence lies.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Pointer {
-    /// The bucket.
-    pub bucket: String,
-    /// The key, below the case's prefix.
-    pub key: String,
-    /// The object's version: a later object of the same key does not replace it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version_id: Option<String>,
-}
+pub use verdict::Pointer;
 
 /// A piece of evidence in the case's ledger: where it lies, what it must be, and who put it there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,16 +1,20 @@
-//! What a step says it found, did and left: the same shape for all.
+//! What a step found, did and left: the same shape for all.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::StepName;
 
 /// How a step ended. Every word comes from reading AWS back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
     /// AWS was read and is as it should be.
     Done,
-    /// AWS has accepted the change and is at it; the workflow waits and asks again.
+    /// AWS has accepted the change and is still applying it; the workflow waits and asks again.
     InProgress,
-    /// The instance has nothing that this step is about.
+    /// The instance has nothing for this step to act on.
     NotApplicable,
     /// AWS does not offer this for the instance; the reason says why.
     Unsupported,
@@ -20,8 +24,48 @@ pub enum Status {
     Failed,
 }
 
+impl Status {
+    /// All of them.
+    pub const ALL: [Status; 6] =
+        [Status::Done, Status::InProgress, Status::NotApplicable, Status::Unsupported, Status::Planned, Status::Failed];
+
+    /// The word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Status::Done => "Done",
+            Status::InProgress => "InProgress",
+            Status::NotApplicable => "NotApplicable",
+            Status::Unsupported => "Unsupported",
+            Status::Planned => "Planned",
+            Status::Failed => "Failed",
+        }
+    }
+
+    /// The status by its word.
+    pub fn from_name(name: &str) -> Option<Status> {
+        Status::ALL.into_iter().find(|status| status.name() == name)
+    }
+
+    /// Whether nothing is left to do.
+    pub const fn is_good(self) -> bool {
+        matches!(self, Status::Done | Status::NotApplicable)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl AsRef<str> for Status {
+    fn as_ref(&self) -> &str {
+        self.name()
+    }
+}
+
 /// One attribute of one resource, before containment began and now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Change {
     /// An AWS id or name.
@@ -38,7 +82,7 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Outcome {
-    /// The step's name, which is its folder's, its crate's and its function's.
+    /// The step's name; [`StepName`] has those that a report can have, and failures of the workflow itself add a few.
     pub step: String,
     /// How it ended.
     pub status: Status,
@@ -46,13 +90,13 @@ pub struct Outcome {
     /// that it made none.
     #[serde(default)]
     pub changes: Vec<Change>,
-    /// What an attacker could still do although the step is done.
+    /// What an attacker can still do even though the step is done.
     #[serde(default)]
     pub residual_risk: Vec<String>,
-    /// One or more sentences for the person who reads the table.
+    /// One or more sentences for whoever reads the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When the workflow entered and left the step's state, in UTC; the step itself does not know.
+    /// When the workflow entered and left the step's state, in UTC; the step itself cannot know.
     #[serde(flatten)]
     pub when: When,
 }
@@ -111,6 +155,16 @@ impl From<Reported> for Outcome {
 }
 
 impl Outcome {
+    /// Whether it is this step's.
+    pub fn is(&self, step: StepName) -> bool {
+        self.step == step
+    }
+
+    /// The line that a report has under `Open` for a step that is not as it should be.
+    pub fn open_line(&self) -> String {
+        format!("{} {}: {}", self.step, self.status, self.reason.as_deref().unwrap_or("no reason given"))
+    }
+
     /// An outcome without changes.
     pub fn new(step: &str, status: Status, reason: impl Into<Option<String>>) -> Self {
         Outcome {
@@ -123,7 +177,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome with so many changes at most. All of them are in the journal, and in the verifier's evidence; between
+    /// The outcome with at most this many changes. The journal and the verifier's evidence have all of them; between
     /// functions they travel through states of 256 KiB that all steps of an instance share (trap H3).
     pub fn shortened(mut self, changes: usize) -> Self {
         let more = self.changes.len().saturating_sub(changes);
@@ -139,9 +193,9 @@ impl Outcome {
         self
     }
 
-    /// The outcome as JSON text, as errors and logs carry it.
+    /// The outcome as JSON text: an error's message carries it through Lambda.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|error| format!("{} {:?}: {error}", self.step, self.status))
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{} {}: {error}", self.step, self.status))
     }
 }
 
@@ -153,6 +207,13 @@ mod tests {
     fn failure(error: &str, cause: &str) -> Outcome {
         let reported = json!({ "Step": "isolate-network", "Error": error, "Cause": cause });
         serde_json::from_value::<Reported>(reported).expect("a failure").into()
+    }
+
+    #[test]
+    fn every_status_goes_by_its_own_name() {
+        for (place, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!((status as usize, json!(status)), (place, json!(status.name())));
+        }
     }
 
     #[test]
@@ -173,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_workflow_entered_and_left_a_step_comes_from_the_workflow_even_if_the_step_failed() {
+    fn a_failed_step_has_the_times_at_which_the_workflow_entered_and_left_it() {
         let cause =
             json!({ "errorType": "NotContained", "errorMessage": Outcome::new("s", Status::Failed, None).to_json() });
         let reported =
@@ -183,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_out_and_an_empty_cause_have_words_too() {
+    fn a_timeout_and_an_empty_cause_still_give_a_reason() {
         assert_eq!(failure("States.Timeout", "").reason.as_deref(), Some("States.Timeout"));
         assert_eq!(
             failure("Sandbox.Timedout", "RequestId: 1 timed out").reason.as_deref(),
