@@ -14,7 +14,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use request::Request;
-pub use request::{AUTO_SCALING, STEPS};
 use standing::Desk;
 
 /// What the release workflow does.

@@ -4,22 +4,7 @@ use containment::{Result, Target};
 use intake::by_hand::{account, fields, flag, instance_ids, region, tag_value};
 use intake::{Execution, MemberAccounts, refuse};
 use serde_json::{Map, Value};
-
-/// The steps that a release undoes when nobody chooses, in the order of the workflow: first what makes the instance
-/// whole, then its network, and only then what sends it traffic.
-pub const STEPS: [&str; 8] = [
-    "revoke-credentials",
-    "detach-profile",
-    "isolate-network",
-    "deregister-targets",
-    "protect-instance",
-    "preserve-volumes",
-    "create-flow-logs",
-    "tag-resources",
-];
-
-/// The step that is undone only when somebody asks: the group has a replacement by now (trap E8).
-pub const AUTO_SCALING: &str = "detach-autoscaling";
+use verdict::StepName;
 
 /// The outcomes of all instances travel through states of 256 KiB (trap H3), and their events share one history of
 /// 25,000 (H4).
@@ -61,27 +46,29 @@ impl Request {
 /// `Steps` and `AttachAutoScaling`: the steps to release, each once, in the order of the workflow.
 fn steps(input: &Map<String, Value>) -> Result<Vec<String>> {
     let attach = flag(input, "AttachAutoScaling")?;
-    let known = || STEPS.into_iter().chain([AUTO_SCALING]);
-    let accepted = format!("a list of one or more of {}", known().collect::<Vec<_>>().join(", "));
-    let chosen: Vec<&str> = match input.get("Steps") {
-        None => STEPS.to_vec(),
+    let known = StepName::released();
+    let names: Vec<&str> = known.iter().map(|step| step.name()).collect();
+    let accepted = format!("a list of one or more of {}", names.join(", "));
+    let chosen: Vec<StepName> = match input.get("Steps") {
+        None => known.iter().copied().filter(|step| !step.is_on_request()).collect(),
         Some(value) => {
             let named = value.as_array().filter(|named| !named.is_empty());
             let Some(named) = named else { return refuse("Steps", value, &accepted) };
             for (n, name) in named.iter().enumerate() {
-                if !known().any(|step| name == step) {
+                if !names.iter().any(|step| name == step) {
                     return refuse(&format!("Steps[{n}]"), name, &accepted);
                 }
             }
-            known().filter(|step| named.iter().any(|name| name == step)).collect()
+            known.iter().copied().filter(|step| named.iter().any(|name| name == step.name())).collect()
         }
     };
-    if input.get("AttachAutoScaling") == Some(&Value::Bool(false)) && chosen.contains(&AUTO_SCALING) {
-        let accepted = format!("true, or nothing, where Steps has {AUTO_SCALING}");
-        return refuse("AttachAutoScaling", &false.into(), &accepted);
+    if let Some(on_request) = chosen.iter().find(|step| step.is_on_request())
+        && input.get("AttachAutoScaling") == Some(&Value::Bool(false))
+    {
+        return refuse("AttachAutoScaling", &false.into(), &format!("true, or nothing, where Steps has {on_request}"));
     }
-    let asked = |step: &&str| chosen.contains(step) || (attach && *step == AUTO_SCALING);
-    Ok(known().filter(asked).map(ToOwned::to_owned).collect())
+    let asked = |step: &StepName| chosen.contains(step) || (attach && step.is_on_request());
+    Ok(known.into_iter().filter(asked).map(|step| step.to_string()).collect())
 }
 
 #[cfg(test)]
@@ -92,6 +79,7 @@ mod tests {
 
     const ID: &str = "i-0123456789abcdef0";
     const MEMBER: &str = "210987654321";
+    const AUTO_SCALING: &str = StepName::DetachAutoscaling.name();
 
     fn read(more: Value) -> Result<Request> {
         let mut input = json!({ "InstanceIds": [ID], "Region": "ap-northeast-1" });
@@ -113,11 +101,14 @@ mod tests {
 
     #[test]
     fn everything_but_auto_scaling_is_released_unless_somebody_says_otherwise() {
-        assert_eq!(released(json!({})), STEPS);
-        assert!(!released(json!({ "AttachAutoScaling": false })).contains(&AUTO_SCALING.to_owned()));
+        let all = StepName::released().len();
+        assert_eq!(released(json!({})).len(), all - 1);
+        for input in [json!({}), json!({ "AttachAutoScaling": false })] {
+            assert!(!released(input).contains(&AUTO_SCALING.to_owned()));
+        }
         let attached = released(json!({ "AttachAutoScaling": true }));
         assert_eq!(attached.last().map(String::as_str), Some(AUTO_SCALING), "last of all");
-        assert_eq!(attached.len(), STEPS.len() + 1);
+        assert_eq!(attached.len(), all);
     }
 
     #[test]

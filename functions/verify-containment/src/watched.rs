@@ -1,22 +1,24 @@
-//! What belongs to a contained instance, so that an API call that names it leads to the case. Pure.
+//! What belongs to a contained instance, so that a call that names it leads drift detection to the case. Pure.
 
 use std::collections::BTreeSet;
 
-use containment::{Forensic, Outcome, Result, Target};
+use containment::{Forensic, Target};
 use isolate_network::Facts;
 use serde_json::Value;
+use verdict::StepName;
 
-/// What an id of these resources begins with. Volumes, snapshots, interfaces and flow logs are the instance's alone;
-/// a security group of Cordon's is that of every instance of its VPC.
+use crate::verified::Check;
+
+/// The prefixes of these resources' ids. Volumes, snapshots, interfaces and flow logs belong to the instance alone;
+/// Cordon's security group belongs to every contained instance of its VPC.
 const IDS: [&str; 5] = ["eni-", "vol-", "snap-", "sg-", "fl-"];
 
-/// The keys of all of them: `ACCOUNT/REGION/ID`, `ACCOUNT/REGION/ADDRESS` and, because IAM is global,
-/// `ACCOUNT/iam/ROLE/POLICY`.
+/// Their keys: `ACCOUNT/REGION/ID`, `ACCOUNT/REGION/ADDRESS` and, because IAM is global, `ACCOUNT/iam/ROLE/POLICY`.
 pub(crate) fn resources(
     target: &Target,
     forensic: Option<&Forensic>,
     network: &Facts,
-    checks: &[(&'static str, Result<Outcome>)],
+    checks: &[Check],
 ) -> BTreeSet<String> {
     let here = format!("{}/{}", target.account_id, target.region);
     let there = forensic.map(|forensic| format!("{}/{}", forensic.account_id, forensic.region_for(target)));
@@ -26,13 +28,13 @@ pub(crate) fn resources(
     let outcomes = checks.iter().filter_map(|(step, shown)| Some((*step, shown.as_ref().ok()?)));
     for (step, change) in outcomes.flat_map(|(step, outcome)| outcome.changes.iter().map(move |c| (step, c))) {
         match (step, &there) {
-            ("revoke-credentials", _) => {
+            (StepName::RevokeCredentials, _) => {
                 found.insert(format!("{}/iam/{}/{}", target.account_id, change.resource, change.attribute));
             }
-            // What else an interface's groups are was read above: other groups than Cordon's are not watched.
-            ("isolate-network", _) => {}
-            ("copy-snapshots" | "lock-snapshots", Some(there)) => {
-                let resource = (step == "lock-snapshots").then_some(change.resource.as_str());
+            // The interfaces were read above; groups other than Cordon's are not watched.
+            (StepName::IsolateNetwork, _) => {}
+            (StepName::CopySnapshots | StepName::LockSnapshots, Some(there)) => {
+                let resource = (step == StepName::LockSnapshots).then_some(change.resource.as_str());
                 found.extend(ids(&change.after).into_iter().chain(resource).map(|id| format!("{there}/{id}")));
             }
             _ => {
@@ -49,7 +51,7 @@ fn is_id(text: &str) -> bool {
         .any(|prefix| text.strip_prefix(prefix).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric())))
 }
 
-/// The ids among a value's texts and names.
+/// The ids among a value's texts and field names.
 fn ids(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => Some(text.as_str()).filter(|text| is_id(text)).into_iter().collect(),
@@ -65,22 +67,22 @@ fn ids(value: &Value) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use containment::{Change, Status};
+    use containment::{Change, Outcome, Status};
     use network::{Group, Interface};
     use serde_json::json;
 
-    fn check(step: &'static str, changes: &[(&str, &str, Value)]) -> (&'static str, Result<Outcome>) {
+    fn check(step: StepName, changes: &[(&str, &str, Value)]) -> Check {
         let changes = changes.iter().map(|(resource, attribute, after)| Change {
             resource: (*resource).to_owned(),
             attribute: (*attribute).to_owned(),
             before: Value::Null,
             after: after.clone(),
         });
-        (step, Ok(Outcome { changes: changes.collect(), ..Outcome::new(step, Status::Done, None) }))
+        (step, Ok(Outcome { changes: changes.collect(), ..Outcome::new(step.name(), Status::Done, None) }))
     }
 
     #[test]
-    fn whatever_a_call_could_name_leads_to_the_instance_and_what_others_use_too_does_not() {
+    fn what_is_the_instances_alone_leads_to_its_case_and_what_others_share_does_not() {
         let interface =
             Interface { addresses: ["10.0.0.4".parse().expect("an address")].into(), ..Interface::default() };
         let group = Group { id: "sg-isolation".into(), rules: BTreeSet::new() };
@@ -90,16 +92,19 @@ mod tests {
             ..Facts::default()
         };
         let checks = [
-            check("isolate-network", &[("eni-1", "Groups", json!(["sg-web"]))]),
+            check(StepName::IsolateNetwork, &[("eni-1", "Groups", json!(["sg-web"]))]),
             check(
-                "create-snapshots",
+                StepName::CreateSnapshots,
                 &[("vol-1", "Snapshot", json!({ "SnapshotId": "snap-1", "State": "completed" }))],
             ),
-            check("create-flow-logs", &[("eni-1", "FlowLogs", json!({ "FlowLogs": { "fl-1": "arn:aws:s3:::b" } }))]),
-            check("revoke-credentials", &[("web", "cordon-deny-i-0123456789abcdef0", json!({}))]),
-            check("copy-snapshots", &[("snap-1", "ForensicCopy", json!({ "SnapshotId": "snap-9" }))]),
-            check("lock-snapshots", &[("snap-9", "Lock", json!("governance"))]),
-            check("tag-resources", &[("i-0123456789abcdef0", "Tags", json!({ "Owner": "vol-of-ours, eni-2" }))]),
+            check(
+                StepName::CreateFlowLogs,
+                &[("eni-1", "FlowLogs", json!({ "FlowLogs": { "fl-1": "arn:aws:s3:::b" } }))],
+            ),
+            check(StepName::RevokeCredentials, &[("web", "cordon-deny-i-0123456789abcdef0", json!({}))]),
+            check(StepName::CopySnapshots, &[("snap-1", "ForensicCopy", json!({ "SnapshotId": "snap-9" }))]),
+            check(StepName::LockSnapshots, &[("snap-9", "Lock", json!("governance"))]),
+            check(StepName::TagResources, &[("i-0123456789abcdef0", "Tags", json!({ "Owner": "vol-of-ours, eni-2" }))]),
         ];
         let found = resources(&Target::example(), Some(&Forensic::example()), &network, &checks);
         let wanted = [
