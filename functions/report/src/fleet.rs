@@ -3,23 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::Client;
-use containment::{Error, Outcome, Result, Status};
+use containment::{Error, Outcome, Result};
 use evidence::{Bucket, fleet_prefix};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use runtime::Aws;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
+use verdict::{Counts, ExecutionReport, InstanceReport, LeftOut, Verdict, Word, Workflow};
 
-use crate::{BatchEnd, Event, Fleet, LeftOut, Report, Workflow, bounded, conclude, report};
+use crate::event::{BatchEnd, Event, Fleet};
+use crate::report;
+use crate::table::{bounded, not_told};
 
 /// How many objects are read at a time.
 const AT_ONCE: usize = 32;
 
-/// The execution's output and the notification carry so many instances, the worst of them first (trap H3).
+/// The execution's output and the notification carry this many instances, the worst of them first (trap H3).
 const SHOWN_AT_MOST: usize = 100;
 const SHOWN_BYTES_AT_MOST: usize = 120_000;
 
-/// What is left open of one instance, in a row.
+/// How many open lines of one instance its row has.
 const OPEN_AT_MOST: usize = 3;
 
 /// The fleet's folder in the evidence bucket.
@@ -30,22 +34,33 @@ pub(crate) struct Folder {
     prefix: String,
 }
 
-/// What prepare-fleet has written down.
+/// What `prepare-fleet` wrote: the instances of each batch.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct List {
     batches: BTreeMap<usize, Vec<String>>,
 }
 
-/// What a batch's execution has left.
-#[derive(Debug, Deserialize)]
+/// What a batch's execution left: its report, whole.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Left {
+struct BatchReport {
     execution: String,
-    #[serde(default)]
-    instances: Vec<Value>,
-    #[serde(default)]
-    left_out: Vec<LeftOut>,
+    #[serde(flatten)]
+    report: ExecutionReport,
+}
+
+/// What became of a fleet, with every instance in short.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FleetReport<'a> {
+    id: &'a str,
+    execution: &'a str,
+    verdict: Verdict,
+    counts: &'a Counts,
+    problems: &'a [String],
+    instances: &'a [Row],
+    left_out: &'a [LeftOut],
 }
 
 /// One instance of the fleet in short.
@@ -57,7 +72,7 @@ struct Row {
     region: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     case_id: Option<String>,
-    verdict: String,
+    verdict: Word<Verdict>,
     open: Vec<String>,
     /// The batch's number: its object has all steps with their changes.
     batch: usize,
@@ -77,92 +92,93 @@ impl Folder {
     }
 
     /// Puts a batch's whole report into the bucket, and answers without what the fleet's execution has no room for.
-    pub(crate) async fn put(&self, number: usize, event: Event) -> Result<Report> {
+    pub(crate) async fn put(&self, number: usize, event: Event) -> Result<ExecutionReport> {
         let execution = event.execution.clone();
-        let mut report = report(event);
-        let mut whole = json!(report);
-        whole["Execution"] = json!(execution);
-        let key = self.batch_key(number);
-        report.results = Some(self.bucket.write(key, "application/json", whole.to_string().into_bytes()).await?);
-        for instance in report.instances.iter_mut().filter_map(Value::as_object_mut) {
-            instance.insert("Facts".to_owned(), json!({}));
-            instance.insert("Evidence".to_owned(), json!([]));
-            let steps = instance.get_mut("Steps").and_then(Value::as_array_mut);
-            for step in steps.into_iter().flatten().filter_map(Value::as_object_mut) {
-                step.insert("Changes".to_owned(), json!([]));
-                step.insert("ResidualRisk".to_owned(), json!([]));
+        let whole = BatchReport { execution, report: report(event) };
+        let body = json!(whole).to_string().into_bytes();
+        let mut report = whole.report;
+        report.results = Some(self.bucket.write(self.batch_key(number), "application/json", body).await?);
+        for instance in &mut report.instances {
+            instance.facts = json!({});
+            instance.evidence.clear();
+            for step in &mut instance.steps {
+                step.changes.clear();
+                step.residual_risk.clear();
             }
         }
         Ok(report)
     }
 
-    /// Reads what all batches have left, and puts what became of every instance into the bucket.
-    pub(crate) async fn combined(&self, fleet: Fleet, event: Event) -> Result<Report> {
+    /// Reads what all batches left, and puts what became of every instance into the bucket.
+    pub(crate) async fn combined(&self, fleet: Fleet, event: Event) -> Result<ExecutionReport> {
         let failure = fleet.failure.clone().map(Outcome::from);
         let list: List = match self.get(&format!("{}/fleet.json", self.prefix)).await {
             Ok(list) => list,
-            // It was not even written down: nothing of it was touched.
+            // It was not even written: nothing of the fleet was touched.
             Err(error) if failure.is_none() => return Err(error),
             Err(_) => List { batches: BTreeMap::new() },
         };
         let there = self.keys().await?;
-        let left = list.batches.keys().filter(|number| there.contains(&self.batch_key(**number)));
-        let reads = left.map(|number| async { Ok((*number, self.get::<Left>(&self.batch_key(*number)).await?)) });
-        let reads: Vec<_> = reads.collect();
-        let left: BTreeMap<usize, Left> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
-        let (rows, left_out) = rows(&fleet, &list, left, failure.as_ref());
-        self.conclude(fleet, event, rows, left_out, failure).await
+        let reported = list.batches.keys().filter(|number| there.contains(&self.batch_key(**number)));
+        let reads: Vec<_> =
+            reported.map(|number| async { Ok((*number, self.get(&self.batch_key(*number)).await?)) }).collect();
+        let reports: BTreeMap<usize, BatchReport> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+        let (rows, left_out) = rows(&fleet, &list, reports, failure.as_ref());
+        self.conclude(&fleet, event, rows, left_out, failure).await
     }
 
     async fn conclude(
         &self,
-        fleet: Fleet,
+        fleet: &Fleet,
         event: Event,
         mut rows: Vec<Row>,
         mut left_out: Vec<LeftOut>,
         failure: Option<Outcome>,
-    ) -> Result<Report> {
-        rows.sort_by_key(|row| (rank(&row.verdict), row.batch));
-        left_out.sort_by_key(|left| left.status != Status::Failed);
+    ) -> Result<ExecutionReport> {
+        let workflow = Workflow::Contain;
+        rows.sort_by_key(|row| (workflow.read(&row.verdict), row.batch));
+        left_out.sort_by_key(|left| !left.has_failed());
         left_out.extend(event.left_out);
         let of_left_out =
-            left_out.iter().map(|l| if l.status == Status::Failed { "NotContained" } else { "NothingDone" });
-        let verdicts: Vec<&str> = rows.iter().map(|row| row.verdict.as_str()).chain(of_left_out).collect();
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        verdicts.iter().for_each(|verdict| *counts.entry(*verdict).or_default() += 1);
-        let counts = json!({ "Instances": fleet.instances, "Verdicts": counts });
+            left_out.iter().map(|left| if left.has_failed() { workflow.worst() } else { workflow.nothing() });
+        let verdicts: Vec<Word<Verdict>> =
+            rows.iter().map(|row| row.verdict.clone()).chain(of_left_out.map(Word::from)).collect();
+        let mut counts = Counts { instances: fleet.instances, ..Counts::default() };
+        verdicts.iter().for_each(|verdict| *counts.verdicts.entry(verdict.as_str().to_owned()).or_default() += 1);
         let (verdict, succeeded) = match failure {
-            Some(_) => ("NotContained", false),
-            None => conclude(verdicts, Workflow::Contain, event.dry_run),
+            Some(_) => (workflow.worst(), false),
+            None => workflow.conclude(&verdicts, event.dry_run),
         };
-        let whole = json!({
-            "Id": fleet.id, "Execution": event.execution, "Verdict": verdict, "Counts": counts,
-            "Problems": fleet.problems, "Instances": rows, "LeftOut": left_out,
+        let whole = json!(FleetReport {
+            id: &fleet.id,
+            execution: &event.execution,
+            verdict,
+            counts: &counts,
+            problems: &fleet.problems,
+            instances: &rows,
+            left_out: &left_out,
         });
         let key = format!("{}/instances.json", self.prefix);
         let written = self.bucket.write(key, "application/json", whole.to_string().into_bytes()).await;
-        let told = event.told.map(Outcome::from).filter(|told| told.status == Status::Failed);
-        let mut table = vec![heading(&fleet, &counts)];
-        table.extend(
-            told.map(|told| format!("nobody could be told that it begins: {}", told.reason.unwrap_or_default())),
-        );
+        let mut table = vec![heading(fleet, &counts)];
+        table.extend(not_told(event.told.map(Outcome::from).as_ref()));
         table.extend(failure.map(|f| format!("{} Failed: {}", f.step, f.reason.unwrap_or_default())));
         table.extend(fleet.problems.iter().map(|problem| format!("prepare-fleet: {problem}")));
         table.push(match &written {
             Ok(pointer) => format!("all instances: s3://{}/{}", pointer.bucket, pointer.key),
             Err(error) => format!("the list of all instances could not be stored: {error}"),
         });
-        let good = |verdict: &str| matches!(verdict, "Contained" | "Planned" | "NothingDone");
-        table.extend(rows.iter().filter(|row| !good(&row.verdict)).flat_map(lines));
-        table.extend(left_out.iter().filter(|l| l.status == Status::Failed).map(|l| {
-            let place = [l.instance_id.as_deref(), l.region.as_deref()].into_iter().flatten().collect::<Vec<_>>();
-            format!("{}: NotContained: {}", place.join(" in "), l.reason)
+        let is_bad = |row: &&Row| !row.verdict.known().is_some_and(Verdict::is_as_asked);
+        table.extend(rows.iter().filter(is_bad).flat_map(lines));
+        table.extend(left_out.iter().filter(|left| left.has_failed()).map(|left| {
+            let place = [left.instance_id.as_deref(), left.region.as_deref()].into_iter().flatten();
+            format!("{}: {}: {}", place.collect::<Vec<_>>().join(" in "), workflow.worst(), left.reason)
         }));
-        // The pointer may be missing where the list could not be stored: that is no success either.
+        // Without a stored list there is nowhere to read the whole result: that is no success either.
         let succeeded = succeeded && written.is_ok();
         left_out.truncate(SHOWN_AT_MOST);
-        Ok(Report {
-            verdict,
+        Ok(ExecutionReport {
+            verdict: verdict.into(),
             succeeded,
             instances: shown(&rows),
             left_out,
@@ -183,12 +199,12 @@ impl Folder {
         Ok(keys)
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T> {
+    async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
         let place = format!("{}/{key}", self.name);
         let reply = self.s3.get_object().bucket(&self.name).key(key).send().await;
         let body = reply.map_err(Error::aws("s3:GetObject", &place))?.body;
-        // Which the workflow tries again.
-        let bytes = body.collect().await.map_err(|e| Error::Conflict(format!("reading {place} broke off: {e}")))?;
+        // A conflict, so that the workflow tries again.
+        let bytes = body.collect().await.map_err(|e| Error::Conflict(format!("reading {place} was cut short: {e}")))?;
         serde_json::from_slice(&bytes.into_bytes())
             .map_err(|error| Error::Misconfigured(format!("{place} is not what Cordon writes there: {error}")))
     }
@@ -198,25 +214,26 @@ impl Folder {
 fn rows(
     fleet: &Fleet,
     list: &List,
-    mut left: BTreeMap<usize, Left>,
+    mut reports: BTreeMap<usize, BatchReport>,
     failure: Option<&Outcome>,
 ) -> (Vec<Row>, Vec<LeftOut>) {
     let ends: BTreeMap<usize, &BatchEnd> = fleet.ends.iter().map(|end| (end.number, end)).collect();
     let (mut rows, mut left_out) = (Vec::new(), Vec::new());
     for (number, ids) in &list.batches {
-        let left = left.remove(number);
         let mut missing: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
-        let execution = left.as_ref().map(|left| left.execution.clone());
-        let (instances, out) = left.map(|left| (left.instances, left.left_out)).unwrap_or_default();
-        for instance in instances {
-            let row = row(&instance, fleet, *number, execution.clone());
+        let (execution, report) = match reports.remove(number) {
+            Some(BatchReport { execution, report }) => (Some(execution), report),
+            None => (None, ExecutionReport::default()),
+        };
+        for instance in report.instances {
+            let row = row(instance, fleet, *number, execution.clone());
             if missing.remove(row.instance_id.as_str()) {
                 rows.push(row);
             }
         }
-        for out in out {
-            if out.instance_id.as_deref().is_some_and(|id| missing.remove(id)) {
-                left_out.push(out);
+        for left in report.left_out {
+            if left.instance_id.as_deref().is_some_and(|id| missing.remove(id)) {
+                left_out.push(left);
             }
         }
         let why = unreported(*number, ends.get(number).copied(), failure);
@@ -225,7 +242,7 @@ fn rows(
             account_id: fleet.account_id.clone(),
             region: fleet.region.clone(),
             case_id: None,
-            verdict: "NotContained".to_owned(),
+            verdict: Workflow::Contain.worst().into(),
             open: vec![why.clone()],
             batch: *number,
             execution: execution.clone(),
@@ -234,16 +251,18 @@ fn rows(
     (rows, left_out)
 }
 
-fn row(instance: &Value, fleet: &Fleet, batch: usize, execution: Option<String>) -> Row {
-    let text = |name: &str| instance[name].as_str().map(ToOwned::to_owned);
-    let open = instance["Open"].as_array().into_iter().flatten().filter_map(Value::as_str);
+fn row(instance: InstanceReport, fleet: &Fleet, batch: usize, execution: Option<String>) -> Row {
+    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
     Row {
-        instance_id: text("InstanceId").unwrap_or_default(),
-        account_id: text("AccountId").unwrap_or_else(|| fleet.account_id.clone()),
-        region: text("Region").unwrap_or_else(|| fleet.region.clone()),
-        case_id: text("CaseId"),
-        verdict: text("Verdict").unwrap_or_else(|| "NotContained".to_owned()),
-        open: open.take(OPEN_AT_MOST).map(|line| line.chars().take(300).collect()).collect(),
+        instance_id: instance.instance_id,
+        account_id: or(instance.account_id, &fleet.account_id),
+        region: or(instance.region, &fleet.region),
+        case_id: instance.case_id,
+        verdict: match instance.verdict {
+            Word::Unknown(text) if text.is_empty() => Workflow::Contain.worst().into(),
+            verdict => verdict,
+        },
+        open: instance.open.iter().take(OPEN_AT_MOST).map(|line| line.chars().take(300).collect()).collect(),
         batch,
         execution,
     }
@@ -253,50 +272,51 @@ fn unreported(number: usize, end: Option<&BatchEnd>, failure: Option<&Outcome>) 
     let how = match end {
         Some(BatchEnd { status: Some(status), .. }) => format!("its execution ended {status}"),
         Some(BatchEnd { error: Some(error), cause, .. }) => {
-            format!("{error}: {}", cause.as_deref().unwrap_or("without a cause"))
+            format!("{error}: {}", cause.as_deref().unwrap_or("no cause given"))
         }
         _ => match failure {
             Some(failure) => {
-                format!("the fleet broke off: {}", failure.reason.as_deref().unwrap_or("without a reason"))
+                format!("the fleet stopped early: {}", failure.reason.as_deref().unwrap_or("no reason given"))
             }
             None => "nothing is known of its execution".to_owned(),
         },
     };
-    format!("batch {number} gave no report of it: {how}; take it as not contained, and run it again")
+    format!("batch {number} left no report of it: {how}; treat it as not contained, and run it again")
 }
 
 /// The first of them, as the output of any containment has an instance.
-fn shown(rows: &[Row]) -> Vec<Value> {
+fn shown(rows: &[Row]) -> Vec<InstanceReport> {
     let mut bytes = 0;
     let shown = rows.iter().take(SHOWN_AT_MOST).map(|row| {
-        let mut shown = json!(row);
-        for empty in ["ResidualRisk", "Steps", "Evidence"] {
-            shown[empty] = json!([]);
+        let Row { instance_id, account_id, region, case_id, verdict, open, batch, execution } = row.clone();
+        InstanceReport {
+            instance_id,
+            account_id,
+            region,
+            case_id,
+            verdict,
+            open,
+            batch: Some(batch),
+            execution,
+            facts: json!({}),
+            ..InstanceReport::default()
         }
-        shown["Facts"] = json!({});
-        shown
     });
-    let fits = |row: &Value| {
-        bytes += row.to_string().len();
+    let fits = |report: &InstanceReport| {
+        bytes += json!(report).to_string().len();
         bytes <= SHOWN_BYTES_AT_MOST
     };
     shown.take_while(fits).collect()
 }
 
-fn heading(fleet: &Fleet, counts: &Value) -> String {
-    let counts = counts["Verdicts"].as_object().into_iter().flatten();
-    let counts: Vec<String> = counts.map(|(verdict, count)| format!("{count} {verdict}")).collect();
-    format!("a fleet of {} instances in {}: {}", fleet.instances, fleet.region, counts.join(", "))
+fn heading(fleet: &Fleet, counts: &Counts) -> String {
+    let counts: Vec<String> = counts.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
+    format!("fleet of {} instances in {}: {}", fleet.instances, fleet.region, counts.join(", "))
 }
 
 fn lines(row: &Row) -> Vec<String> {
     let place = format!("{} in {}: {}", row.instance_id, row.region, row.verdict);
     std::iter::once(place).chain(row.open.iter().map(|line| format!("  {line}"))).collect()
-}
-
-/// A verdict's place from worst to best; one that nobody knows is as bad as the worst.
-fn rank(verdict: &str) -> usize {
-    Workflow::Contain.verdicts().iter().position(|known| *known == verdict).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -309,6 +329,7 @@ mod tests {
     use aws_sdk_s3::types::Object;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
     use runtime::Caller;
+    use serde_json::Value;
     use std::sync::{Arc, Mutex};
 
     fn folder(rules: &[&Rule]) -> Folder {
@@ -363,19 +384,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_that_broke_is_listed_instance_by_instance_and_none_is_lost() {
+    async fn every_instance_of_a_batch_that_broke_is_listed_and_none_is_lost() {
         let first = json!({ "Execution": "arn:b-0", "Instances": [instance("i-1", "Contained"), instance("i-2", "Contained")] });
         let whole = Arc::new(Mutex::new(Vec::new()));
         let rules = [list(), listed(&[0]), object("fleets/f-1/batches/00000.json", first), kept(Arc::clone(&whole))];
         let (fleet, event) =
             event(json!({ "Ends": [{ "Number": 1, "Status": "ABORTED", "Error": "States.TaskFailed" }] }));
         let report = folder(&rules.iter().collect::<Vec<_>>()).combined(fleet, event).await.expect("a report");
-        assert_eq!((report.verdict, report.succeeded), ("NotContained", false));
-        assert_eq!(report.counts.expect("counts")["Verdicts"], json!({ "Contained": 2, "NotContained": 2 }));
-        assert_eq!(report.instances[0]["InstanceId"], "i-3", "the failed ones come first");
+        assert!(report.verdict == Verdict::NotContained && !report.succeeded, "{report:?}");
+        let counts = [("Contained".to_owned(), 2), ("NotContained".to_owned(), 2)];
+        assert_eq!(report.counts.expect("counts").verdicts, counts.into());
+        assert_eq!(report.instances[0].instance_id, "i-3", "the failed ones come first");
         assert!(
             report.table.contains(
-                "i-4 in eu-west-1: NotContained\n  batch 1 gave no report of it: its execution ended ABORTED"
+                "i-4 in eu-west-1: NotContained\n  batch 1 left no report of it: its execution ended ABORTED"
             ),
             "{}",
             report.table
@@ -384,7 +406,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fleet_of_which_every_instance_is_contained_succeeds_and_says_where_the_whole_result_is() {
+    async fn a_fleet_succeeds_when_all_are_contained_and_says_where_the_whole_result_is() {
         let of = |ids: [&str; 2]| json!({ "Execution": "arn:b", "Instances": ids.map(|id| instance(id, "Contained")) });
         let rules = [
             list(),
@@ -395,12 +417,12 @@ mod tests {
         ];
         let (fleet, event) = event(json!({}));
         let report = folder(&rules.iter().collect::<Vec<_>>()).combined(fleet, event).await.expect("a report");
-        assert_eq!((report.verdict, report.succeeded), ("Contained", true));
+        assert!(report.verdict == Verdict::Contained && report.succeeded, "{report:?}");
         assert_eq!(report.results.expect("a pointer").key, "fleets/f-1/instances.json");
     }
 
     #[tokio::test]
-    async fn what_a_batch_left_out_counts_as_it_does_in_any_containment() {
+    async fn what_a_batch_left_out_counts_as_in_any_containment() {
         let left = json!({ "InstanceId": "i-2", "Status": "Failed", "Reason": "it is Cordon's own" });
         let first = json!({ "Execution": "arn:b-0", "Instances": [instance("i-1", "Contained")], "LeftOut": [left] });
         let second = json!({ "Execution": "arn:b-1", "Instances": [instance("i-3", "Contained"), instance("i-4", "Contained")] });
@@ -413,7 +435,7 @@ mod tests {
         ];
         let (fleet, event) = event(json!({}));
         let report = folder(&rules.iter().collect::<Vec<_>>()).combined(fleet, event).await.expect("a report");
-        assert_eq!((report.verdict, report.left_out.len()), ("NotContained", 1));
+        assert!(report.verdict == Verdict::NotContained && report.left_out.len() == 1, "{report:?}");
         assert!(report.table.contains("i-2: NotContained: it is Cordon's own"), "{}", report.table);
     }
 
@@ -433,13 +455,13 @@ mod tests {
     }
 
     #[test]
-    fn the_output_of_the_largest_fleet_is_bounded_when_everything_failed() {
+    fn the_output_of_the_largest_fleet_is_bounded_even_when_everything_failed() {
         let row = Row {
             instance_id: "i-0123456789abcdef0".into(),
             account_id: "123456789012".into(),
             region: "ap-northeast-1".into(),
             case_id: None,
-            verdict: "NotContained".into(),
+            verdict: Verdict::NotContained.into(),
             open: vec!["壊".repeat(300); OPEN_AT_MOST],
             batch: 7,
             execution: Some("a".repeat(200)),
