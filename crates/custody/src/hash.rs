@@ -14,18 +14,18 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// Goes on with these bytes.
+    /// Adds these bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.state.update(bytes);
         self.size += bytes.len() as u64;
     }
 
-    /// The hash of everything so far, and how many bytes that is.
+    /// The hash of everything added, and how many bytes that is.
     pub fn finish(self) -> (String, u64) {
         (hex(&self.state.finalize()), self.size)
     }
 
-    /// The hash of what a reader gives, so many bytes at most, in pieces of 64 KiB.
+    /// The hash of what a reader gives, up to this many bytes, in pieces of 64 KiB.
     pub fn of(reader: impl Read, at_most: u64) -> io::Result<(String, u64)> {
         let (mut hash, mut reader, mut piece) = (Hash::default(), reader.take(at_most), vec![0; 64 * 1024]);
         loop {
@@ -54,8 +54,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A SHA-256 as S3 writes it. None for what is no SHA-256 of a whole object, such as the composite of a multipart upload,
-/// which has `-PARTS` behind it (trap J7).
+/// A SHA-256 as S3 writes it. None unless it is of a whole object: the composite of a multipart upload ends in `-PARTS`
+/// (trap J7).
 pub fn from_base64(checksum: &str) -> Option<String> {
     let bytes = BASE64_STANDARD.decode(checksum).ok()?;
     (bytes.len() == 32).then(|| hex(&bytes))
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_of_s3_is_the_same_hash_unless_it_is_one_of_parts() {
+    fn a_checksum_of_s3_is_the_same_hash_unless_it_is_a_composite() {
         assert_eq!(from_base64("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=").as_deref(), Some(EMPTY));
         for other in ["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=-3", "AAAA", "", "no base64"] {
             assert_eq!(from_base64(other), None, "{other}");

@@ -1,10 +1,8 @@
-//! What a case consists of: `docs/manifest.schema.json` has the same for readers that are not Rust.
+//! What a case consists of: `docs/manifest.schema.json` documents the same for readers that are not Rust.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// The step that writes the manifest, and says in it how that went.
-const SEALING: &str = "seal-evidence";
+use verdict::{Change, Outcome, Status, StepName, Verdict, Word};
 
 /// The version of the format that this crate writes and reads.
 pub const FORMAT: u32 = 1;
@@ -29,19 +27,18 @@ pub struct Manifest {
     pub execution: String,
     /// The identity that sealed it, an ARN.
     pub sealed_by: String,
-    /// How the instance stood: `Contained`, `PartiallyContained`, `NotContained`, `NotApproved`; after a release
-    /// `Released`, `PartiallyReleased`, `NotReleased`.
-    pub verdict: String,
+    /// How the instance stood.
+    pub verdict: Word<Verdict>,
     /// What was not as it should be.
     pub open: Vec<String>,
-    /// What an attacker could still do.
+    /// What an attacker can still do.
     pub residual_risk: Vec<String>,
     /// What each step of the containment did, in order.
     pub steps: Vec<Step>,
     /// How it was released, where this sealing followed a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
-    /// What the case is made of, except this manifest and its signature.
+    /// What the case consists of, except this manifest and its signature.
     pub evidence: Vec<Item>,
     /// The snapshots and their copies.
     pub snapshots: Vec<Snapshot>,
@@ -55,11 +52,20 @@ pub struct Manifest {
 impl Manifest {
     /// Whether the sealing could read everything, and found it as it must be.
     pub fn was_sealed(&self) -> bool {
-        self.steps.iter().any(|step| step.step == SEALING && step.status == "Done")
+        self.steps.iter().any(|step| step.step == StepName::SealEvidence && step.status == Status::Done)
     }
 
-    /// The manifest's bytes, which are what is signed: indented JSON with a line feed at its end, the same for the same
-    /// manifest. Facts are in the order of their names.
+    /// Adds a step that ran after the verdict was found; one that failed is open, and the verdict no longer a whole one.
+    pub fn add(&mut self, outcome: &Outcome) {
+        if outcome.status == Status::Failed {
+            self.open.push(outcome.open_line());
+            self.verdict = std::mem::take(&mut self.verdict).incomplete();
+        }
+        self.steps.push(Step::from(outcome.clone()));
+    }
+
+    /// The manifest's bytes, which are what is signed: indented JSON with a line feed at its end, always the same for the
+    /// same manifest. Facts are in the order of their names.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
@@ -73,7 +79,7 @@ impl Manifest {
 pub struct Release {
     /// The execution that released it, an ARN.
     pub execution: String,
-    /// Whether the case was closed: nothing of it was left to release, or a person said that it be closed all the same.
+    /// Whether the case was closed: nothing was left to release, or a person had it closed anyway.
     pub case_closed: bool,
     /// What each step restored, in order; `Before` is the contained value, `After` the restored one.
     pub steps: Vec<Step>,
@@ -85,8 +91,8 @@ pub struct Release {
 pub struct Step {
     /// Its name.
     pub step: String,
-    /// `Done`, `NotApplicable`, `Unsupported`, `InProgress`, `Failed`.
-    pub status: String,
+    /// How it ended.
+    pub status: Word<Status>,
     /// In its own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -101,18 +107,11 @@ pub struct Step {
     pub changes: Vec<Change>,
 }
 
-/// One attribute of one resource, before containment (or release) and after it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Change {
-    /// An AWS id or name.
-    pub resource: String,
-    /// Which attribute of it.
-    pub attribute: String,
-    /// The first value; null where there was none.
-    pub before: Value,
-    /// The value that AWS showed at the end; null where there is none.
-    pub after: Value,
+impl From<Outcome> for Step {
+    fn from(outcome: Outcome) -> Step {
+        let Outcome { step, status, changes, reason, when, residual_risk: _ } = outcome;
+        Step { step, status: status.into(), reason, began: when.began, ended: when.ended, changes }
+    }
 }
 
 /// One object in the evidence bucket.
@@ -123,7 +122,7 @@ pub struct Item {
     pub name: String,
     /// Its version in the bucket.
     pub version_id: String,
-    /// How it stood when the case was sealed.
+    /// Its state when the case was sealed.
     pub state: ItemState,
     /// How many bytes it has.
     pub size: u64,
@@ -132,9 +131,9 @@ pub struct Item {
     pub sha256: Option<String>,
     /// When S3 stored it.
     pub stored_at: String,
-    /// What it tells about: an instance's id.
+    /// What it is about: an instance's id.
     pub resource: String,
-    /// The function that put it there, or asked the host for it.
+    /// The function that stored it, or asked the host for it.
     pub function: String,
     /// That function's identity, an ARN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,15 +144,15 @@ pub struct Item {
     /// The id of the request that stored it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// The ids of the calls whose answers it holds, as `SERVICE:OPERATION REQUEST-ID`.
+    /// The ids of the calls whose replies it holds, as `SERVICE:OPERATION REQUEST-ID`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
-    /// What a reader has to know about it.
+    /// What a reader must know about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// How a piece of evidence stood when the case was sealed.
+/// The state of a piece of evidence when the case was sealed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ItemState {
     /// The ledger's version is in the bucket, with the ledger's size and hash.
@@ -161,11 +160,11 @@ pub enum ItemState {
     Intact,
     /// The ledger's version is in the bucket, and is not what the ledger says.
     Altered,
-    /// The ledger has it, and the bucket has not.
+    /// The ledger has it, and the bucket does not.
     Missing,
-    /// The bucket has it, and the ledger has not: none of Cordon's functions vouches for it. `Note` says what is known.
+    /// The bucket has it, and the ledger does not: none of Cordon's functions vouches for it. `Note` says what is known.
     Unlisted,
-    /// The ledger has it, and AWS did not say how it stands in the bucket: `Note` says why.
+    /// The ledger has it, and it could not be read in the bucket: `Note` says why.
     Unread,
 }
 
@@ -181,7 +180,7 @@ pub struct Snapshot {
     pub region: String,
     /// `pending`, `completed`, `error`.
     pub state: String,
-    /// The moment that it shows; of a copy, when it was made.
+    /// The moment that it shows; for a copy, when it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     /// The volume that it shows.

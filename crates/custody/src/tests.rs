@@ -1,4 +1,4 @@
-//! Whatever is changed in a sealed case is found; whatever a case says, the check stays in its folder.
+//! Every change to a sealed case is found, and whatever a case says, the check stays in its folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -90,7 +90,7 @@ fn a_case_without_a_signature_or_with_another_keys_is_not_intact() {
 }
 
 #[test]
-fn a_file_that_nobody_listed_is_named_and_takes_nothing_from_the_others() {
+fn an_unlisted_file_is_named_and_does_not_affect_the_others() {
     let mut case = case();
     case.files.insert("planted.txt".into(), b"me too".to_vec());
     let verified = case.verified();
@@ -99,7 +99,7 @@ fn a_file_that_nobody_listed_is_named_and_takes_nothing_from_the_others() {
 }
 
 #[test]
-fn what_was_not_good_when_the_case_was_sealed_is_said_and_is_not_good_now() {
+fn what_was_bad_when_the_case_was_sealed_is_named_and_stays_bad() {
     for state in [ItemState::Missing, ItemState::Altered, ItemState::Unread] {
         let bad = Item { state, ..item("a", b"a") };
         let verified = sealed(vec![bad], &[("a", b"a")]).verified();
@@ -129,14 +129,14 @@ fn an_earlier_version_of_a_name_is_found_under_its_version() {
 }
 
 #[test]
-fn a_manifest_of_a_format_that_is_not_known_proves_nothing() {
+fn a_manifest_of_an_unknown_format_proves_nothing() {
     let manifest = Manifest { format: 2, ..Manifest::default() }.to_bytes().expect("JSON");
     let verified = verify(&manifest, Some(&sign(&manifest, 7)), &PUBLIC, &BTreeSet::new(), |_| Ok(io::empty()));
     assert!(!verified.is_intact() && verified.unreadable.expect("a reason").contains("format is 2"));
 }
 
 #[test]
-fn a_key_of_another_kind_is_refused() {
+fn a_key_of_another_kind_is_rejected() {
     let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     for bad in ["", "banana", private, "-----BEGIN PUBLIC KEY-----\n****\n-----END PUBLIC KEY-----\n"] {
         assert!(matches!(PublicKey::from_pem(bad), Err(BadKey::NotPem)), "{bad}");
@@ -151,7 +151,7 @@ fn a_name_that_leads_out_of_the_folder_is_not_opened() {
         ["../a", "/etc/passwd", "a/../../b", "a//b", "", ".", "a/.", "a\\b", "C:a", "c:/a", "a\0b", "\\\\host\\a"];
     for name in bad {
         assert!(!is_safe(name), "{name:?}");
-        // Not even where the folder's own listing has it.
+        // Not even if the folder's own listing has it.
         let case = sealed(vec![item(name, b"a")], &[(name, b"a")]);
         assert_eq!(case.found(name), Found::Unsafe, "{name:?}");
     }
@@ -168,9 +168,9 @@ fn a_file_that_never_ends_is_read_no_further_than_its_size() {
     assert_eq!(verified.items[0].found, Found::Altered);
 }
 
-/// RFC 6979, A.2.5: the key and the signature of "sample" with SHA-256, so that our check is not only our own word.
+/// RFC 6979, A.2.5: the key and the signature of "sample" with SHA-256, so that the check has an independent witness.
 #[test]
-fn a_signature_that_others_have_published_is_valid() {
+fn a_published_test_signature_is_valid() {
     let pem = "-----BEGIN PUBLIC KEY-----\n\
         MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYP7UuiVanTHJYet0xjVtaMBJuJI7\n\
         Yfps5mliLmDyn7Z5A/4QCLi8maQa6elWKLxk8vGyDC1+n1F3o8KU1EYimQ==\n\
@@ -190,6 +190,28 @@ fn flipped(bytes: &[u8], at: prop::sample::Index, bit: u8) -> Vec<u8> {
     let at = at.index(bytes.len());
     bytes[at] ^= 1 << bit;
     bytes
+}
+
+/// What build 2800eab sealed, on the local stack.
+#[test]
+fn a_recorded_case_is_read_byte_for_byte_and_its_signature_is_valid() {
+    let manifest = include_bytes!("recorded/manifest.json");
+    let key = PublicKey::from_pem(include_str!("recorded/manifest.pem")).expect("a key");
+    assert!(key.has_signed(manifest, include_bytes!("recorded/manifest.json.sig")));
+    let read: Manifest = serde_json::from_slice(manifest).expect("a manifest");
+    assert!(read.was_sealed() && read.verdict == verdict::Verdict::Contained);
+    assert_eq!(read.to_bytes().expect("JSON"), manifest);
+}
+
+#[test]
+fn what_a_later_version_added_costs_nothing_else() {
+    let mut later: serde_json::Value = serde_json::from_slice(include_bytes!("recorded/manifest.json")).expect("JSON");
+    later["Mood"] = "good".into();
+    later["Verdict"] = "ContainedTwice".into();
+    later["Steps"][0]["Status"] = "DoneTwice".into();
+    let read: Manifest = serde_json::from_value(later).expect("a manifest");
+    assert_eq!((read.verdict.as_str(), read.steps[0].status.as_str()), ("ContainedTwice", "DoneTwice"));
+    assert!(!read.steps[0].status.is_good());
 }
 
 proptest! {
@@ -266,7 +288,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_at_all_are_answered_and_never_intact(
+    fn arbitrary_bytes_are_never_intact(
         manifest in prop::collection::vec(any::<u8>(), 0..300), signature in prop::collection::vec(any::<u8>(), 0..90),
     ) {
         let verified = verify(&manifest, Some(&signature), &PUBLIC, &BTreeSet::new(), |_| Ok(io::empty()));

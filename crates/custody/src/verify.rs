@@ -1,4 +1,4 @@
-//! The check of a case: its signature, each of its items, and what is there beside them.
+//! The check of a case: its signature, each of its items, and what else is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -16,14 +16,14 @@ use crate::{FORMAT, Hash, Item, ItemState, MANIFEST, Manifest, SIGNATURE, digest
 #[derive(Debug, Clone)]
 pub struct PublicKey(VerifyingKey);
 
-/// A text that is no public key.
+/// A text that is not a public key.
 #[derive(Debug, thiserror::Error)]
 pub enum BadKey {
-    /// It has no begin and end of a public key, or something else than base64 between them.
-    #[error("it is no public key in PEM (\"-----BEGIN PUBLIC KEY-----\")")]
+    /// It lacks the first or last line of a public key, or has something other than base64 between them.
+    #[error("it is not a public key in PEM (\"-----BEGIN PUBLIC KEY-----\")")]
     NotPem,
-    /// It is a key of another kind, or none.
-    #[error("it is no public key on the curve P-256: {0}")]
+    /// It is another kind of key, or none.
+    #[error("it is not a public key on the curve P-256: {0}")]
     NotP256(p256::pkcs8::spki::Error),
 }
 
@@ -37,7 +37,7 @@ impl PublicKey {
         VerifyingKey::from_public_key_der(&der).map(PublicKey).map_err(BadKey::NotP256)
     }
 
-    /// Whether the signature is this key's, and of these bytes.
+    /// Whether the signature is this key's for these bytes.
     pub fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
         DerSignature::from_bytes(signature).is_ok_and(|sign| self.0.verify_prehash(&digest(bytes), &sign).is_ok())
     }
@@ -46,44 +46,44 @@ impl PublicKey {
 /// What the manifest's signature proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Signature {
-    /// The key has signed this manifest, byte for byte.
+    /// The key signed this manifest, byte for byte.
     Valid,
-    /// The key has not: the manifest is another, the signature is, or the key is.
+    /// The key did not: the manifest, the signature or the key is another one.
     Invalid,
     /// There is none.
     Missing,
 }
 
-/// What is found of an item.
+/// The state of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Found {
     /// Its bytes are the manifest's.
     Intact,
-    /// Its bytes are others.
+    /// Its bytes differ.
     Altered,
     /// It is not there.
     Missing,
-    /// Its size is the manifest's, which has no hash of it.
+    /// Its size is the manifest's, but the manifest has no hash of it.
     Unproven,
-    /// It is there and could not be read.
+    /// It is there but could not be read.
     Unreadable,
-    /// Its name could lead out of the case's folder, so nothing was looked for.
+    /// Its name could lead out of the case's folder, so nothing was opened.
     Unsafe,
 }
 
-/// An item of the manifest, and what is found of it.
+/// An item of the manifest, and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Checked {
-    /// Its name, as the manifest has it: whoever shows it has to expect anything in it.
+    /// Its name, as the manifest has it: untrusted text.
     pub name: String,
     /// Its version in the bucket.
     pub version_id: String,
     /// The size that it must have.
     pub size: u64,
-    /// What is found.
+    /// Its state now.
     pub found: Found,
-    /// How it stood when the case was sealed.
+    /// Its state when the case was sealed.
     pub sealed: ItemState,
     /// What is wrong, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,13 +97,13 @@ impl Checked {
     }
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Verification {
     /// What the signature proves. Unless it is valid, nothing else here proves anything.
     pub signature: Signature,
-    /// Why the manifest could not be understood.
+    /// Why the manifest could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
     /// The manifest, if it could be.
@@ -111,13 +111,13 @@ pub struct Verification {
     pub manifest: Option<Manifest>,
     /// Every item of the manifest, in its order.
     pub items: Vec<Checked>,
-    /// What is there and not in the manifest.
+    /// What is there but not in the manifest.
     pub unlisted: Vec<String>,
 }
 
 impl Verification {
-    /// Whether the signature is valid, the sealing itself missed nothing, and every item is what it must be. What is
-    /// unlisted does not count.
+    /// Whether the signature is valid, the sealing missed nothing, and every item is what it must be. Unlisted files do not
+    /// count.
     pub fn is_intact(&self) -> bool {
         self.signature == Signature::Valid
             && self.unreadable.is_none()
@@ -128,9 +128,9 @@ impl Verification {
 
 /// Checks a case.
 ///
-/// `present` names everything that is there, relative to the case, with `/` between folders; `look` opens one of these.
-/// It is never asked for any other name, nor for one that is not [`is_safe`], whatever the manifest says.
-/// Where the manifest lists several versions of a name, one of them can be under `NAME.VERSION-ID` instead.
+/// `present` names everything that is there, relative to the case, with `/` between folders; `look` opens one of these. It
+/// is never asked for another name, nor for one that is not [`is_safe`], whatever the manifest says. If the manifest lists
+/// several versions of a name, one of them can be under `NAME.VERSION-ID` instead.
 pub fn verify<R: Read>(
     manifest: &[u8],
     signature: Option<&[u8]>,
@@ -148,7 +148,7 @@ pub fn verify<R: Read>(
     left.remove(SIGNATURE);
     let (manifest, unreadable) = match serde_json::from_slice::<Manifest>(manifest) {
         Ok(manifest) if manifest.format == FORMAT => (Some(manifest), None),
-        Ok(manifest) => (None, Some(format!("its format is {}; this program knows format {FORMAT}", manifest.format))),
+        Ok(manifest) => (None, Some(format!("its format is {}; this program reads format {FORMAT}", manifest.format))),
         Err(error) => (None, Some(error.to_string())),
     };
     let evidence = manifest.as_ref().map_or(&[][..], |manifest| &manifest.evidence);
@@ -177,7 +177,7 @@ fn check<R: Read>(
     look: &mut impl FnMut(&str) -> io::Result<R>,
 ) -> Checked {
     let (found, reason) = if names.iter().all(|name| is_safe(name)) {
-        // The first name that has the right bytes; else what is wrong with the last that is there.
+        // The first name with the right bytes; otherwise what is wrong with the last one present.
         let mut best = (Found::Missing, None);
         for name in names.iter().filter(|name| present.contains(*name)) {
             best = compare(item, look(name));
@@ -187,7 +187,7 @@ fn check<R: Read>(
         }
         best
     } else {
-        (Found::Unsafe, Some("its name could lead out of the folder; nothing was opened".to_owned()))
+        (Found::Unsafe, Some("its name could lead out of the folder, so nothing was opened".to_owned()))
     };
     let other_version = (names.len() > 1 && matches!(found, Found::Altered | Found::Missing)).then(|| {
         let version = &item.version_id;
@@ -195,8 +195,8 @@ fn check<R: Read>(
     });
     let before = match item.state {
         ItemState::Intact => None,
-        ItemState::Altered => Some("it was altered already when the case was sealed".to_owned()),
-        ItemState::Missing => Some("it was missing already when the case was sealed".to_owned()),
+        ItemState::Altered => Some("it was already altered when the case was sealed".to_owned()),
+        ItemState::Missing => Some("it was already missing when the case was sealed".to_owned()),
         ItemState::Unread => Some("it could not be read when the case was sealed".to_owned()),
         ItemState::Unlisted => Some("none of Cordon's functions vouches for it".to_owned()),
     };
@@ -212,7 +212,7 @@ fn check<R: Read>(
 }
 
 fn compare<R: Read>(item: &Item, opened: io::Result<R>) -> (Found, Option<String>) {
-    // One byte further than the item's size tells a longer file, however long it is.
+    // One byte more than the item's size detects a longer file, however long it is.
     let (hash, size) = match opened.and_then(|file| Hash::of(file, item.size.saturating_add(1))) {
         Ok(read) => read,
         Err(error) => return (Found::Unreadable, Some(error.to_string())),
@@ -226,8 +226,8 @@ fn compare<R: Read>(item: &Item, opened: io::Result<R>) -> (Found, Option<String
     }
 }
 
-/// Whether a name can only be that of a file below the folder it is joined to, on any system: no absolute path, no drive,
-/// no `..`, no empty part, no backslash and no NUL.
+/// Whether a name, joined to a folder, can only be that of a file below it, on any system: no absolute path, no drive, no
+/// `..`, no empty part, no backslash and no NUL.
 pub fn is_safe(name: &str) -> bool {
     let drive = name.as_bytes().get(1) == Some(&b':');
     !drive && !name.contains(['\\', '\0']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))

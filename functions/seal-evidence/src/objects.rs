@@ -1,4 +1,4 @@
-//! What is in the evidence bucket, and whether it is what the ledger says.
+//! What is in the evidence bucket, and whether it matches the ledger.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,22 +7,24 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::ChecksumMode;
 use containment::{Error, Result};
-use custody::{Hash, Item, ItemState, MANIFEST, Manifest, Previous, REPORT, SIGNATURE, from_base64};
+use custody::{Hash, Item, ItemState, MANIFEST, Manifest, Previous, SIGNATURE, from_base64};
 use evidence::{Entry, Pointer};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-/// How many objects are looked at at the same time.
+use crate::OURS;
+
+/// How many objects are examined at the same time.
 const AT_ONCE: usize = 8;
 
-/// JSON of so many bytes at most is read for the ids of the calls whose answers it holds.
+/// JSON up to this size is read for the ids of the calls whose replies it holds.
 const JSON_AT_MOST: u64 = 4 << 20;
 
-/// What S3 has no SHA-256 of is read for one up to this size: half a minute, at the pace of a small function.
+/// An object without a SHA-256 in S3 is read for one up to this size: half a minute for a small function.
 const READ_AT_MOST: u64 = 512 << 20;
 
-/// How many versions a case may have in the bucket: a thousand times what a containment puts there.
+/// How many versions a case may have in the bucket: a thousand times what a containment writes.
 const VERSIONS_AT_MOST: usize = 20_000;
 
 /// Reads the evidence bucket.
@@ -37,7 +39,7 @@ pub(crate) struct Objects {
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     bucket: String,
-    /// In the order of their keys, and the newest of a key first.
+    /// In the order of their keys, the newest of a key first.
     versions: Vec<Version>,
     /// The keys that a delete marker hides.
     hidden: BTreeSet<String>,
@@ -54,11 +56,11 @@ struct Version {
 pub(crate) struct Newest {
     pub(crate) bytes: Vec<u8>,
     pub(crate) signature: Vec<u8>,
-    /// Whether the one below it is the one that it says it follows.
+    /// Whether the manifest below it is the one that it claims to follow.
     pub(crate) follows: bool,
 }
 
-/// How a piece of evidence stands, and its bytes where they were read and are short.
+/// The state of a piece of evidence, and its bytes where they were read and kept.
 pub(crate) struct Examined {
     pub(crate) item: Item,
     pub(crate) body: Option<Vec<u8>>,
@@ -82,13 +84,13 @@ impl Listed {
         self.versions.iter().any(|version| version.key == pointer.key && version.id == id)
     }
 
-    /// What is in the case and not in its ledger, but for what sealing itself puts there, as if it were in the ledger.
+    /// What is in the case and not in its ledger, except what sealing itself writes, as if it were in the ledger.
     pub(crate) fn unlisted(&self, prefix: &str, ledger: &[Entry], instance: &str) -> Vec<Entry> {
         let known: BTreeSet<(&str, &str)> = ledger
             .iter()
             .map(|e| (e.pointer.key.as_str(), e.pointer.version_id.as_deref().unwrap_or("null")))
             .collect();
-        let ours = [MANIFEST, SIGNATURE, REPORT].map(|name| format!("{prefix}{name}"));
+        let ours = OURS.map(|name| format!("{prefix}{name}"));
         let others = self.versions.iter().filter(|version| {
             !known.contains(&(version.key.as_str(), version.id.as_str())) && !ours.contains(&version.key)
         });
@@ -150,7 +152,7 @@ impl Objects {
         stream::iter(calls).buffered(AT_ONCE).collect().await
     }
 
-    /// Compares one version with the ledger. What cannot be found out is `Unread`, never an error.
+    /// Compares one version with the ledger. What cannot be read is `Unread`, never an error.
     pub(crate) async fn examine(&self, prefix: &str, entry: &Entry, listed: Option<&Listed>, calls: bool) -> Examined {
         let pointer = &entry.pointer;
         let name = pointer.key.strip_prefix(prefix).unwrap_or(&pointer.key);
@@ -183,12 +185,12 @@ impl Objects {
         }
         if listed.is_some_and(|listed| listed.hidden.contains(&pointer.key)) {
             let version = item.version_id.clone();
-            note(&mut item, format!("a delete marker hides it: a download gets it only by its version, {version}"));
+            note(&mut item, format!("a delete marker hides it: download it by its version, {version}"));
         }
         Examined { item, body }
     }
 
-    /// Reads what S3 has of it, and sets the item's state; none where it is not there, or was not read itself.
+    /// Reads what S3 has of it, and sets the item's state; none where it does not exist, or its bytes were not read.
     async fn compare(&self, item: &mut Item, entry: &Entry, calls: bool) -> Result<Option<Bytes>> {
         let Pointer { bucket, key, version_id } = &entry.pointer;
         let on = format!("{bucket}/{key}");
@@ -202,14 +204,14 @@ impl Objects {
         let size = head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
         let checksum = head.checksum_sha256();
         if let Some(parts) = checksum.filter(|checksum| checksum.contains('-')) {
-            note(item, format!("S3's own SHA-256 of it is one of its parts' hashes: {parts}"));
+            note(item, format!("S3's SHA-256 is a composite of its parts' hashes: {parts}"));
         }
         let of_s3 = checksum.and_then(from_base64);
-        // The answers that a function has stored; a host's JSON may say anything.
+        // Replies that a function stored; a host's JSON may say anything.
         let recorded = calls && entry.request_id.is_some() && key.ends_with(".json");
         let for_calls = recorded && size <= JSON_AT_MOST;
         if recorded && !for_calls {
-            note(item, format!("the ids of its calls are in it alone: it has more than {JSON_AT_MOST} bytes"));
+            note(item, format!("too long to list the ids of its calls: it has more than {JSON_AT_MOST} bytes"));
         }
         let for_hash = of_s3.is_none() && size <= READ_AT_MOST;
         let read = match size == entry.size && (for_calls || for_hash) {
@@ -221,19 +223,19 @@ impl Objects {
         match (&entry.sha256, sha256) {
             _ if size != entry.size => {
                 item.state = ItemState::Altered;
-                note(item, format!("it has {size} bytes, and must have {}", entry.size));
+                note(item, format!("it has {size} bytes and must have {}", entry.size));
             }
             (Some(expected), Some(found)) if !expected.eq_ignore_ascii_case(&found) => {
                 item.state = ItemState::Altered;
-                note(item, format!("its SHA-256 is {found}, and must be {expected}"));
+                note(item, format!("its SHA-256 is {found} and must be {expected}"));
             }
             (_, Some(found)) => item.sha256 = Some(found),
             (Some(_), None) => note(
                 item,
-                "its SHA-256 is the ledger's: S3 has none of the whole, and it was too long to be read".into(),
+                "its SHA-256 is the ledger's: S3 has none of the whole object, which was too long to read".into(),
             ),
             (None, None) => {
-                note(item, "it has no SHA-256: S3 has none of the whole, and it was too long to be read".into())
+                note(item, "it has no SHA-256: S3 has none of the whole object, which was too long to read".into())
             }
         }
         if let Some(body) = read.as_ref().and_then(|read| read.body.as_deref()) {
@@ -242,7 +244,7 @@ impl Objects {
         Ok(read)
     }
 
-    /// Reads a version in pieces, for its hash, and keeps its bytes where they are asked for.
+    /// Reads a version in pieces, for its hash, and keeps its bytes if asked to.
     async fn read(&self, pointer: &Pointer, keep: bool) -> Result<Bytes> {
         let Pointer { bucket, key, version_id } = pointer;
         let on = format!("{bucket}/{key}");
@@ -251,7 +253,7 @@ impl Objects {
             let mut stream = sent.map_err(Error::aws("s3:GetObjectVersion", &on))?.body;
             let (mut hash, mut body) = (Hash::default(), Vec::new());
             while let Some(piece) = stream.next().await {
-                let piece = piece.map_err(|error| Error::Conflict(format!("reading {on} broke off: {error}")))?;
+                let piece = piece.map_err(|error| Error::Conflict(format!("reading {on} was cut short: {error}")))?;
                 hash.update(&piece);
                 if keep {
                     body.extend_from_slice(&piece);
@@ -261,7 +263,7 @@ impl Objects {
             Ok(Bytes { sha256, size, body: keep.then_some(body) })
         };
         let late = || Err(Error::Unsupported(format!("there was no time left to read {on}")));
-        // At least a moment for each, so that short ones are read although a long one has taken all the time.
+        // At least a moment for each, so that short ones are read even if a long one has taken all the time.
         let until = self.until.max(Instant::now() + Duration::from_secs(2));
         tokio::time::timeout_at(until, reading).await.unwrap_or_else(|_| late())
     }
@@ -276,8 +278,8 @@ impl Objects {
         Ok(Some(Previous { version_id: latest.id.clone(), sha256: bytes.sha256 }))
     }
 
-    /// The newest manifest and signature, if there are both, and whether that manifest follows the one below it; a put that
-    /// was made again after a lost answer has left the same bytes twice.
+    /// The newest manifest and signature, if there are both, and whether that manifest follows the one below it; an upload
+    /// that was repeated after a lost reply has left the same bytes twice.
     pub(crate) async fn newest_manifest(&self, prefix: &str, listed: &Listed) -> Result<Option<Newest>> {
         let (manifest, signature) = (format!("{prefix}{MANIFEST}"), format!("{prefix}{SIGNATURE}"));
         let (mut below, Some(signature)) = (listed.of(&manifest), listed.of(&signature).next()) else {
@@ -304,7 +306,7 @@ impl Objects {
     }
 }
 
-/// The reply to HEAD has no body, and so often no code but its status. 405: the version is a delete marker.
+/// The reply to HEAD has no body, and so often no code except its status. 405: the version is a delete marker.
 fn is_gone(error: &Error) -> bool {
     let gone = ["NotFound", "NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "HTTP 404", "HTTP 405"];
     error.code().is_some_and(|code| gone.contains(&code))

@@ -4,18 +4,17 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::DateTimeFormat;
 use containment::{Result, Target};
 use custody::{Blocks, Lock, Snapshot};
-
-use ::snapshots::{BlockList, ForensicCopy, is_of_a_volume};
+use snapshots::{BlockList, ForensicCopy, is_of_a_volume};
 
 /// The snapshots of a target's case, by their id. Reads, changes nothing.
 pub(crate) async fn of_case(ec2: Result<Client>, target: &Target) -> Result<Vec<Snapshot>> {
-    let found = ::snapshots::snapshots_of_case(&ec2?, target).await?;
+    let found = snapshots::snapshots_of_case(&ec2?, target).await?;
     let mut snapshots: Vec<Snapshot> = found.iter().map(|snapshot| sealed(target, snapshot)).collect();
     snapshots.sort_by(|one, other| one.snapshot_id.cmp(&other.snapshot_id));
     Ok(snapshots)
 }
 
-/// EC2's own word wherever it has one. A copy's volume is none that exists (trap G7): its lineage is in its tags.
+/// EC2's own word wherever it has one. A copy's volume id names no real volume (trap G7): its lineage is in its tags.
 fn sealed(target: &Target, snapshot: &aws_sdk_ec2::types::Snapshot) -> Snapshot {
     let tag = |key: &str| {
         snapshot.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value()).map(ToOwned::to_owned)
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_its_lineage_from_its_tags_and_an_original_from_ec2() {
+    fn a_copys_lineage_comes_from_its_tags_and_an_originals_from_ec2() {
         let copy = [("SourceSnapshotId", "snap-1"), ("VolumeId", "vol-1"), ("DeviceName", "/dev/xvda")];
         let copy = sealed(&Target::example(), &snapshot("snap-2", "vol-ffffffff", &copy));
         assert_eq!((copy.volume_id.as_deref(), copy.source_snapshot_id.as_deref()), (Some("vol-1"), Some("snap-1")));
