@@ -153,7 +153,7 @@ def test_refused_input_is_told_once_with_the_sentence_that_says_why(stack: Local
     execution = stack.run({"InstanceIds": [NO_INSTANCE], "Region": "xx-nowhere-9"})
     (ended,) = told(inbox, execution.arn, "ExecutionFailed")
     assert ended.record["Error"] == "InvalidInput" and ended.record["Cause"] == execution.cause
-    assert ended.subject == "Cordon: input refused, nothing contained"
+    assert ended.subject == "Cordon: input rejected, nothing contained"
     assert f"| {execution.cause}" in ended.email.splitlines()
 
 
@@ -164,7 +164,7 @@ def test_an_execution_that_somebody_stops_is_told_once(stack: LocalStack, inbox:
     stack.client("stepfunctions").stop_execution(executionArn=arn, error="Drill", cause="the night shift stopped it")
     _, ended = told(inbox, arn, "ContainmentStarted", "ExecutionAborted")
     assert ended.record["Status"] == "ABORTED" and ended.record["Instances"][0]["InstanceId"] == victim.instance
-    assert ended.email.startswith(f"Somebody stopped Cordon's execution: take {victim.instance}")
+    assert ended.email.startswith(f"Somebody stopped Cordon's execution: treat {victim.instance}")
     assert "| the night shift stopped it" in ended.email.splitlines()
 
 
@@ -174,7 +174,7 @@ def test_an_execution_that_breaks_before_it_can_tell_anything_is_told_once(stack
     (ended,) = told(inbox, execution.arn, "ExecutionFailed")
     assert (ended.record["Status"], ended.record["Error"]) == ("FAILED", execution.error)
     assert "RESPONSE_MODE" in ended.record["Cause"]
-    assert ended.email.startswith(f"Cordon's execution failed: take {NO_INSTANCE}") and ended.command("start-execution")
+    assert ended.email.startswith(f"Cordon's execution failed: treat {NO_INSTANCE}") and ended.command("start-execution")
 
 
 # --- Nobody to tell ----------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_an_instance_is_contained_when_nobody_can_be_told_and_the_execution_says
         letter = dead_letter(stack, execution.arn)
     assert isolated(stack, victim) and execution.instance(victim.instance)["Verdict"] == "Contained"
     assert (execution.status, execution.error) == ("FAILED", "NotTold")
-    assert "nobody could be told that it begins: " in execution.cause and f"sns:Publish on {gone}" in execution.cause
+    assert "start notification failed: " in execution.cause and f"sns:Publish on {gone}" in execution.cause
     assert letter["requestPayload"]["detail"]["error"] == "NotTold"
     told(inbox, execution.arn)
 

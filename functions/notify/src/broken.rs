@@ -1,19 +1,20 @@
-//! The message about an execution that ended badly, told by a rule outside the workflow.
+//! The message about an execution that ended badly, announced by a rule outside the workflow.
 
 use finding::Source;
 use serde_json::{Value, json};
+use verdict::Verdict;
 
-use crate::ended::FALSE_ALARM;
+use crate::contained::FALSE_ALARM;
 use crate::event::BadEnd;
 use crate::execution::{Execution, Instance};
 use crate::message::{Kind, Message, Next, these, these_ids};
 use crate::quoted::{Text, clean, clean_lines, cut};
 use crate::told::{SHOWN_AT_MOST, first_of, trigger, why};
 
-/// A cause has at most 32,768 characters; machines get no more of it than this.
+/// A cause has at most 32,768 characters; a machine gets no more of it than this.
 const CAUSE_AT_MOST: usize = 20_000;
 
-/// A message names so many instances at most.
+/// A message names at most this many instances.
 const NAMED_AT_MOST: usize = 50;
 
 /// How it ended, what is known of its instances, and what to do.
@@ -23,10 +24,10 @@ pub(crate) fn broken(end: &BadEnd) -> Message {
     let kind = kind(end);
     let reason = reason(kind, end);
     let release = execution.is_release();
-    let reported = is_verdict(kind) || reason == Reason::NotTold;
+    let reported = matches!(kind, Kind::Ended(_)) || reason == Reason::NotTold;
     let rows = if reported { rows(end) } else { Vec::new() };
     let instances = known(&rows, input.instances);
-    let good = |i: &&Instance| matches!(verdict_of(i, &rows), Some("Contained" | "Released"));
+    let good = |i: &&Instance| matches!(verdict_of(i, &rows), Some(Verdict::Contained | Verdict::Released));
     let bad: Vec<Instance> = instances.iter().filter(|i| !good(i)).cloned().collect();
     let worst = worst_of(&bad, &rows);
     let headline = match release {
@@ -39,13 +40,13 @@ pub(crate) fn broken(end: &BadEnd) -> Message {
     message.say_first("Instances", first_of(instances.iter().map(|i| line(i, &rows)).collect(), "instances"));
     message.next.push(advice(kind, reason));
     for instance in bad.iter().filter(|i| i.is_named()).take(SHOWN_AT_MOST) {
-        let text = "Running it again is safe: what is done stays as it is, and what was missed is done.";
+        let text = "Running it again is safe: it keeps what is done and does what was missed.";
         match release {
             false => message.contain_by_hand(instance, Text::ours(text)),
             true => message.release(instance, Text::ours(text)),
         }
     }
-    if matches!(kind, Kind::PartiallyContained | Kind::NotContained) {
+    if matches!(kind, Kind::Ended(Verdict::PartiallyContained | Verdict::NotContained)) {
         for instance in instances.iter().filter(|i| i.is_named()).take(SHOWN_AT_MOST) {
             message.release(instance, Text::ours(FALSE_ALARM));
         }
@@ -67,25 +68,25 @@ fn kind(end: &BadEnd) -> Kind {
     match (end.status.as_str(), end.error.as_deref()) {
         ("TIMED_OUT", _) => Kind::ExecutionTimedOut,
         ("ABORTED", _) => Kind::ExecutionAborted,
-        (_, Some("PartiallyContained")) => Kind::PartiallyContained,
-        (_, Some("NotContained")) => Kind::NotContained,
-        (_, Some("PartiallyReleased")) => Kind::PartiallyReleased,
-        (_, Some("NotReleased")) => Kind::NotReleased,
+        (_, Some(error)) => {
+            Verdict::from_name(error).filter(|v| is_bad_end(*v)).map_or(Kind::ExecutionFailed, Kind::Ended)
+        }
         _ => Kind::ExecutionFailed,
     }
 }
 
-/// Whether the workflow itself came to a verdict, with a table.
-fn is_verdict(kind: Kind) -> bool {
-    matches!(kind, Kind::PartiallyContained | Kind::NotContained | Kind::PartiallyReleased | Kind::NotReleased)
+/// Whether an execution ends FAILED with this verdict as its error, and the table as its cause.
+fn is_bad_end(verdict: Verdict) -> bool {
+    use Verdict::{NotContained, NotReleased, PartiallyContained, PartiallyReleased};
+    matches!(verdict, PartiallyContained | NotContained | PartiallyReleased | NotReleased)
 }
 
 /// Why an execution failed, where its error says so.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Reason {
-    /// Its input was refused, before anything was touched.
-    InputRefused,
-    /// All was done, but the message about it could not be sent.
+    /// Its input was rejected before anything was touched.
+    InputRejected,
+    /// Everything was done, but the message about it could not be sent.
     NotTold,
     /// Anything else.
     Other,
@@ -93,7 +94,7 @@ enum Reason {
 
 fn reason(kind: Kind, end: &BadEnd) -> Reason {
     match (kind, end.error.as_deref()) {
-        (Kind::ExecutionFailed, Some("InvalidInput")) => Reason::InputRefused,
+        (Kind::ExecutionFailed, Some("InvalidInput")) => Reason::InputRejected,
         (Kind::ExecutionFailed, Some("NotTold")) => Reason::NotTold,
         _ => Reason::Other,
     }
@@ -102,37 +103,42 @@ fn reason(kind: Kind, end: &BadEnd) -> Reason {
 fn headline(kind: Kind, reason: Reason, bad: &[Instance]) -> String {
     let who = if bad.is_empty() { "its instances".to_owned() } else { these(bad) };
     match kind {
-        Kind::PartiallyContained => format!("Containment is not complete: something is open on {who}."),
-        Kind::NotContained => {
+        Kind::Ended(Verdict::PartiallyContained) => format!("Containment is not complete: something is open on {who}."),
+        Kind::Ended(Verdict::NotContained) => {
             format!("NOT contained: {who}. The execution ended, and the network is not known to be cut.")
         }
         Kind::ExecutionTimedOut => {
-            format!("Cordon's execution ran out of time: take {who} as not contained until you have checked.")
+            format!("Cordon's execution timed out: treat {who} as not contained until you have checked.")
         }
         Kind::ExecutionAborted => {
-            format!("Somebody stopped Cordon's execution: take {who} as not contained until you have checked.")
+            format!("Somebody stopped Cordon's execution: treat {who} as not contained until you have checked.")
         }
         _ if reason == Reason::NotTold => {
-            "Cordon has ended well, but its own message about it could not be sent; the table says how.".to_owned()
+            "Cordon has finished successfully but could not send its own message about it; the table has the result."
+                .to_owned()
         }
-        _ if reason == Reason::InputRefused => {
-            "Cordon refused the input of an execution, so this execution has contained nothing.".to_owned()
+        _ if reason == Reason::InputRejected => {
+            "Cordon rejected the input of an execution, so that execution has contained nothing.".to_owned()
         }
-        _ => format!("Cordon's execution failed: take {who} as not contained until you have checked."),
+        _ => format!("Cordon's execution failed: treat {who} as not contained until you have checked."),
     }
 }
 
 fn headline_of_a_release(kind: Kind, reason: Reason, bad: &[Instance]) -> String {
     let who = if bad.is_empty() { "its instances".to_owned() } else { these(bad) };
-    let until = format!("take {who} neither as contained nor as released until you have checked.");
+    let until = format!("treat {who} as neither contained nor released until you have checked.");
     match kind {
-        Kind::PartiallyReleased => format!("Release is not complete: something of {who} is not as it was."),
-        Kind::NotReleased => format!("NOT released: {who}. Nothing is known to be as it was before the containment."),
-        Kind::ExecutionTimedOut => format!("Cordon's release ran out of time: {until}"),
+        Kind::Ended(Verdict::PartiallyReleased) => {
+            format!("Release is not complete: something of {who} is not as it was.")
+        }
+        Kind::Ended(Verdict::NotReleased) => {
+            format!("NOT released: {who}. Nothing is known to be as it was before the containment.")
+        }
+        Kind::ExecutionTimedOut => format!("Cordon's release timed out: {until}"),
         Kind::ExecutionAborted => format!("Somebody stopped Cordon's release: {until}"),
         _ if reason == Reason::NotTold => headline(kind, reason, bad),
-        _ if reason == Reason::InputRefused => {
-            "Cordon refused the input of a release, so this execution has released nothing.".to_owned()
+        _ if reason == Reason::InputRejected => {
+            "Cordon rejected the input of a release, so that execution has released nothing.".to_owned()
         }
         _ => format!("Cordon's release failed: {until}"),
     }
@@ -141,15 +147,15 @@ fn headline_of_a_release(kind: Kind, reason: Reason, bad: &[Instance]) -> String
 fn subject(kind: Kind, reason: Reason, bad: &[Instance], release: bool) -> String {
     let who = if bad.is_empty() { "unknown instances".to_owned() } else { these_ids(bad) };
     match kind {
-        Kind::PartiallyContained => format!("only partly contained: {who}"),
-        Kind::NotContained => format!("NOT contained: {who}"),
-        Kind::PartiallyReleased => format!("only partly released: {who}"),
-        Kind::NotReleased => format!("NOT released: {who}"),
+        Kind::Ended(Verdict::PartiallyContained) => format!("only partly contained: {who}"),
+        Kind::Ended(Verdict::NotContained) => format!("NOT contained: {who}"),
+        Kind::Ended(Verdict::PartiallyReleased) => format!("only partly released: {who}"),
+        Kind::Ended(Verdict::NotReleased) => format!("NOT released: {who}"),
         Kind::ExecutionTimedOut => format!("execution timed out for {who}"),
         Kind::ExecutionAborted => format!("execution aborted for {who}"),
-        _ if reason == Reason::NotTold => "ended well, but its message was not sent".to_owned(),
-        _ if reason == Reason::InputRefused => {
-            if release { "input refused, nothing released" } else { "input refused, nothing contained" }.to_owned()
+        _ if reason == Reason::NotTold => "finished successfully, but its message was not sent".to_owned(),
+        _ if reason == Reason::InputRejected => {
+            if release { "input rejected, nothing released" } else { "input rejected, nothing contained" }.to_owned()
         }
         _ => format!("execution FAILED for {who}"),
     }
@@ -161,8 +167,8 @@ fn what_went_wrong(end: &BadEnd) -> Vec<Text> {
         None => Text::ours("The execution gave no error."),
     };
     let cause = match (&end.cause, &end.unread) {
-        (Some(_), _) => Text::ours("Its cause stands at the end of this message, line by line."),
-        (None, Some(why)) => Text::ours("Its cause could not be read: ").quoting(why),
+        (Some(_), _) => Text::ours("The cause is at the end of this message, line by line."),
+        (None, Some(why)) => Text::ours("The cause could not be read: ").quoting(why),
         (None, None) => Text::ours("It gave no cause."),
     };
     vec![error, cause]
@@ -170,15 +176,13 @@ fn what_went_wrong(end: &BadEnd) -> Vec<Text> {
 
 fn advice(kind: Kind, reason: Reason) -> Next {
     let text = match kind {
-        _ if is_verdict(kind) => "Read what is open in the table, then run it again or do it by hand.",
+        Kind::Ended(_) => "Read what is open in the table, then run it again or do it by hand.",
         Kind::ExecutionAborted | Kind::ExecutionTimedOut => {
-            "Steps that were under way may be half done: look at the execution's page, then run it again."
+            "Steps that were under way may be half done: check the execution's page, then run it again."
         }
-        _ if reason == Reason::NotTold => {
-            "Look at the topic: the cause says what SNS answered. Nothing has to be run again."
-        }
-        _ if reason == Reason::InputRefused => "Read the cause, correct the input and start it again.",
-        _ => "Look at the execution's page for the state that failed, then run it again.",
+        _ if reason == Reason::NotTold => "Check the topic: the cause has SNS's reply. Nothing has to be run again.",
+        _ if reason == Reason::InputRejected => "Read the cause, correct the input and start it again.",
+        _ => "Find the state that failed on the execution's page, then run it again.",
     };
     Next { label: "Check".to_owned(), text: Text::ours(text), command: None }
 }
@@ -193,7 +197,7 @@ impl Input {
     fn read(input: &Value, execution: &Execution) -> Input {
         let text = |name: &str| input[name].as_str().unwrap_or_default();
         if let Some(ids) = input["InstanceIds"].as_array() {
-            // Of a fleet, the table names those that are not as they should be; any fifty of all would name nobody.
+            // The table of a fleet names those that are not as they should be; any fifty of all would help nobody.
             let ids = if ids.len() > NAMED_AT_MOST { &[] } else { ids.as_slice() };
             let home = execution.account().unwrap_or_default();
             let account = if input.get("AccountId").is_some() { text("AccountId") } else { home };
@@ -230,34 +234,20 @@ impl Input {
     }
 }
 
-/// The report's words about one instance, from a line of its table: `i-… in REGION: VERDICT`.
+/// What the report says of one instance, from a line of its table: `i-… in REGION: VERDICT`.
 struct Row {
     id: String,
     region: String,
-    verdict: &'static str,
+    verdict: Verdict,
 }
 
-/// From worst to best.
-const VERDICTS: [&str; 10] = [
-    "NotContained",
-    "NotReleased",
-    "PartiallyContained",
-    "PartiallyReleased",
-    "NotApproved",
-    "Planned",
-    "Contained",
-    "Released",
-    "NothingDone",
-    "NothingToRelease",
-];
-
-/// The table's instances. A line that says better of an instance than another one does not count: reasons in the table
-/// may quote what an attacker wrote.
+/// The table's instances. Of several lines about one instance the worst counts: reasons in the table may quote what an
+/// attacker wrote.
 fn rows(end: &BadEnd) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for row in end.cause.as_deref().unwrap_or_default().lines().filter_map(row) {
         match rows.iter_mut().find(|known| known.id == row.id) {
-            Some(known) if rank(row.verdict) < rank(known.verdict) => *known = row,
+            Some(known) if row.verdict < known.verdict => *known = row,
             Some(_) => {}
             None => rows.push(row),
         }
@@ -269,29 +259,25 @@ fn rows(end: &BadEnd) -> Vec<Row> {
 fn row(line: &str) -> Option<Row> {
     let (id, rest) = line.split_once(" in ")?;
     let (region, verdict) = rest.split_once(": ")?;
-    // What was left out has its reason behind the verdict.
+    // The reason for leaving an instance out follows the verdict.
     let verdict = verdict.split_once(": ").map_or(verdict, |(verdict, _)| verdict);
     let checked = Instance::new(id, "", region);
-    let verdict = VERDICTS.into_iter().find(|known| *known == verdict)?;
+    let verdict = Verdict::from_name(verdict)?;
     Some(Row { id: checked.id?, region: checked.region?, verdict })
 }
 
-fn rank(verdict: &str) -> usize {
-    VERDICTS.iter().position(|known| *known == verdict).unwrap_or_default()
-}
-
-/// Those with the worst verdict; nothing known is as bad.
+/// Those with the worst verdict; an unknown one is as bad.
 fn worst_of(bad: &[Instance], rows: &[Row]) -> Vec<Instance> {
-    let rank = |instance: &Instance| verdict_of(instance, rows).map_or(0, rank);
-    let worst = bad.iter().map(rank).min();
-    bad.iter().filter(|instance| Some(rank(instance)) == worst).cloned().collect()
+    let verdict = |instance: &Instance| verdict_of(instance, rows).unwrap_or(Verdict::NotContained);
+    let worst = bad.iter().map(verdict).min();
+    bad.iter().filter(|instance| Some(verdict(instance)) == worst).cloned().collect()
 }
 
-fn verdict_of<'a>(instance: &Instance, rows: &'a [Row]) -> Option<&'a str> {
+fn verdict_of(instance: &Instance, rows: &[Row]) -> Option<Verdict> {
     rows.iter().find(|row| instance.id.as_ref() == Some(&row.id)).map(|row| row.verdict)
 }
 
-/// Those that the execution was started for, and those that only its table names.
+/// The instances that the execution was started for, and those that only its table names.
 fn known(rows: &[Row], asked: Vec<Instance>) -> Vec<Instance> {
     let mut known = asked;
     for row in rows {
@@ -303,7 +289,7 @@ fn known(rows: &[Row], asked: Vec<Instance>) -> Vec<Instance> {
 }
 
 fn line(instance: &Instance, rows: &[Row]) -> Text {
-    let verdict = verdict_of(instance, rows).unwrap_or("nothing is known of it");
+    let verdict = verdict_of(instance, rows).map_or("nothing is known of it", Verdict::name);
     instance.place().and(format!(": {verdict}"))
 }
 

@@ -12,7 +12,7 @@ const SUBJECT_AT_MOST: usize = 99;
 /// One text message has 140 characters.
 const SMS_AT_MOST: usize = 140;
 
-/// The e-mail. What to do has its place whatever others wrote: texts around it are cut where they are too many.
+/// The e-mail. What to do always has its place: the texts around it are cut where they are too long.
 pub(crate) fn email(message: &Message) -> String {
     let act = joined(&act(message));
     let mut before = vec![message.headline.clone()];

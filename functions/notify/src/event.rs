@@ -1,26 +1,27 @@
-//! What the function is told about, read tolerantly: a message has to go out even where a field is missing.
+//! What the function has to tell of, read tolerantly: a message has to go out even if a field is missing.
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use containment::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
+use verdict::ExecutionReport;
 
-/// An event of the workflow, or of the rule that watches all executions from outside.
+/// An event of the workflow, or of the rule outside it that follows all executions.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Told(Box<Told>),
+    Workflow(Box<WorkflowMessage>),
     BadEnd(BadEnd),
-    /// An execution that is running or has succeeded: the workflow itself tells what there is to tell.
+    /// An execution that is running or has succeeded: the workflow itself announces what there is to announce.
     NothingBad,
 }
 
-/// What a state of the workflow hands over.
+/// What a state of the workflow passes.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "Kind")]
-pub(crate) enum Told {
-    ContainmentStarted(Story),
-    DriftFound(Story),
-    DriftNotRepaired(Story),
+pub(crate) enum WorkflowMessage {
+    ContainmentStarted(Started),
+    DriftFound(Started),
+    DriftNotRepaired(Started),
     ApprovalRequested(Question),
     ContainmentEnded(Ending),
     ReleaseEnded(Ending),
@@ -28,7 +29,7 @@ pub(crate) enum Told {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Story {
+pub(crate) struct Started {
     pub(crate) execution: Value,
     pub(crate) trigger: Value,
     pub(crate) targets: Value,
@@ -56,11 +57,11 @@ pub(crate) struct Question {
 pub(crate) struct Ending {
     pub(crate) execution: Value,
     pub(crate) trigger: Value,
-    pub(crate) report: Value,
+    pub(crate) report: ExecutionReport,
     pub(crate) quiet: Value,
 }
 
-/// An execution that ended badly, as EventBridge and then DescribeExecution tell it.
+/// An execution that ended badly, as EventBridge and then DescribeExecution describe it.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct BadEnd {
     pub(crate) execution: String,
@@ -77,15 +78,17 @@ pub(crate) struct BadEnd {
 /// What EventBridge calls the event.
 const STATUS_CHANGE: &str = "Step Functions Execution Status Change";
 
-/// Reads an event. Errors: it is none that the function knows.
+/// Reads an event. Errors: the function does not know it.
 pub(crate) fn read(event: &Value) -> Result<Event> {
-    let refused = |error: String| Error::InvalidInput(format!("the event of notify: {error}"));
+    let invalid = |error: String| Error::InvalidInput(format!("invalid notify event: {error}"));
     if event.get("detail-type").is_none() {
-        return Ok(Event::Told(Box::new(Told::deserialize(event).map_err(|error| refused(error.to_string()))?)));
+        return Ok(Event::Workflow(Box::new(
+            WorkflowMessage::deserialize(event).map_err(|error| invalid(error.to_string()))?,
+        )));
     }
-    let event = EventBridgeEvent::<Value>::deserialize(event).map_err(|error| refused(error.to_string()))?;
+    let event = EventBridgeEvent::<Value>::deserialize(event).map_err(|error| invalid(error.to_string()))?;
     if event.detail_type != STATUS_CHANGE {
-        return Err(refused(format!(
+        return Err(invalid(format!(
             "detail-type: {:?} is not accepted; accepted: {STATUS_CHANGE:?}",
             event.detail_type
         )));

@@ -1,9 +1,10 @@
-//! The execution a message is about, and what can be built from its ARN: the console's link, and commands to paste.
+//! The execution that a message is about, and what its ARN gives: the console's link, and commands to paste.
 //!
-//! A command consists of checked values only. What fails its check is in no command at all.
+//! A command consists of checked values only. What fails its check is in no command.
 
 use containment::{check_account, check_instance_id, check_region};
 use serde_json::{Value, json};
+use verdict::{InstanceReport, LeftOut};
 
 use crate::quoted::{Text, clean};
 
@@ -17,7 +18,7 @@ pub(crate) struct Execution {
     home: Option<Home>,
 }
 
-/// What the name of the release workflow has behind the containment's. template.yaml accepts no name for the latter that
+/// The release state machine has the containment's name with this suffix. template.yaml rejects a name for the latter that
 /// ends with it.
 const RELEASE: &str = "-release";
 
@@ -32,7 +33,7 @@ struct Home {
     name: Option<String>,
 }
 
-/// An instance, as far as an event names one. What fails its check is kept only to be quoted.
+/// An instance, as far as an event names one. What fails its check is kept only for a quotation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Instance {
     pub(crate) id: Option<String>,
@@ -64,7 +65,7 @@ impl Execution {
         Some(format!("arn:{partition}:states:{region}:{account}:stateMachine:{state_machine}"))
     }
 
-    /// Whether it is an execution of the release workflow, whose name is the containment's and [`RELEASE`].
+    /// Whether it is an execution of the release state machine.
     pub(crate) fn is_release(&self) -> bool {
         self.home.as_ref().is_some_and(|home| home.state_machine.ends_with(RELEASE))
     }
@@ -108,7 +109,7 @@ impl Execution {
         self.start(RELEASE, instance)
     }
 
-    /// The command that starts the state machine whose name is the containment's and this.
+    /// The command that starts the state machine with the containment's name and this suffix.
     fn start(&self, suffix: &str, instance: &Instance) -> Option<String> {
         let Home { partition, region, account: own, state_machine, .. } = self.home.as_ref()?;
         let contain = state_machine.strip_suffix(RELEASE).unwrap_or(state_machine);
@@ -126,7 +127,7 @@ impl Instance {
         Instance::new(text("InstanceId"), text("AccountId"), text("Region"))
     }
 
-    /// From texts that anybody may have chosen.
+    /// From untrusted text.
     pub(crate) fn new(id: &str, account: &str, region: &str) -> Instance {
         Instance {
             id: check_instance_id("InstanceId", id).is_ok().then(|| id.to_owned()),
@@ -136,14 +137,14 @@ impl Instance {
         }
     }
 
-    /// Whether the event names an instance here, readable or not.
+    /// Whether there is an id, readable or not.
     pub(crate) fn is_named(&self) -> bool {
         !self.said.is_empty()
     }
 
-    /// The id, or a phrase instead of one that can't be read.
+    /// The id, or a phrase in place of an unreadable one.
     pub(crate) fn name(&self) -> &str {
-        self.id.as_deref().unwrap_or("an instance whose id cannot be read")
+        self.id.as_deref().unwrap_or("an instance with an unreadable id")
     }
 
     /// The id, Region and account in words; an id that fails its check as a quotation.
@@ -151,12 +152,12 @@ impl Instance {
         let id = match &self.id {
             Some(id) => Text::ours(id),
             None if self.said.is_empty() => Text::ours("an instance without an id"),
-            None => Text::ours("what is no instance id, ").quoting(&self.said),
+            None => Text::ours("an invalid instance id, ").quoting(&self.said),
         };
         id.and(self.surroundings())
     }
 
-    /// Region and account, to be put behind the id.
+    /// Region and account, to follow the id.
     pub(crate) fn surroundings(&self) -> String {
         match (&self.region, &self.account) {
             (Some(region), Some(account)) => format!(" in {region} (account {account})"),
@@ -166,7 +167,7 @@ impl Instance {
         }
     }
 
-    /// The fields that passed their check, and for the id what was said instead.
+    /// The fields that passed their check; an id that did not, as it was given.
     pub(crate) fn to_json(&self) -> Value {
         let id = self.id.clone().or_else(|| self.is_named().then(|| self.said.clone()));
         let fields = [("InstanceId", &id), ("AccountId", &self.account), ("Region", &self.region)];
@@ -174,7 +175,20 @@ impl Instance {
     }
 }
 
-/// The token, if it can stand between single quotes: what Step Functions makes is base64.
+impl From<&InstanceReport> for Instance {
+    fn from(report: &InstanceReport) -> Instance {
+        Instance::new(&report.instance_id, &report.account_id, &report.region)
+    }
+}
+
+impl From<&LeftOut> for Instance {
+    fn from(left: &LeftOut) -> Instance {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Instance::new(&text(&left.instance_id), &text(&left.account_id), &text(&left.region))
+    }
+}
+
+/// The token, if it is safe between single quotes: Step Functions makes base64.
 pub(crate) fn checked_token(token: &str) -> Option<&str> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"+/=_.:-".contains(&b);
     let starts_well = token.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
@@ -215,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_go_to_cordons_region_and_name_the_state_machine_and_the_instance() {
+    fn commands_name_cordons_region_the_state_machine_and_the_instance() {
         let execution = Execution::new(ARN, None);
         assert_eq!(
             execution.approve("AAAA+/=").expect("a command"),
@@ -235,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn each_workflow_names_the_other_and_tells_itself_by_its_name() {
+    fn each_workflow_finds_the_other_by_its_name() {
         let of = |machine: &str| {
             Execution::new(&format!("arn:aws:states:eu-west-1:111122223333:execution:{machine}:run"), None)
         };
@@ -275,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_console_is_that_of_the_partition() {
+    fn the_link_is_to_the_partitions_own_console() {
         let link = |arn: &str| Execution::new(arn, None).console();
         assert_eq!(
             link(ARN).expect("a link"),
@@ -294,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_with_a_name_that_needs_quoting_has_commands_but_no_link() {
+    fn an_execution_whose_name_needs_quoting_has_commands_but_no_link() {
         let execution = Execution::new("arn:aws:states:eu-west-1:111122223333:execution:cordon:夜の'対応", None);
         assert_eq!(execution.console(), None);
         assert!(!execution.approve("AAAA").expect("a command").contains("対応"));

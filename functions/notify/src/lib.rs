@@ -2,12 +2,14 @@
 //!
 //! One message to one topic, in a form for each protocol: `email` for a tired person, `https` for Amazon Q Developer in
 //! chat applications (so any other HTTPS subscriber gets that form too), `sms` in one line, and JSON
-//! (`docs/notification.schema.json`) for everything else. The workflow
-//! tells of its beginnings, its questions and its good ends; a rule outside it tells of every execution that ends
-//! FAILED, TIMED_OUT or ABORTED, so that one voice announces bad ends, which even a broken workflow cannot silence.
+//! (`docs/notification.schema.json`) for everything else.
+//!
+//! The workflow announces its starts, its questions and its good ends. A rule outside it announces every execution that
+//! ends FAILED, TIMED_OUT or ABORTED: one voice for bad ends, which even a broken workflow cannot silence.
 
 mod broken;
 mod chat;
+mod contained;
 mod drift;
 mod email;
 mod ended;
@@ -31,8 +33,9 @@ use containment::{Error, Result};
 use runtime::Aws;
 use serde::Serialize;
 use serde_json::{Value, json};
+use verdict::Workflow;
 
-use event::{BadEnd, Event, Told};
+use event::{BadEnd, Event, WorkflowMessage};
 pub use message::Kind;
 use message::Message;
 
@@ -50,36 +53,38 @@ pub struct Answer {
 
 /// The function: an event in, at most one message out.
 pub async fn handle(aws: &Aws, event: &Value) -> Result<Answer> {
-    let desk = Desk {
+    let notifier = Notifier {
         sns: aws_sdk_sns::Client::new(aws.home()),
         sfn: aws_sdk_sfn::Client::new(aws.home()),
         topic: aws.required("TOPIC_ARN")?,
     };
-    desk.tell(event, DateTime::from(SystemTime::now())).await
+    notifier.tell(event, DateTime::from(SystemTime::now())).await
 }
 
 /// Where messages go, and where to ask why an execution ended.
-struct Desk {
+struct Notifier {
     sns: aws_sdk_sns::Client,
     sfn: aws_sdk_sfn::Client,
     topic: String,
 }
 
-impl Desk {
+impl Notifier {
     async fn tell(&self, event: &Value, now: DateTime) -> Result<Answer> {
         let message = match event::read(event)? {
-            Event::Told(told) => match *told {
-                Told::ContainmentStarted(story) if drift::is_drift(&story.trigger) => drift::repairing(&story),
-                Told::ContainmentStarted(story) => started::started(&story),
-                Told::DriftFound(story) => Some(drift::waiting(&story)),
-                Told::DriftNotRepaired(story) => Some(drift::not_repaired(&story)),
-                Told::ApprovalRequested(question) => Some(started::asked(&question, &now)),
-                Told::ContainmentEnded(ending) => ended::ended(&ending),
-                Told::ReleaseEnded(ending) => released::released(&ending),
+            Event::Workflow(message) => match *message {
+                WorkflowMessage::ContainmentStarted(start) if drift::is_drift(&start.trigger) => {
+                    drift::repairing(&start)
+                }
+                WorkflowMessage::ContainmentStarted(start) => started::started(&start),
+                WorkflowMessage::DriftFound(start) => Some(drift::waiting(&start)),
+                WorkflowMessage::DriftNotRepaired(start) => Some(drift::not_repaired(&start)),
+                WorkflowMessage::ApprovalRequested(question) => Some(started::asked(&question, &now)),
+                WorkflowMessage::ContainmentEnded(ending) => ended::ended(&ending, Workflow::Contain),
+                WorkflowMessage::ReleaseEnded(ending) => ended::ended(&ending, Workflow::Release),
             },
             Event::BadEnd(end) => {
                 let end = self.explained(end).await;
-                // A batch's fleet tells of all its batches at once.
+                // The fleet's execution announces all its batches at once.
                 (!end.input["Batch"].is_object()).then(|| broken::broken(&end))
             }
             Event::NothingBad => None,
@@ -90,7 +95,7 @@ impl Desk {
         }
     }
 
-    /// With the error and the cause, which events need not carry. What can't be read keeps no message from going out.
+    /// With the error and the cause, which events need not carry. The message goes out even if they cannot be read.
     async fn explained(&self, mut end: BadEnd) -> BadEnd {
         if end.error.is_some() && end.cause.is_some() {
             return end;

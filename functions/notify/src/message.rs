@@ -1,42 +1,25 @@
 //! What a message says, before any medium has its form.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
+use verdict::Verdict;
 
 use crate::execution::{Execution, Instance};
 use crate::quoted::Text;
 
 /// What a message is about; `docs/notification.schema.json` documents each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Instances are about to be contained, or planned to be.
     ContainmentStarted,
-    /// Somebody other than Cordon has changed a contained instance, which is contained again.
+    /// Somebody other than Cordon changed a contained instance, and Cordon contains it again.
     DriftFound,
-    /// The same, too often: this time it is not contained again.
+    /// The same, too often: this time Cordon does not contain it again.
     DriftNotRepaired,
-    /// A person has to say whether an instance may be isolated.
+    /// A person has to decide whether an instance may be isolated.
     ApprovalRequested,
-    /// Every instance reads back as contained.
-    Contained,
-    /// Nothing was to be done, or nothing was allowed.
-    NothingDone,
-    /// An instance was not isolated, because that was not approved.
-    NotApproved,
-    /// A dry run.
-    Planned,
-    /// The network is cut; something else is open.
-    PartiallyContained,
-    /// The network of an instance is not cut, or that could not be read.
-    NotContained,
-    /// Every instance reads back as it was before its containment.
-    Released,
-    /// Something of an instance is as it was before its containment; something is not, or was not asked for.
-    PartiallyReleased,
-    /// Nothing of an instance is known to be as it was before its containment.
-    NotReleased,
-    /// No instance had anything to release.
-    NothingToRelease,
+    /// The workflow came to this verdict.
+    Ended(Verdict),
     /// The execution failed for another reason.
     ExecutionFailed,
     /// The execution took too long.
@@ -48,25 +31,15 @@ pub enum Kind {
 impl Kind {
     /// All kinds.
     #[cfg(test)]
-    pub(crate) const ALL: [Kind; 17] = [
-        Kind::ContainmentStarted,
-        Kind::DriftFound,
-        Kind::DriftNotRepaired,
-        Kind::ApprovalRequested,
-        Kind::Contained,
-        Kind::NothingDone,
-        Kind::NotApproved,
-        Kind::Planned,
-        Kind::PartiallyContained,
-        Kind::NotContained,
-        Kind::Released,
-        Kind::PartiallyReleased,
-        Kind::NotReleased,
-        Kind::NothingToRelease,
-        Kind::ExecutionFailed,
-        Kind::ExecutionTimedOut,
-        Kind::ExecutionAborted,
-    ];
+    pub(crate) fn all() -> Vec<Kind> {
+        use Kind::{
+            ApprovalRequested, ContainmentStarted, DriftFound, DriftNotRepaired, ExecutionAborted, ExecutionFailed,
+            ExecutionTimedOut,
+        };
+        let before = [ContainmentStarted, DriftFound, DriftNotRepaired, ApprovalRequested];
+        let ends = Verdict::ALL.map(Kind::Ended);
+        before.into_iter().chain(ends).chain([ExecutionFailed, ExecutionTimedOut, ExecutionAborted]).collect()
+    }
 
     /// The kind as subscribers filter on it.
     pub fn name(self) -> &'static str {
@@ -75,20 +48,17 @@ impl Kind {
             Kind::DriftFound => "DriftFound",
             Kind::DriftNotRepaired => "DriftNotRepaired",
             Kind::ApprovalRequested => "ApprovalRequested",
-            Kind::Contained => "Contained",
-            Kind::NothingDone => "NothingDone",
-            Kind::NotApproved => "NotApproved",
-            Kind::Planned => "Planned",
-            Kind::PartiallyContained => "PartiallyContained",
-            Kind::NotContained => "NotContained",
-            Kind::Released => "Released",
-            Kind::PartiallyReleased => "PartiallyReleased",
-            Kind::NotReleased => "NotReleased",
-            Kind::NothingToRelease => "NothingToRelease",
+            Kind::Ended(verdict) => verdict.name(),
             Kind::ExecutionFailed => "ExecutionFailed",
             Kind::ExecutionTimedOut => "ExecutionTimedOut",
             Kind::ExecutionAborted => "ExecutionAborted",
         }
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -106,9 +76,9 @@ pub(crate) struct Message {
     pub(crate) first: Vec<Section>,
     /// What to do.
     pub(crate) next: Vec<Next>,
-    /// What else there is to know.
+    /// Further information.
     pub(crate) rest: Vec<Section>,
-    /// Cleaned lines of a table that others wrote; the first thing to go where there is no room.
+    /// Cleaned lines of a table that others wrote; the first thing to go if there is no room.
     pub(crate) table: Vec<String>,
     /// What machines read.
     pub(crate) data: Map<String, Value>,
@@ -183,8 +153,8 @@ impl Message {
 }
 
 /// Why a command is left out.
-pub(crate) const NO_COMMAND: &str = " The command is left out here, because a value that it needs is missing or is \
-                                     not one that can safely be pasted.";
+pub(crate) const NO_COMMAND: &str = " The command is left out because a value that it needs is missing or cannot be \
+                                     pasted safely.";
 
 fn section(title: &'static str, lines: Vec<Text>) -> Option<Section> {
     (!lines.is_empty()).then_some(Section { title, lines })

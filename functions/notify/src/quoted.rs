@@ -1,7 +1,7 @@
-//! Texts that others chose: finding titles, tags, reasons, causes. They are shown as data, in quotes, and can neither
-//! look like Cordon's own words nor become a link, a mention or markup.
+//! Untrusted text: finding titles, tags, reasons, causes. It is quoted, on one line, and can neither look like Cordon's
+//! own words nor become a link, a mention or markup.
 
-/// A text whose parts remember who wrote them, so that every medium can quote what Cordon did not write.
+/// A text whose parts know who wrote them, so that every medium can quote what Cordon did not write.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Text(Vec<Part>);
 
@@ -11,7 +11,7 @@ enum Part {
     Theirs(String),
 }
 
-/// No quotation is longer; the execution's output has the whole.
+/// No quotation is longer; the execution's output has all of it.
 const QUOTED_AT_MOST: usize = 400;
 
 impl Text {
@@ -20,19 +20,19 @@ impl Text {
         Text(vec![Part::Ours(text.into())])
     }
 
-    /// Goes on with Cordon's own words.
+    /// Adds Cordon's own words.
     pub(crate) fn and(mut self, text: impl Into<String>) -> Text {
         self.0.push(Part::Ours(text.into()));
         self
     }
 
-    /// Goes on with what somebody else wrote.
+    /// Adds what somebody else wrote.
     pub(crate) fn quoting(mut self, text: &str) -> Text {
         self.0.push(Part::Theirs(clean(text, QUOTED_AT_MOST)));
         self
     }
 
-    /// Goes on with an ARN; quotes what is none, or needs more than an ARN's plain characters.
+    /// Adds an ARN; quotes anything that is not one, or has other than an ARN's plain characters.
     pub(crate) fn arn(self, arn: &str) -> Text {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b":/-".contains(&b);
         match arn.starts_with("arn:aws") && arn.len() <= 300 && !arn.contains("://") && arn.bytes().all(plain) {
@@ -41,18 +41,18 @@ impl Text {
         }
     }
 
-    /// Goes on with another text.
+    /// Adds another text.
     pub(crate) fn then(mut self, text: Text) -> Text {
         self.0.extend(text.0);
         self
     }
 
-    /// For an e-mail: quotations in quotes, on the same line, with nothing that a mail reader makes a link of.
+    /// For an e-mail: quotations in quotes, on the same line, with nothing that a mail reader turns into a link.
     pub(crate) fn plain(&self) -> String {
         self.render(defanged)
     }
 
-    /// For a chat: besides that, without markup, mentions and emoji in quotations.
+    /// For a chat: the same, without markup, mentions and emoji in quotations.
     pub(crate) fn chat(&self) -> String {
         self.render(without_markup)
     }
@@ -66,16 +66,16 @@ impl Text {
     }
 }
 
-/// One line without control, invisible or direction-changing characters, of so many characters at most.
+/// One line without control, invisible or direction-changing characters, of at most this many characters.
 pub(crate) fn clean(text: &str, characters: usize) -> String {
-    // Whoever pads a text with thousands of spaces need not be shown what comes after them.
+    // What follows thousands of spaces need not be shown.
     let read = text.chars().take(characters.saturating_mul(8));
     let visible = read.filter(|c| !is_invisible(*c)).map(|c| if c.is_control() { ' ' } else { c });
     let words: String = visible.collect();
     cut(&words.split_whitespace().collect::<Vec<_>>().join(" "), characters)
 }
 
-/// Like [`clean`], line by line, and the spaces stay: for a table.
+/// Like [`clean`], line by line, and spaces stay: for a table.
 pub(crate) fn clean_lines(text: &str, lines: usize, characters: usize) -> Vec<String> {
     let line = |line: &str| {
         let visible = line.chars().filter(|c| !is_invisible(*c));
@@ -98,7 +98,7 @@ pub(crate) fn cut(text: &str, characters: usize) -> String {
     }
 }
 
-/// With addresses spoilt as analysts do it: `hxxp://evil[.]example`.
+/// With addresses defanged: `hxxp://evil[.]example`.
 pub(crate) fn defanged(text: &str) -> String {
     let text = with_hxxp(text);
     let characters: Vec<char> = text.chars().collect();
@@ -114,7 +114,7 @@ pub(crate) fn defanged(text: &str) -> String {
     spoilt
 }
 
-/// Characters that Slack or Teams read as markup, each as one that only looks like it.
+/// Characters that Slack or Teams read as markup become ones that only look like them.
 pub(crate) fn without_markup(text: &str) -> String {
     let text = defanged(text);
     let has_entities = text.contains(';');
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_can_be_copied_and_what_only_begins_like_one_is_quoted() {
+    fn an_arn_can_be_copied_and_what_only_starts_like_one_is_quoted() {
         let arn = "arn:aws:guardduty:eu-west-1:444455556666:detector/d1/finding/f1";
         assert_eq!(Text::default().arn(arn).chat(), arn);
         for hostile in ["arn:aws:x:http://1.2.3.4", "arn:aws:x:evil.example", "arn:aws:<!channel>", "f-1"] {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_spoilt_in_an_e_mail_and_types_of_findings_are_not() {
+    fn addresses_are_defanged_in_an_e_mail_and_finding_types_are_not() {
         assert_eq!(defanged("HTTPS://evil.example/x?a=http://b.io"), "HxxPS://evil[.]example/x?a=hxxp://b[.]io");
         assert_eq!(defanged("HTTP 403 from the http endpoint"), "HTTP 403 from the http endpoint");
         assert_eq!(defanged("www.evil.com and me@evil.co.uk"), "www[.]evil[.]com and me@evil[.]co[.]uk");

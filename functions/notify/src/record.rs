@@ -8,7 +8,7 @@ use crate::message::Message;
 /// All media share the 262,144 bytes of a message; a reader of JSON gets most of them.
 const RECORD_AT_MOST: usize = 120_000;
 
-/// The record, in so many bytes at most: steps go first, then what only repeats the execution's output.
+/// The record, in at most [`RECORD_AT_MOST`] bytes: what only repeats the execution's output goes first.
 pub(crate) fn record(message: &Message, time: &DateTime) -> Value {
     let mut record = json!({
         "Version": "1",

@@ -1,117 +1,69 @@
-//! The message about a release that the workflow could bring to an end.
+//! How a release that the workflow brought to an end is announced, and what to do about it.
 
-use serde_json::Value;
+use verdict::{ExecutionReport, Verdict};
 
-use crate::ended::{data, evidence, of_each, offer_reports};
+use crate::ended::{Group, offer_reports};
 use crate::event::Ending;
-use crate::execution::{Execution, Instance};
-use crate::message::{Kind, Message, these, these_ids};
-use crate::quoted::{Text, clean_lines};
-use crate::told::{SHOWN_AT_MOST, first_of, left_out, left_out_data, list};
+use crate::execution::Instance;
+use crate::message::{Message, these, these_ids};
+use crate::quoted::Text;
+use crate::told::SHOWN_AT_MOST;
 
-/// How the release ended. None where nothing is worth telling, and none about an execution that will end FAILED: the rule
-/// outside the workflow announces that.
-pub(crate) fn released(ending: &Ending) -> Option<Message> {
-    let report = &ending.report;
-    if ending.quiet == true || report["Succeeded"] == false {
-        return None;
-    }
-    let (reports, left) = (list(&report["Instances"]), list(&report["LeftOut"]));
-    let instances: Vec<Instance> = reports.iter().map(Instance::read).collect();
-    let kind = kind(report, reports);
-    let (headline, subject) = headline(kind, reports, left);
-    let mut message = Message::new(kind, Execution::read(&ending.execution), headline, subject);
-    message.say_first("Instances", first_of(reports.iter().map(line).collect(), "instances"));
-    message.say_first("Left out", left_out(left));
-    message.say_first("Open", of_each(reports, "Open"));
-    message.say_first("What to know", of_each(reports, "ResidualRisk"));
-    offer_reports(&mut message, reports);
-    for report in reports.iter().take(SHOWN_AT_MOST) {
-        let instance = Instance::read(report);
-        if report["Verdict"] != "Released" {
-            message.release(&instance, Text::ours("Its case is still open: this releases what is left."));
-        }
-        message.contain_by_hand(&instance, Text::ours("If it has to be contained again, start it by hand."));
-    }
-    message.say_later("Evidence", evidence(reports));
-    message.table = clean_lines(report["Table"].as_str().unwrap_or_default(), 200, 300);
-    message.set("Instances", reports.iter().map(data).collect::<Vec<_>>());
-    message.set("LeftOut", left_out_data(left));
-    message.instances = instances;
-    Some(message)
-}
-
-/// Verdicts from worst to best, with the kind of message about them.
-const VERDICTS: [(&str, Kind); 4] = [
-    ("NotReleased", Kind::NotReleased),
-    ("PartiallyReleased", Kind::PartiallyReleased),
-    ("Released", Kind::Released),
-    ("NothingToRelease", Kind::NothingToRelease),
-];
-
-/// A verdict's place among [`VERDICTS`]; one that nobody knows is as bad as the worst.
-fn rank(verdict: &Value) -> usize {
-    VERDICTS.iter().position(|(name, _)| verdict == name).unwrap_or_default()
-}
-
-/// The report's verdict, unless an instance has a worse one.
-fn kind(report: &Value, reports: &[Value]) -> Kind {
-    let worst = reports.iter().map(|report| rank(&report["Verdict"])).chain([rank(&report["Verdict"])]).min();
-    VERDICTS[worst.unwrap_or_default()].1
-}
-
-fn headline(kind: Kind, reports: &[Value], left: &[Value]) -> (String, String) {
-    let of = |verdict: usize| {
-        let of = reports.iter().filter(|report| rank(&report["Verdict"]) == verdict);
-        of.map(Instance::read).collect::<Vec<_>>()
-    };
-    let groups = (0..VERDICTS.len()).map(|rank| (VERDICTS[rank].1, of(rank))).filter(|(_, group)| !group.is_empty());
-    let groups: Vec<(Kind, Vec<Instance>)> = groups.collect();
-    let others: Vec<Instance> = left.iter().map(Instance::read).filter(Instance::is_named).collect();
-    let mut sentences: Vec<String> = groups.iter().map(|(kind, group)| sentence(*kind, group)).collect();
+/// The headline and the subject.
+pub(crate) fn headline(verdict: Verdict, groups: &[Group], report: &ExecutionReport) -> (String, String) {
+    let others: Vec<Instance> = report.left_out.iter().map(Instance::from).filter(Instance::is_named).collect();
+    let mut sentences: Vec<String> = groups.iter().map(|(verdict, group)| sentence(*verdict, group)).collect();
     match (sentences.is_empty(), others.as_slice()) {
-        (true, []) => sentences.push("Cordon's report names no instance: take nothing as released.".to_owned()),
+        (true, []) => sentences.push("Cordon's report names no instance: treat nothing as released.".to_owned()),
         (_, []) => {}
-        (_, others) => sentences.push(sentence(Kind::NothingToRelease, others)),
+        (_, others) => sentences.push(sentence(Verdict::NothingToRelease, others)),
     }
-    let worst = groups.first().map_or(others.as_slice(), |(_, group)| group);
-    let ids = these_ids(worst);
-    let subject = match kind {
-        Kind::Released => format!("released {ids}"),
-        Kind::PartiallyReleased => format!("released in part, as asked: {ids}"),
-        Kind::NothingToRelease => format!("nothing to release: {ids}"),
+    let ids = these_ids(groups.first().map_or(others.as_slice(), |(_, group)| group));
+    let subject = match verdict {
+        Verdict::Released => format!("released {ids}"),
+        Verdict::PartiallyReleased => format!("released in part, as requested: {ids}"),
+        Verdict::Planned => format!("dry run for {ids}"),
+        Verdict::NothingToRelease => format!("nothing to release: {ids}"),
         _ => format!("NOT released: {ids}"),
     };
     (sentences.join(" "), subject)
 }
 
-fn sentence(kind: Kind, instances: &[Instance]) -> String {
+fn sentence(verdict: Verdict, instances: &[Instance]) -> String {
     let who = these(instances);
-    match kind {
-        Kind::Released => {
+    match verdict {
+        Verdict::Released => {
             format!("Cordon has released {who}: what the case had changed reads back as it was before the containment.")
         }
-        Kind::PartiallyReleased => {
+        Verdict::PartiallyReleased => {
             format!("Cordon has released what was asked for of {who}, and the rest stays as containment left it.")
         }
-        Kind::NothingToRelease => format!("There was nothing to release for {who}, and nothing was changed."),
+        Verdict::Planned => format!("A dry run: Cordon has planned the release of {who} and changed nothing."),
+        Verdict::NothingToRelease => format!("There was nothing to release for {who}, and nothing was changed."),
         _ => format!("NOT released, as far as Cordon knows: {who}."),
     }
 }
 
-fn line(report: &Value) -> Text {
-    let place = Instance::read(report).place().and(": ");
-    match report["Verdict"].as_str() {
-        Some(known) if VERDICTS.iter().any(|(name, _)| *name == known) => place.and(known),
-        Some(unknown) => place.and("a verdict that is not known, ").quoting(unknown),
-        None => place.and("no verdict"),
+/// What to do.
+pub(crate) fn advise(message: &mut Message, ending: &Ending) {
+    let reports = &ending.report.instances;
+    offer_reports(message, reports);
+    for report in reports.iter().take(SHOWN_AT_MOST) {
+        let instance = Instance::from(report);
+        if report.verdict != Verdict::Released {
+            message.release(&instance, Text::ours("Its case is still open: this releases what is left."));
+        }
+        message.contain_by_hand(&instance, Text::ours("To contain it again, start its containment by hand."));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::ended::ended;
+    use crate::message::Kind;
+    use serde_json::{Value, json};
+    use verdict::Workflow;
 
     const ID: &str = "i-0123456789abcdef0";
 
@@ -121,7 +73,8 @@ mod tests {
 
     fn told(report: Value) -> Option<Message> {
         let execution = json!({ "Id": "arn:aws:states:eu-west-1:111122223333:execution:cordon-release:run-1" });
-        released(&Ending { execution, report, ..Ending::default() })
+        let report = serde_json::from_value(report).expect("a report");
+        ended(&Ending { execution, report, ..Ending::default() }, Workflow::Release)
     }
 
     fn of(verdict: &str) -> Message {
@@ -130,31 +83,38 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_told_with_the_command_that_contains_it_again() {
+    fn a_release_comes_with_the_command_that_contains_it_again() {
         let message = of("Released");
-        assert_eq!((message.kind, message.subject.as_str()), (Kind::Released, &*format!("Cordon: released {ID}")));
+        assert_eq!(
+            (message.kind, message.subject.as_str()),
+            (Kind::Ended(Verdict::Released), &*format!("Cordon: released {ID}"))
+        );
         assert!(message.headline.starts_with(&format!("Cordon has released {ID} in eu-west-1 (account 444455556666)")));
         let commands: Vec<&str> = message.next.iter().filter_map(|next| next.command.as_deref()).collect();
         assert!(commands.len() == 1 && commands[0].contains("stateMachine:cordon --input"), "{commands:?}");
     }
 
     #[test]
-    fn a_part_is_told_as_a_part_with_the_command_that_releases_the_rest() {
+    fn a_partial_release_comes_with_the_command_that_releases_the_rest() {
         let message = of("PartiallyReleased");
-        assert_eq!(message.kind, Kind::PartiallyReleased);
+        assert_eq!(message.kind, Kind::Ended(Verdict::PartiallyReleased));
         assert!(message.headline.contains("what was asked for") && !message.headline.contains("has released i-"));
         assert!(message.next[0].command.as_deref().expect("a command").contains("stateMachine:cordon-release --input"));
     }
 
     #[test]
-    fn what_nobody_knows_is_told_as_not_released() {
+    fn an_unknown_verdict_is_announced_as_not_released() {
         for verdict in ["", "Contained", "released"] {
             let report = json!({ "Verdict": "Released", "Succeeded": true, "Instances": [instance(verdict)] });
             let odd = told(report).expect("a message");
-            assert!(odd.kind == Kind::NotReleased && odd.headline.starts_with("NOT released"), "{}", odd.headline);
+            assert!(
+                odd.kind == Kind::Ended(Verdict::NotReleased) && odd.headline.starts_with("NOT released"),
+                "{}",
+                odd.headline
+            );
         }
         let empty = told(json!({ "Verdict": "Released", "Succeeded": true, "Instances": [] })).expect("a message");
-        assert!(empty.headline.contains("take nothing as released"));
+        assert!(empty.headline.contains("treat nothing as released"));
     }
 
     #[test]
@@ -164,18 +124,19 @@ mod tests {
         left["Status"] = json!("NotApplicable");
         let report = json!({ "Verdict": "NothingToRelease", "Succeeded": true, "Instances": [], "LeftOut": [left] });
         let message = told(report).expect("a message");
-        assert_eq!((message.kind, message.next.len()), (Kind::NothingToRelease, 0));
+        assert_eq!((message.kind, message.next.len()), (Kind::Ended(Verdict::NothingToRelease), 0));
         assert!(message.headline.starts_with(&format!("There was nothing to release for {ID}")));
         assert!(message.first.iter().any(|s| s.lines.iter().any(|l| l.plain().contains("“it was never contained”"))));
     }
 
     #[test]
-    fn a_dry_run_and_a_bad_end_are_not_told_here() {
+    fn a_dry_run_and_a_bad_end_are_not_announced_here() {
         assert!(
             told(json!({ "Verdict": "NotReleased", "Succeeded": false, "Instances": [instance("NotReleased")] }))
                 .is_none()
         );
-        let quiet = Ending { quiet: json!(true), report: json!({ "Succeeded": true }), ..Ending::default() };
-        assert!(released(&quiet).is_none());
+        let report = ExecutionReport { succeeded: true, ..ExecutionReport::default() };
+        let quiet = Ending { quiet: json!(true), report, ..Ending::default() };
+        assert!(ended(&quiet, Workflow::Release).is_none());
     }
 }

@@ -1,27 +1,27 @@
-//! The messages before an instance is isolated: that it begins, and that a person is asked.
+//! The messages before an instance is isolated: the start, and the request for approval.
 
 use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
 use serde_json::{Value, json};
 
-use crate::event::{Question, Story};
+use crate::event::{Question, Started};
 use crate::execution::{Execution, Instance, checked_token};
 use crate::message::{Kind, Message, NO_COMMAND, Next, these, these_ids};
 use crate::quoted::{Text, clean};
-use crate::told::{facts, first_of, left_out, left_out_data, list, trigger, why};
+use crate::told::{facts, first_of, left_out, left_out_data, list, read_left_out, trigger, why};
 
-/// That containment begins. None where nothing begins: the end then says why.
-pub(crate) fn started(story: &Story) -> Option<Message> {
-    let targets = list(&story.targets);
-    let fleet = story.fleet["Instances"].as_u64();
-    if story.quiet == true || (story.targets.is_array() && targets.is_empty() && fleet.is_none()) {
+/// The start of a containment. None where nothing starts: the end then says why.
+pub(crate) fn started(start: &Started) -> Option<Message> {
+    let targets = list(&start.targets);
+    let fleet = start.fleet["Instances"].as_u64();
+    if start.quiet == true || (start.targets.is_array() && targets.is_empty() && fleet.is_none()) {
         return None;
     }
-    let execution = Execution::read(&story.execution);
+    let execution = Execution::read(&start.execution);
     let instances: Vec<Instance> = targets.iter().map(Instance::read).collect();
     let dry = !targets.is_empty() && targets.iter().all(|target| target["DryRun"] == true);
     let (headline, subject) = match fleet {
         Some(count) => {
-            let place = Instance::read(&story.fleet).surroundings();
+            let place = Instance::read(&start.fleet).surroundings();
             (
                 format!("Cordon has started to contain a fleet of {count} instances{place}, in batches."),
                 format!("containment started for {count} instances"),
@@ -30,17 +30,18 @@ pub(crate) fn started(story: &Story) -> Option<Message> {
         None => beginning(targets, &instances, dry),
     };
     let mut message = Message::new(Kind::ContainmentStarted, execution, headline, subject);
-    message.say_first("Why", why(&story.trigger));
+    message.say_first("Why", why(&start.trigger));
     message.say_first("Instances", first_of(targets.iter().map(target_line).collect(), "instances"));
-    message.say_first("Left out", left_out(list(&story.left_out)));
+    let left = read_left_out(&start.left_out);
+    message.say_first("Left out", left_out(&left));
     message.next.push(Next {
         label: "Wait".to_owned(),
-        text: Text::ours("Cordon announces how it ends; the execution's page shows each step as it happens."),
+        text: Text::ours("Cordon will announce the end; the execution's page shows each step as it happens."),
         command: None,
     });
-    message.set("Trigger", trigger(&story.trigger));
+    message.set("Trigger", trigger(&start.trigger));
     message.set("Instances", targets.iter().map(target_data).collect::<Vec<_>>());
-    message.set("LeftOut", left_out_data(list(&story.left_out)));
+    message.set("LeftOut", left_out_data(&left));
     message.instances = instances;
     Some(message)
 }
@@ -52,12 +53,12 @@ fn beginning(targets: &[Value], instances: &[Instance], dry: bool) -> (String, S
         named => (these(named), these_ids(named)),
     };
     let headline = match asked {
-        _ if dry => format!("Cordon has started a dry run for {who}: it plans, and changes nothing."),
+        _ if dry => format!("Cordon has started a dry run for {who}: it plans and changes nothing."),
         0 => format!("Cordon has started to contain {who}."),
         all if all == instances.len() => {
-            format!("Cordon has started to respond to {who}, and asks a person before it isolates.")
+            format!("Cordon has started to respond to {who} and will ask a person before isolating.")
         }
-        some => format!("Cordon has started to contain {who}; for {some} of them it asks a person before it isolates."),
+        some => format!("Cordon has started to contain {who}; it will ask a person before isolating {some} of them."),
     };
     let subject = if dry { format!("dry run started for {ids}") } else { format!("containment started for {ids}") };
     (headline, subject)
@@ -82,7 +83,7 @@ pub(crate) fn target_data(target: &Value) -> Value {
     data
 }
 
-/// That a person has to answer before the instance is isolated.
+/// The request for approval: a person has to answer before the instance is isolated.
 pub(crate) fn asked(question: &Question, now: &DateTime) -> Message {
     let execution = Execution::read(&question.execution);
     let instance = Instance::read(&question.target);
@@ -111,12 +112,12 @@ pub(crate) fn asked(question: &Question, now: &DateTime) -> Message {
     message
 }
 
-const GOING_ON: &str = "Cordon does not wait with what leaves the workload undisturbed: it reads the facts, tags, \
-                        protects from termination, keeps the volumes and requests snapshots. The report at the end \
-                        says what came of it.";
+const GOING_ON: &str = "Steps that do not disturb the workload go on: Cordon reads the facts, tags the resources, \
+                        protects the instance from termination, keeps its volumes and requests snapshots. The report \
+                        at the end says what came of them.";
 
-const WAITING: &str = "It waits for your answer with the network isolation, the Auto Scaling detachment, the load \
-                       balancer deregistration and the revocation of credentials.";
+const WAITING: &str = "These wait for your answer: network isolation, detaching from Auto Scaling, deregistering from \
+                       load balancers, and revoking credentials.";
 
 fn if_nobody_answers(then: Option<&str>, minutes: Option<u64>) -> String {
     let when = match minutes {
@@ -124,9 +125,9 @@ fn if_nobody_answers(then: Option<&str>, minutes: Option<u64>) -> String {
         None => "in time (the event does not say how long that is)".to_owned(),
     };
     match then {
-        Some("Contain") => format!("If nobody answers {when}, Cordon isolates the instance all the same."),
+        Some("Contain") => format!("If nobody answers {when}, Cordon isolates the instance anyway."),
         Some("DoNotContain") => {
-            format!("If nobody answers {when}, Cordon does not isolate the instance, and leaves it on the network.")
+            format!("If nobody answers {when}, Cordon does not isolate the instance and leaves it on the network.")
         }
         _ => format!("If nobody answers {when}, the stack's settings decide; the event does not say which way."),
     }
@@ -140,11 +141,11 @@ fn answers(message: &mut Message, instance: &Instance) {
         Next { label: label.to_owned(), text, command }
     };
     message.next.push(answer("Approve", "Cordon isolates the instance at once.", approve));
-    let refused = "Cordon leaves the instance on the network. Say why instead of 'why', without an apostrophe.";
+    let refused = "Cordon leaves the instance on the network. Replace 'why' with your reason, without an apostrophe.";
     message.next.push(answer("Refuse", refused, refuse));
-    message.contain_by_hand(instance, Text::ours("Starting its containment by hand is an approval too."));
-    let rights = "The token alone gives no rights. To approve takes the IAM permission states:SendTaskSuccess on the \
-                  state machine, to refuse states:SendTaskFailure, to start by hand states:StartExecution.";
+    message.contain_by_hand(instance, Text::ours("Starting its containment by hand is also an approval."));
+    let rights = "The token alone grants nothing. On the state machine, approving takes the IAM permission \
+                  states:SendTaskSuccess, refusing states:SendTaskFailure, and starting by hand states:StartExecution.";
     message.next.push(Next { label: "Permissions".to_owned(), text: Text::ours(rights), command: None });
 }
 

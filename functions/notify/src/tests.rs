@@ -54,7 +54,7 @@ fn contained(id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_batch_that_ends_badly_is_left_to_its_fleet_to_tell() {
+async fn a_batch_that_ends_badly_is_left_to_its_fleets_announcement() {
     let mut event =
         status_change("FAILED", Some("NotContained"), Some("i-0123456789abcdef0 in eu-west-1: NotContained"));
     let batch = json!({ "Id": "f-1", "Number": 3, "Execution": ARN, "SettleAt": "2026-11-21T03:00:07Z" });
@@ -64,7 +64,7 @@ async fn a_batch_that_ends_badly_is_left_to_its_fleet_to_tell() {
 }
 
 #[tokio::test]
-async fn a_fleets_messages_count_its_instances_and_name_those_of_the_table() {
+async fn a_fleets_messages_count_its_instances_and_name_those_in_the_table() {
     let started = told(json!({
         "Kind": "ContainmentStarted", "Execution": { "Id": ARN }, "Targets": [],
         "Fleet": { "Instances": 1000, "AccountId": "444455556666", "Region": "eu-west-1" },
@@ -81,7 +81,7 @@ async fn a_fleets_messages_count_its_instances_and_name_those_of_the_table() {
     let headline = told(ended(report)).await.record["Headline"].clone();
     assert_eq!(
         headline,
-        "Cordon has ended with a fleet of 1000 instances: 1000 Contained. The whole list: s3://evidence/fleets/f-1/instances.json."
+        "Cordon has finished with a fleet of 1000 instances: 1000 Contained. The whole list: s3://evidence/fleets/f-1/instances.json."
     );
 
     let mut bad =
@@ -153,8 +153,8 @@ async fn told_with(sfn: aws_sdk_sfn::Client, event: Value) -> (Answer, Option<Pu
         })
         .then_output(|| PublishOutput::builder().message_id("m-1").build());
     let sns = mock_client!(aws_sdk_sns, RuleMode::MatchAny, [&rule]);
-    let desk = Desk { sns, sfn, topic: "topic".to_owned() };
-    let answer = desk.tell(&event, DateTime::from_secs(NOW)).await.expect("told");
+    let notifier = Notifier { sns, sfn, topic: "topic".to_owned() };
+    let answer = notifier.tell(&event, DateTime::from_secs(NOW)).await.expect("told");
     let published = seen.lock().expect("no panic").pop();
     (answer, published)
 }
@@ -216,15 +216,17 @@ fn fits_the_schema(value: &Value, schema: &Value, root: &Value, place: &str) {
 #[test]
 fn the_schema_documents_every_kind_and_no_other() {
     let schema: Value = serde_json::from_str(include_str!("../../../docs/notification.schema.json")).expect("JSON");
-    let kinds: Vec<&str> = Kind::ALL.into_iter().map(Kind::name).collect();
-    let documented: Vec<&str> = schema["properties"]["Kind"]["oneOf"]
+    let mut kinds: Vec<&str> = Kind::all().into_iter().map(Kind::name).collect();
+    let mut documented: Vec<&str> = schema["properties"]["Kind"]["oneOf"]
         .as_array()
         .expect("kinds")
         .iter()
         .filter_map(|k| k["const"].as_str())
         .collect();
-    assert_eq!(documented, kinds);
-    assert!(Kind::ALL.into_iter().all(|kind| json!(kind) == kind.name()));
+    kinds.sort_unstable();
+    documented.sort_unstable();
+    assert_eq!(documented, kinds, "docs/notification.schema.json");
+    assert!(Kind::all().into_iter().all(|kind| json!(kind) == kind.name()));
 }
 
 #[tokio::test]
@@ -253,7 +255,7 @@ async fn a_question_can_be_answered_from_the_e_mail_alone() {
         "aws stepfunctions start-execution --region ap-northeast-1",
         "states:SendTaskSuccess",
         "requests snapshots",
-        "network isolation, the Auto Scaling detachment, the load balancer deregistration",
+        "network isolation, detaching from Auto Scaling, deregistering from load balancers",
         "https://ap-northeast-1.console.aws.amazon.com/states/home?region=ap-northeast-1#/v2/executions/details/arn:aws:states:",
         "Type: m7g.large",
         "Private addresses: “10.0.1.5”",
@@ -295,7 +297,7 @@ async fn a_chat_gets_the_answers_as_code_and_one_thread_for_the_execution() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_too_long_for_a_chat_is_left_to_the_e_mail() {
+async fn a_token_too_long_for_a_chat_is_left_to_the_e_mail() {
     let mut question = question();
     question["Token"] = json!("A".repeat(2_000));
     let asked = told(question).await;
@@ -315,16 +317,14 @@ async fn a_token_that_a_shell_would_obey_is_in_no_form_of_the_message() {
 }
 
 #[tokio::test]
-async fn a_question_with_nothing_in_it_still_goes_out() {
+async fn an_empty_question_still_goes_out() {
     let asked = told(json!({ "Kind": "ApprovalRequested" })).await;
-    assert!(asked.email.starts_with("Your answer is needed: may Cordon isolate an instance whose id cannot be read?"));
-    assert!(
-        asked.email.contains("What triggered it is not known here.") && asked.email.contains("does not say how long")
-    );
+    assert!(asked.email.starts_with("Your answer is needed: may Cordon isolate an instance with an unreadable id?"));
+    assert!(asked.email.contains("What triggered it is unknown.") && asked.email.contains("does not say how long"));
 }
 
 #[tokio::test]
-async fn if_nobody_answers_is_what_the_stack_says() {
+async fn what_happens_without_an_answer_is_what_the_stack_says() {
     let mut question = question();
     question["OnApprovalTimeout"] = json!("Contain");
     question["TimeoutSeconds"] = json!(90);
@@ -332,12 +332,12 @@ async fn if_nobody_answers_is_what_the_stack_says() {
     assert!(
         asked
             .email
-            .contains("If nobody answers within 2 minutes of this message, Cordon isolates the instance all the same.")
+            .contains("If nobody answers within 2 minutes of this message, Cordon isolates the instance anyway.")
     );
 }
 
 #[tokio::test]
-async fn a_beginning_names_the_instances_and_for_which_a_person_is_asked() {
+async fn a_start_names_the_instances_and_those_that_need_an_approval() {
     let mut asked = target(OTHER);
     asked["Approval"] = json!("it is tagged as critical");
     let event = json!({
@@ -346,7 +346,7 @@ async fn a_beginning_names_the_instances_and_for_which_a_person_is_asked() {
     });
     let started = told(event).await;
     let headline =
-        format!("Cordon has started to contain {ID} and {OTHER}; for 1 of them it asks a person before it isolates.");
+        format!("Cordon has started to contain {ID} and {OTHER}; it will ask a person before isolating 1 of them.");
     assert_eq!(started.record["Headline"], headline);
     assert!(started.email.contains(&format!(
         "* {OTHER} in eu-west-1 (account 444455556666): a person is asked first, because “it is tagged as critical”"
@@ -356,7 +356,7 @@ async fn a_beginning_names_the_instances_and_for_which_a_person_is_asked() {
 }
 
 #[tokio::test]
-async fn what_is_quiet_begins_nothing_or_ends_failed_is_not_told() {
+async fn what_is_quiet_starts_nothing_or_ends_failed_is_not_announced() {
     let quiet = json!({ "Kind": "ContainmentStarted", "Targets": [target(ID)], "Quiet": true });
     let nothing = json!({ "Kind": "ContainmentStarted", "Targets": [], "LeftOut": [] });
     let mut quiet_end = ended(json!({ "Verdict": "Planned", "Succeeded": true }));
@@ -409,7 +409,7 @@ async fn a_good_end_has_the_risks_the_evidence_and_the_table() {
 }
 
 #[tokio::test]
-async fn a_bad_end_is_told_from_the_rule_s_event_with_the_table_as_the_cause() {
+async fn a_bad_end_is_announced_from_the_rules_event_with_the_table_as_its_cause() {
     let table = format!(
         "{ID} in eu-west-1: Contained\n{OTHER} in eu-west-1: NotContained\n  isolate-network      Failed         denied"
     );
@@ -443,16 +443,16 @@ async fn a_line_that_an_attacker_slips_into_the_table_improves_no_verdict() {
 async fn any_other_bad_end_says_that_nothing_is_known_to_be_contained() {
     let failed = told(status_change("FAILED", Some("States.Runtime"), Some("state 'Report' failed"))).await;
     assert_eq!(failed.record["Kind"], "ExecutionFailed");
-    assert!(failed.email.starts_with(&format!("Cordon's execution failed: take {ID} in eu-west-1")));
+    assert!(failed.email.starts_with(&format!("Cordon's execution failed: treat {ID} in eu-west-1")));
     let refused = told(status_change("FAILED", Some("InvalidInput"), Some("Region: missing"))).await;
-    assert_eq!(refused.subject, "Cordon: input refused, nothing contained");
+    assert_eq!(refused.subject, "Cordon: input rejected, nothing contained");
     let (error, cause) = (Some("stopped"), Some("by me"));
     assert_eq!(told(status_change("ABORTED", error, cause)).await.record["Kind"], "ExecutionAborted");
     assert_eq!(told(status_change("TIMED_OUT", error, cause)).await.record["Kind"], "ExecutionTimedOut");
 }
 
 #[tokio::test]
-async fn a_good_end_whose_message_could_not_be_sent_is_told_as_what_it_is() {
+async fn a_good_end_whose_message_failed_is_announced_as_a_good_end() {
     let cause = format!("{ID} in eu-west-1: Contained\n  isolate-network Done; and nobody could be told: sns:Publish");
     let late = told(status_change("FAILED", Some("NotTold"), Some(&cause))).await;
     assert_eq!(
@@ -460,7 +460,7 @@ async fn a_good_end_whose_message_could_not_be_sent_is_told_as_what_it_is() {
         (&json!("ExecutionFailed"), &json!("Contained"))
     );
     assert!(
-        late.email.starts_with("Cordon has ended well") && !late.email.contains("start-execution"),
+        late.email.starts_with("Cordon has finished successfully") && !late.email.contains("start-execution"),
         "{}",
         late.email
     );
@@ -478,12 +478,12 @@ async fn an_error_that_the_event_lacks_is_looked_up() {
         });
     let sfn = mock_client!(aws_sdk_sfn, RuleMode::MatchAny, [&rule]);
     let (answer, published) = told_with(sfn, status_change("FAILED", None, None)).await;
-    assert_eq!(answer.kind, Some(Kind::PartiallyContained));
+    assert_eq!(answer.kind, Some(Kind::Ended(verdict::Verdict::PartiallyContained)));
     assert!(published.expect("a message").email.contains("| i-0123456789abcdef0 in eu-west-1: PartiallyContained"));
 }
 
 #[tokio::test]
-async fn a_cause_that_cannot_be_read_does_not_keep_the_announcement_from_going_out() {
+async fn an_unreadable_cause_does_not_hold_back_the_announcement() {
     let rule = mock!(aws_sdk_sfn::Client::describe_execution).then_error(|| {
         let meta = aws_sdk_sfn::error::ErrorMetadata::builder().code("AccessDeniedException").message("no").build();
         DescribeExecutionError::generic(meta)
@@ -492,7 +492,7 @@ async fn a_cause_that_cannot_be_read_does_not_keep_the_announcement_from_going_o
     let (answer, published) = told_with(sfn, status_change("FAILED", None, None)).await;
     let published = published.expect("a message");
     assert_eq!((answer.sent, answer.kind), (true, Some(Kind::ExecutionFailed)));
-    assert!(published.email.contains("Its cause could not be read: “states:DescribeExecution on arn:aws:states:"));
+    assert!(published.email.contains("The cause could not be read: “states:DescribeExecution on arn:aws:states:"));
     assert!(published.record["CauseUnread"].as_str().expect("why").contains("AccessDeniedException"));
 }
 
@@ -504,13 +504,13 @@ async fn a_message_that_sns_refuses_is_an_error_that_names_the_call() {
         PublishError::AuthorizationErrorException(AuthorizationErrorException::builder().meta(meta).build())
     });
     let sns = mock_client!(aws_sdk_sns, RuleMode::MatchAny, [&rule]);
-    let desk = Desk { sns, sfn: sfn_that_is_not_asked(), topic: "topic".to_owned() };
-    let error = desk.tell(&question(), DateTime::from_secs(NOW)).await.expect_err("refused");
+    let notifier = Notifier { sns, sfn: sfn_that_is_not_asked(), topic: "topic".to_owned() };
+    let error = notifier.tell(&question(), DateTime::from_secs(NOW)).await.expect_err("refused");
     assert!(error.to_string().starts_with("sns:Publish on topic: AuthorizationError"), "{error}");
 }
 
 #[tokio::test]
-async fn an_event_that_is_none_of_ours_is_refused() {
+async fn an_unknown_event_is_rejected() {
     for event in
         [json!({ "Kind": "Party" }), json!({}), json!([]), json!({ "detail-type": "x", "source": "y", "detail": {} })]
     {
@@ -524,7 +524,7 @@ const HOSTILE: &str = "x”\n\nCordon has contained i-0123456789abcdef0.\r\n\u{2
                        <!channel> <https://evil.example|ok> [ok](http://evil.example) `*_~ @all $(id) ';id;'";
 
 #[tokio::test]
-async fn no_text_that_an_attacker_chose_forges_a_line_a_link_or_a_mention() {
+async fn no_text_of_an_attackers_forges_a_line_a_link_or_a_mention() {
     let mut asked = question();
     asked["Trigger"] = finding(HOSTILE);
     asked["Trigger"]["Findings"][0]["Id"] = json!(HOSTILE);
@@ -621,7 +621,7 @@ fn drifted(kind: &str, event_name: &str, resource: &str) -> Value {
 }
 
 #[tokio::test]
-async fn drift_is_told_with_who_did_what_from_where_with_which_key() {
+async fn drift_is_announced_with_who_did_what_from_where_with_which_key() {
     let found = told(drifted("ContainmentStarted", "ModifyNetworkInterfaceAttribute", "eni-1")).await;
     assert_eq!((&found.record["Kind"], &found.record["Trigger"]["Source"]), (&json!("DriftFound"), &json!("Drift")));
     assert!(found.subject.ends_with(&format!("somebody has changed {ID}, which is contained")), "{}", found.subject);
@@ -632,11 +632,15 @@ async fn drift_is_told_with_who_did_what_from_where_with_which_key() {
         assert!(email.contains(part) && found.everything().contains(part), "{part} in {email}");
     }
     let waits = told(drifted("DriftFound", "ModifyNetworkInterfaceAttribute", "eni-1")).await;
-    assert!(waits.email.replace('\n', " ").contains("while an execution of Cordon's is at it"), "{}", waits.email);
+    assert!(
+        waits.email.replace('\n', " ").contains("while an execution of Cordon's holds its case"),
+        "{}",
+        waits.email
+    );
 }
 
 #[tokio::test]
-async fn a_person_who_is_called_because_of_drift_is_told_what_to_do_and_how_to_contain_by_hand() {
+async fn a_person_called_for_drift_learns_what_to_do_and_how_to_contain_by_hand() {
     let called = told(drifted("DriftNotRepaired", "AuthorizeSecurityGroupIngress", "sg-1")).await;
     assert!(called.subject.starts_with("Cordon: A PERSON IS NEEDED"), "{}", called.subject);
     let email = called.email.replace('\n', " ");
@@ -645,7 +649,7 @@ async fn a_person_who_is_called_because_of_drift_is_told_what_to_do_and_how_to_c
 }
 
 #[tokio::test]
-async fn what_no_repair_brings_back_is_said_and_a_share_comes_with_the_command_that_takes_it_away() {
+async fn what_no_repair_brings_back_is_named_and_a_share_comes_with_its_removal() {
     let deleted = told(drifted("ContainmentStarted", "DeleteSnapshot", "snap-0123456789abcdef0")).await;
     assert!(deleted.email.replace('\n', " ").contains("does not come back"));
     let shared = told(drifted("ContainmentStarted", "ModifySnapshotAttribute", "snap-0123456789abcdef0")).await;

@@ -1,6 +1,7 @@
-//! What several kinds of message have in common: the trigger, what was left out, and how machines get them.
+//! What several kinds of message share: the trigger, what was left out, and both for machines.
 
 use serde_json::{Value, json};
+use verdict::LeftOut;
 
 use crate::execution::Instance;
 use crate::quoted::{Text, clean, cut};
@@ -8,7 +9,7 @@ use crate::quoted::{Text, clean, cut};
 /// How many findings, instances or reasons a person is shown before "and so many more".
 pub(crate) const SHOWN_AT_MOST: usize = 10;
 
-/// How many entries of a list machines get.
+/// How many entries of a list a machine gets.
 const LISTED_AT_MOST: usize = 60;
 
 /// A list that may be missing.
@@ -26,7 +27,7 @@ pub(crate) fn first_of(lines: Vec<Text>, what: &str) -> Vec<Text> {
     shown
 }
 
-/// Why Cordon is at it, in words.
+/// Why Cordon acts, in words.
 pub(crate) fn why(trigger: &Value) -> Vec<Text> {
     let findings = list(&trigger["Findings"]);
     let who = match trigger["Source"].as_str() {
@@ -36,7 +37,7 @@ pub(crate) fn why(trigger: &Value) -> Vec<Text> {
         Some("GuardDuty") => "GuardDuty says: ",
         Some("SecurityHubCustomAction") => "Somebody chose this finding in Security Hub: ",
         Some("SecurityHub") => "Security Hub says: ",
-        _ if findings.is_empty() => return vec![Text::ours("What triggered it is not known here.")],
+        _ if findings.is_empty() => return vec![Text::ours("What triggered it is unknown.")],
         _ => "A finding says: ",
     };
     first_of(findings.iter().map(|finding| Text::ours(who).then(said(finding))).collect(), "findings")
@@ -59,7 +60,7 @@ fn said(finding: &Value) -> Text {
         text = text.and(", finding ").arn(id);
     }
     if finding["Sample"] == true {
-        text = text.and(". It is a sample that the service made up for a test");
+        text = text.and(". It is a sample that the service generated for a test");
     }
     text
 }
@@ -89,31 +90,31 @@ pub(crate) fn trigger(trigger: &Value) -> Value {
     told
 }
 
+/// What an event left out.
+pub(crate) fn read_left_out(entries: &Value) -> Vec<LeftOut> {
+    list(entries).iter().cloned().map(LeftOut::read).collect()
+}
+
 /// What was left out, in words.
-pub(crate) fn left_out(entries: &[Value]) -> Vec<Text> {
-    let lines = entries.iter().map(|entry| {
-        let instance = Instance::read(entry);
+pub(crate) fn left_out(entries: &[LeftOut]) -> Vec<Text> {
+    let lines = entries.iter().map(|left| {
+        let instance = Instance::from(left);
         let text = if instance.is_named() { instance.place().and(": ") } else { Text::default() };
-        let text = if has_failed(entry) { text.and("could not be responded to: ") } else { text };
-        match entry["Reason"].as_str() {
-            Some(reason) => text.quoting(reason),
-            None => text.and("the event does not say why"),
+        let text = if left.has_failed() { text.and("could not be handled: ") } else { text };
+        match left.reason.as_str() {
+            "" => text.and("the event does not say why"),
+            reason => text.quoting(reason),
         }
     });
     first_of(lines.collect(), "that were left out")
 }
 
-/// Whether it was left out although it should not have been.
-pub(crate) fn has_failed(left_out: &Value) -> bool {
-    left_out["Status"] == "Failed"
-}
-
 /// What was left out, for machines.
-pub(crate) fn left_out_data(entries: &[Value]) -> Vec<Value> {
-    let entry = |entry: &Value| {
-        let mut data = Instance::read(entry).to_json();
-        for name in ["Status", "Reason"] {
-            if let Some(text) = entry[name].as_str() {
+pub(crate) fn left_out_data(entries: &[LeftOut]) -> Vec<Value> {
+    let entry = |left: &LeftOut| {
+        let mut data = Instance::from(left).to_json();
+        for (name, text) in [("Status", left.status.as_str()), ("Reason", left.reason.as_str())] {
+            if !text.is_empty() {
                 data[name] = json!(clean(text, 512));
             }
         }
@@ -122,12 +123,12 @@ pub(crate) fn left_out_data(entries: &[Value]) -> Vec<Value> {
     entries.iter().take(LISTED_AT_MOST).map(entry).collect()
 }
 
-/// Texts that are no longer than a machine needs to show them.
-pub(crate) fn texts(values: &Value) -> Vec<String> {
-    list(values).iter().filter_map(Value::as_str).take(20).map(|text| clean(text, 300)).collect()
+/// Texts, no longer than a machine needs to show them.
+pub(crate) fn texts(texts: &[String]) -> Vec<String> {
+    texts.iter().take(20).map(|text| clean(text, 300)).collect()
 }
 
-/// Facts about the instance, as far as somebody who decides needs them.
+/// Facts about the instance, as far as whoever decides needs them.
 pub(crate) fn facts(facts: &Value) -> Vec<Text> {
     const SHOWN: [(&str, &str); 9] = [
         ("InstanceType", "Type"),
