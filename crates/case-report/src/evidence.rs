@@ -1,4 +1,4 @@
-//! Evidence and snapshots: what there is, how it stood when the case was sealed, and where it comes from.
+//! Evidence and snapshots: what there is, its state when the case was sealed, and where it comes from.
 
 use std::collections::BTreeSet;
 
@@ -49,9 +49,9 @@ pub(crate) fn evidence(manifest: &Manifest) -> Markup {
             }
             p {
                 (words(
-                    "Intact: in the bucket in the version, size and hash that the ledger has. Altered: there, but not what the ledger says. \
-                     Missing: in the ledger and not in the bucket. Not readable: nobody knows. Unlisted: in the bucket and not in the ledger; none of \
-                     Cordon's functions vouches for it.",
+                    "Intact: in the bucket with the ledger's version, size and hash. Altered: there, but not as the ledger says. Missing: in \
+                     the ledger but not in the bucket. Not readable: its state is unknown. Unlisted: in the bucket but not in the ledger; none \
+                     of Cordon's functions vouches for it.",
                     "改変なし：バージョン、サイズ、ハッシュが台帳と一致。改変あり：存在するが台帳と一致しない。欠落：台帳にあるがバケットにない。読み取り不可：状態不明。\
                      台帳外：バケットにあるが台帳にない（Cordon のどの関数も保証しない）。",
                 ))
@@ -64,7 +64,7 @@ pub(crate) fn evidence(manifest: &Manifest) -> Markup {
     }
 }
 
-/// One item. Its execution is told only where it is not the one that sealed the case.
+/// One item. Its execution is shown only if it is not the one that sealed the case.
 fn one(item: &Item, sealing: &str) -> Markup {
     let (kind, word) = state(item.state);
     html! {
@@ -77,7 +77,7 @@ fn one(item: &Item, sealing: &str) -> Markup {
             dl.pairs {
                 (pair(words("Size", "サイズ"), size(item.size)))
                 (pair(words("Stored", "保存日時"), shown(&item.stored_at)))
-                (pair(words("By function", "保存した関数"), code(&item.function)))
+                (pair(words("Stored by", "保存した関数"), code(&item.function)))
                 (pair(words("About", "対象"), or_none(Some(&item.resource))))
                 (wide(words("SHA-256", "SHA-256"), match &item.sha256 {
                     Some(hash) => code(hash),
@@ -88,7 +88,7 @@ fn one(item: &Item, sealing: &str) -> Markup {
                 @if let Some(caller) = &item.caller { (wide(words("Caller", "呼び出し元"), code(caller))) }
                 @if let Some(execution) = item.execution.as_deref().filter(|execution| *execution != sealing) { (wide(words("Execution", "実行"), code(execution))) }
                 @if !item.calls.is_empty() {
-                    (wide(words("Answers of", "含まれる応答"), html! {
+                    (wide(words("Replies to", "含まれる応答"), html! {
                         ul.values {
                             @for call in item.calls.iter().take(CALLS) { li { (code(call)) } }
                             (more(item.calls.len(), CALLS))
@@ -137,7 +137,7 @@ pub(crate) fn snapshots(manifest: &Manifest) -> Markup {
 }
 
 const SNAPSHOT: Words = words("Snapshot", "スナップショット");
-const SHOWS: Words = words("Of what, from when", "対象と時点");
+const SHOWS: Words = words("Of what, when", "対象と時点");
 const STATE: Words = words("State", "状態");
 const KEY: Words = words("Key", "暗号化キー");
 const LOCK: Words = words("Lock", "ロック");
@@ -193,7 +193,7 @@ fn snapshot_row(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// The snapshots with each copy right after its source. What names itself, or each other, as source comes at the end.
+/// The snapshots with each copy right after its source. Those that name themselves, or each other, as source come last.
 fn by_lineage(all: &[Snapshot]) -> Vec<&Snapshot> {
     let known: BTreeSet<&str> = all.iter().map(|snapshot| snapshot.snapshot_id.as_str()).collect();
     let source = |snapshot: &Snapshot| snapshot.source_snapshot_id.clone().filter(|id| known.contains(id.as_str()));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_stands_under_its_source_and_a_circle_loses_nobody() {
+    fn a_copy_follows_its_source_and_a_circle_loses_nothing() {
         let all = [
             snapshot("a", None),
             snapshot("b", None),

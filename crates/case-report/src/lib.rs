@@ -1,8 +1,8 @@
 //! The report of a case as one page of HTML, for people: in English and in Japanese, on a phone, on a desk and on paper.
 //!
-//! The page asks nothing of anybody: it has no script and no reference to anything outside of it, and its
-//! Content-Security-Policy allows nothing but its own style sheet, by hash. It says what the manifest says and adds what
-//! to do; where the two differ, the manifest counts, since it is the manifest that is signed.
+//! The page is self-contained: it has no script and no reference to anything outside, and its Content-Security-Policy
+//! allows only its own style sheet, by hash. It says what the manifest says and adds what to do; where the two differ, the
+//! manifest counts, because that is what is signed.
 //!
 //! Tags, names, reasons and facts may be an attacker's words: see `quote.rs`.
 

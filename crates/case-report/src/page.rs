@@ -6,15 +6,16 @@ use custody::{ItemState, Manifest, Step};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use verdict::{Status, StepName, Verdict};
 
 use crate::evidence::{count, evidence, pair, snapshots, wide};
 use crate::quote::{code, is_harmless, more, or_none, plain, said, short, value};
 use crate::release::{change_row, release, released};
 use crate::risks::advice;
-use crate::steps::{about, open};
+use crate::steps::{about, about_step, open};
 use crate::time::{length, millis, shown};
 use crate::timeline::timeline;
-use crate::words::{Kind, Words, both, status, verdict, words};
+use crate::words::{Kind, Words, both, heading, status, words};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -25,13 +26,13 @@ const CHANGES: usize = 100;
 const RISKS: usize = 60;
 const FACTS: usize = 100;
 
-/// The report of a case, whole and self-contained: what `report.html` has.
+/// The report of a case, whole and self-contained: the content of `report.html`.
 ///
-/// Pure. Whatever the manifest's strings are, they can neither run, nor load anything, nor add a row or a heading; what
-/// is too long is cut, and the page says so.
+/// Pure. Whatever the manifest's strings are, they can neither run, nor load anything, nor add a row or a heading; long
+/// ones are cut, and the page says so.
 pub fn html(manifest: &Manifest) -> String {
-    let verdict_ = verdict(&manifest.verdict);
-    let title = format!("{} / {}: {}", verdict_.word.en, verdict_.word.ja, plain(&manifest.instance_id, 40));
+    let word = heading(&manifest.verdict).word;
+    let title = format!("{} / {}: {}", word.en, word.ja, plain(&manifest.instance_id, 40));
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -46,7 +47,7 @@ pub fn html(manifest: &Manifest) -> String {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                // Before all that they switch: a style sheet can only look ahead.
+                // Before everything that they switch: a style sheet can only look ahead.
                 input.switch #lang-en type="radio" name="language" checked;
                 input.switch #lang-ja type="radio" name="language";
                 header.bar {
@@ -60,14 +61,14 @@ pub fn html(manifest: &Manifest) -> String {
                 footer {
                     p {
                         (words(
-                            "This page says in words what the case's manifest.json has. The manifest is what is signed: where the two differ, it counts. \
-                             All times are UTC, by AWS's clocks. Text in this typeface is quoted as it was found, and may be an attacker's:",
+                            "This page puts the case's manifest.json into words. The manifest is what is signed: where the two differ, it counts. \
+                             All times are UTC, by AWS's clocks. Text in this typeface is quoted as found, and may be an attacker's:",
                             "このページは、ケースの manifest.json の内容を文章で示すものです。署名されているのはマニフェストであり、相違がある場合はマニフェストが\
                              優先します。時刻はすべて AWS の時計による UTC です。次の書体の文字は取得したままの引用で、攻撃者が書いたものかもしれません：",
                         ))
                         " " (code("i-0123456789abcdef0")) ". "
                         (words(
-                            "A boxed code such as the one here stands for a character that would be invisible or reorder the text:",
+                            "A boxed code like this one stands for a character that would be invisible or reorder the text:",
                             "枠付きの符号は、見えない文字や並びを変える文字を表します：",
                         ))
                         " " (code("\u{202E}"))
@@ -79,7 +80,7 @@ pub fn html(manifest: &Manifest) -> String {
     page.into_string()
 }
 
-/// Nothing is allowed but this page's own style sheet, known by its hash.
+/// Only this page's own style sheet is allowed, by its hash.
 fn policy() -> String {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'")
@@ -98,14 +99,14 @@ const SECTIONS: [(&str, Words); 8] = [
 ];
 
 fn contents(manifest: &Manifest) -> Markup {
-    let verdict = verdict(&manifest.verdict);
+    let verdict = heading(&manifest.verdict);
     html! {
         section.verdict.(verdict.kind.class()) {
             (verdict.kind.mark())
             div {
                 h1 { (verdict.word) }
                 p.meaning { (verdict.meaning) }
-                @if verdict.kind == Kind::Unknown { p { (short(&manifest.verdict)) } }
+                @if verdict.kind == Kind::Unknown { p { (short(manifest.verdict.as_str())) } }
                 p.who { (short(&manifest.instance_id)) " · " (short(&manifest.region)) " · " (shown(&manifest.sealed_at)) }
             }
         }
@@ -157,19 +158,15 @@ fn contents(manifest: &Manifest) -> Markup {
     }
 }
 
-fn is_good(step: &Step) -> bool {
-    matches!(step.status.as_str(), "Done" | "NotApplicable")
-}
-
 /// What contradicts the verdict, or the evidence itself.
 fn alarms(manifest: &Manifest) -> Markup {
     let (altered, missing) = (count(manifest, ItemState::Altered), count(manifest, ItemState::Missing));
-    let contradicts =
-        manifest.verdict == "Contained" && (!manifest.open.is_empty() || !manifest.steps.iter().all(is_good));
+    let contradicts = manifest.verdict == Verdict::Contained
+        && (!manifest.open.is_empty() || !manifest.steps.iter().all(|step| step.status.is_good()));
     html! {
         @if contradicts {
             p.alarm { (Kind::Warning.mark()) (words(
-                "The verdict says contained, and yet something is open. Go by what is open.",
+                "The verdict says contained, but something is open. Go by what is open.",
                 "判定は封じ込め済みですが、未完了の項目があります。未完了の項目を優先して対応してください。",
             )) }
         }
@@ -185,22 +182,22 @@ fn alarms(manifest: &Manifest) -> Markup {
 /// What a person does next, the most urgent first.
 fn to_do(manifest: &Manifest) -> Vec<Markup> {
     let mut items = Vec::new();
-    let cut_by_hand = about("isolate-network").map(|about| about.by_hand);
-    let mut open_steps: Vec<&Step> = manifest.steps.iter().filter(|step| !is_good(step)).collect();
-    open_steps.sort_by_key(|step| (step.step != "isolate-network", step.status != "Failed"));
-    let isolation_is_open = open_steps.first().is_some_and(|step| step.step == "isolate-network");
-    match manifest.verdict.as_str() {
-        "Contained" | "PartiallyContained" => items.push(html! { (words(
+    let is_isolation = |step: &Step| step.step == StepName::IsolateNetwork;
+    let mut open_steps: Vec<&Step> = manifest.steps.iter().filter(|step| !step.status.is_good()).collect();
+    open_steps.sort_by_key(|step| (!is_isolation(step), step.status != Status::Failed));
+    let isolation_is_open = open_steps.first().is_some_and(|step| is_isolation(step));
+    match manifest.verdict.known() {
+        Some(Verdict::Contained | Verdict::PartiallyContained) => items.push(html! { (words(
             "Leave the instance running and do not log in to it: its memory is evidence until the investigator says otherwise.",
             "インスタンスは稼働させたまま、ログインしないでください。調査担当者の指示があるまで、メモリも証拠です。",
         )) }),
-        "NotApproved" => items.push(html! { (words(
-            "Find out who refused, or which execution holds the case now, and why. If the instance is to be contained after all, start by \
-             hand: that asks nobody.",
+        Some(Verdict::NotApproved) => items.push(html! { (words(
+            "Find out who refused, or which execution holds the case now, and why. To contain the instance after all, start by hand: \
+             that asks nobody.",
             "誰が承認しなかったのか、またはどの実行がケースを引き継いだのか、その理由を確認してください。封じ込める場合は手動で開始します\
              （手動の開始では承認を求めません）。",
         )) }),
-        _ if !isolation_is_open => items.extend(cut_by_hand.map(|by_hand| html! { (by_hand) })),
+        _ if !isolation_is_open => items.push(html! { (about_step(StepName::IsolateNetwork).by_hand) }),
         _ => {}
     }
     if let Some(release) = &manifest.release {
@@ -208,10 +205,10 @@ fn to_do(manifest: &Manifest) -> Vec<Markup> {
     }
     for step in open_steps.iter().take(OPEN) {
         let (kind, word) = status(&step.status);
-        let about = about(&step.step);
+        let about = about(step);
         items.push(html! {
             strong { @match &about { Some(about) => (about.title), None => (short(&step.step)) } } " "
-            @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(&step.status))) }
+            @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(step.status.as_str()))) }
             br;
             @if let Some(about) = &about { (about.by_hand) br; }
             (open(&step.status))
@@ -220,7 +217,7 @@ fn to_do(manifest: &Manifest) -> Vec<Markup> {
     let unfinished = manifest.snapshots.iter().filter(|snapshot| snapshot.state != "completed").count();
     if unfinished > 0 {
         items.push(both(
-            html! { "Snapshots that were not complete when the case was sealed: " (unfinished) ". Look at them again before anybody changes the volumes." },
+            html! { "Snapshots that were not complete when the case was sealed: " (unfinished) ". Check them again before anybody changes the volumes." },
             html! { "封印の時点で " (unfinished) " 件のスナップショットが未完了でした。ボリュームに手を加える前に再確認してください。" },
         ));
     }
@@ -240,11 +237,11 @@ fn to_do(manifest: &Manifest) -> Vec<Markup> {
 
 /// What a release has left to do.
 fn to_do_after_release(steps: &[Step]) -> Vec<Markup> {
-    let left = steps.iter().filter(|step| !is_good(step)).take(OPEN).map(|step| {
+    let left = steps.iter().filter(|step| !step.status.is_good()).take(OPEN).map(|step| {
         let (kind, word) = status(&step.status);
         html! {
             strong { (short(&step.step)) } " "
-            @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(&step.status))) }
+            @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(step.status.as_str()))) }
             br;
             @if let Some(reason) = &step.reason { (said(reason)) }
         }
@@ -281,7 +278,7 @@ fn risks(manifest: &Manifest) -> Markup {
             p { (words("No step has named any.", "ステップからの報告はありません。")) }
         } @else {
             p { (words(
-                "What an attacker could still do although the steps are done, in the steps' own words, and what to do about it.",
+                "What an attacker can still do although the steps are done, in the steps' own words, and what to do about it.",
                 "ステップが完了していても攻撃者に残る可能性です。ステップの報告（英語の原文）と対処を示します。",
             )) }
             ol.risks {
@@ -299,7 +296,7 @@ fn risks(manifest: &Manifest) -> Markup {
     }
 }
 
-/// Each step with its changes. A step's title is what the containment does with it, so a release goes without.
+/// Each step with its changes. A step's title says what a containment does, so a release goes without.
 fn steps(steps: &[Step], titled: bool) -> Markup {
     let first = steps.iter().filter_map(|step| millis(step.began.as_deref()?)).min();
     html! {
@@ -309,10 +306,10 @@ fn steps(steps: &[Step], titled: bool) -> Markup {
             article.step.(kind.class()) {
                 div.top {
                     h3 {
-                        @if let Some(about) = about(&step.step).filter(|_| titled) { (about.title) " " }
+                        @if let Some(about) = about(step).filter(|_| titled) { (about.title) " " }
                         span.name { (short(&step.step)) }
                     }
-                    @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(&step.status))) }
+                    @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(step.status.as_str()))) }
                 }
                 (times(step, first))
                 @if let Some(reason) = &step.reason { p.quoted { (said(reason)) } }
@@ -355,7 +352,7 @@ fn times(step: &Step, first: Option<i64>) -> Markup {
     }
 }
 
-/// What `describe-instance` and `collect-facts` find has names in both languages; whatever else is there goes by its own.
+/// The facts of `describe-instance` and `collect-facts` have names in both languages; any others go by their own.
 fn facts(facts: &Value) -> Markup {
     let pairs = facts.as_object();
     html! {
@@ -416,18 +413,18 @@ fn check(manifest: &Manifest) -> Markup {
     let parts = [&manifest.account_id, &manifest.region, &manifest.case_id];
     let (folder, prefix) = match parts.iter().all(|part| is_harmless(part)) {
         true => (manifest.case_id.as_str(), parts.map(String::as_str).join("/")),
-        // Nobody is to paste into a shell what is no name of AWS's or Cordon's making.
+        // Nobody should paste into a shell a name that neither AWS nor Cordon made.
         false => ("CASE", "ACCOUNT/REGION/CASE".to_owned()),
     };
     html! {
         ol.check {
             li {
-                (words("Download the case; BUCKET is the stack's evidence bucket.", "ケースをダウンロードします。BUCKET はスタックの証拠バケットです。"))
+                (words("Download the case. BUCKET is the stack's evidence bucket.", "ケースをダウンロードします。BUCKET はスタックの証拠バケットです。"))
                 pre { code translate="no" { "aws s3 sync s3://BUCKET/cases/" (prefix) " " (folder) } }
             }
             li {
                 (words(
-                    "Get the public key from KMS, or from somebody you trust; never from the folder itself. KEY is the stack's signing key.",
+                    "Get the public key from KMS or from somebody you trust, never from the folder itself. KEY is the stack's signing key.",
                     "公開鍵は KMS または信頼できる人から入手し、ダウンロードしたフォルダーのものは使わないでください。KEY はスタックの署名キーです。",
                 ))
                 pre { code translate="no" {
@@ -436,14 +433,14 @@ fn check(manifest: &Manifest) -> Markup {
             }
             li {
                 (words(
-                    "Check the signature and every item. The answer for each is intact, altered or missing; no AWS and no network is needed.",
+                    "Check the signature and every item: each is intact, altered or missing. This needs neither AWS nor a network.",
                     "署名とすべての項目を検証します。各項目について、改変なし・改変あり・欠落のいずれかが示されます。AWS もネットワークも不要です。",
                 ))
                 pre { code translate="no" { "cordon verify " (folder) " --public-key cordon.pem" } }
             }
             li {
                 (words(
-                    "Or check the signature with nothing but OpenSSL, and compare the hashes above with sha256sum.",
+                    "Or check the signature with OpenSSL alone, and compare the hashes above with sha256sum.",
                     "OpenSSL だけで署名を検証し、上記のハッシュを sha256sum と比べることもできます。",
                 ))
                 pre { code translate="no" {
@@ -453,7 +450,7 @@ fn check(manifest: &Manifest) -> Markup {
         }
         p {
             (words(
-                "The download has the newest version of each object. Where somebody has put a newer one over the evidence, it counts as altered: \
+                "The download has the newest version of each object. If somebody has put a newer one over the evidence, it counts as altered: \
                  the version listed above is still in the bucket, and aws s3api get-object takes it as --version-id.",
                 "ダウンロードされるのは各オブジェクトの最新バージョンです。上書きされている場合は「改変あり」になりますが、上記のバージョンはバケットに残っており、\
                  aws s3api get-object の --version-id で取得できます。",

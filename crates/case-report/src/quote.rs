@@ -1,7 +1,7 @@
-//! Words of others: they are quoted, never interpreted.
+//! Untrusted text: quoted, never interpreted.
 //!
 //! Tags, names, reasons and whatever comes from the host may be the attacker's. `maud` escapes them; this module makes
-//! visible what would hide, reorder or pile up text, keeps each quotation to itself, and cuts it at a sensible length.
+//! visible what would hide, reorder or pile up text, isolates each quotation, and cuts it at a sensible length.
 
 use maud::{Markup, Render, html};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::words::{both, words};
 
 /// A name, an id, an ARN.
 const NAME: usize = 300;
-/// A name where there is no room for a long one: a step's, a status.
+/// A name without room for a long one: a step's, a status.
 const SHORT: usize = 60;
 /// A reason, a risk, a note.
 const SENTENCE: usize = 2_000;
@@ -31,12 +31,12 @@ pub(crate) fn short(text: &str) -> Markup {
     html! { bdi.code translate="no" { (seen(text, SHORT)) } }
 }
 
-/// A sentence of a step's, or of AWS's: English, and left so.
+/// A sentence from a step or from AWS: English, and left so.
 pub(crate) fn said(text: &str) -> Markup {
     html! { bdi.said lang="en" { (seen(text, SENTENCE)) } }
 }
 
-/// An id, or the word that there is none.
+/// An id, or the word for none.
 pub(crate) fn or_none(text: Option<&str>) -> Markup {
     match text.filter(|text| !text.is_empty()) {
         Some(text) => code(text),
@@ -44,7 +44,7 @@ pub(crate) fn or_none(text: Option<&str>) -> Markup {
     }
 }
 
-/// The page's own word for a value that is absent; set differently, so that no quoted "none" looks like it.
+/// The page's own word for an absent value; set differently, so that no quoted "none" looks like it.
 pub(crate) fn none() -> Markup {
     html! { span.own { (words("none", "なし")) } }
 }
@@ -92,7 +92,7 @@ pub(crate) fn more(all: usize, shown: usize) -> Markup {
     }
 }
 
-/// A text with nothing hidden in it, of so many characters at most.
+/// A text with nothing hidden in it, of at most this many characters.
 fn seen(text: &str, at_most: usize) -> Markup {
     let all = text.chars().count();
     html! {
@@ -114,7 +114,7 @@ fn seen(text: &str, at_most: usize) -> Markup {
     }
 }
 
-/// A short text for where no element can stand: a picture's text, an attribute.
+/// A short text for places without elements: a picture's text, an attribute.
 pub(crate) fn plain(text: &str, at_most: usize) -> String {
     let mut shown: String = pieces(text)
         .take(at_most)
@@ -146,7 +146,7 @@ fn name(character: char) -> String {
     format!("U+{:04X}", u32::from(character))
 }
 
-/// What a reader would not see, or what changes how he sees the rest: controls, bidirectional controls (UAX #9),
+/// What a reader would not see, or what changes how the rest looks: controls, bidirectional controls (UAX #9),
 /// default-ignorable and private-use code points, fillers, and spaces that are not a space.
 fn is_hidden(character: char) -> bool {
     let code = u32::from(character);
@@ -160,7 +160,7 @@ fn is_hidden(character: char) -> bool {
         || code & 0xFFFE == 0xFFFE
 }
 
-/// Marks that stand on the character before them: more than two in a row are a tower into the lines above.
+/// Marks that combine with the character before them: more than two in a row tower into the lines above.
 fn is_combining(character: char) -> bool {
     matches!(u32::from(character),
         0x300..=0x36F | 0x483..=0x489 | 0x591..=0x5BD | 0x610..=0x61A | 0x64B..=0x65F | 0x6D6..=0x6DC | 0xE31
@@ -169,7 +169,7 @@ fn is_combining(character: char) -> bool {
         | 0xA66F..=0xA67D | 0xFE20..=0xFE2F)
 }
 
-/// What may stand in a command that people paste into a shell: nothing that a shell understands.
+/// Whether a text is safe in a command that people paste into a shell: it has nothing that a shell interprets.
 pub(crate) fn is_harmless(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !text.is_empty()

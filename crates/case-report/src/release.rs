@@ -1,8 +1,9 @@
-//! How to release: the command, and what it restores, for whoever has to do a part of it by hand; or how it was released.
+//! How to release: the command, and what it restores, for whoever has to do part of it by hand; or how it was released.
 
 use custody::{Change, Manifest, Release};
 use maud::{Markup, html};
 use serde_json::Value;
+use verdict::{Release as OnRelease, StepName};
 
 use crate::quote::{cell, code, is_harmless, more, none, or_none, value};
 use crate::time::shown;
@@ -11,22 +12,19 @@ use crate::words::{Words, words};
 /// More changes than this are in the manifest only.
 const ROWS: usize = 200;
 
-/// Steps whose changes are evidence, or of Cordon's own making: they stay.
-const STAYS: [&str; 7] = [
-    "create-snapshots",
-    "encrypt-snapshots",
-    "share-snapshots",
-    "copy-snapshots",
-    "lock-snapshots",
-    "delete-originals",
-    "terminate-sessions",
-];
-
 /// What is to be restored, in the order in which it is to be done.
 pub(crate) fn changes(manifest: &Manifest) -> impl Iterator<Item = (&str, &Change)> {
-    let steps = manifest.steps.iter().rev().filter(|step| !STAYS.contains(&step.step.as_str()));
+    let steps = manifest.steps.iter().rev().filter(|step| !stays_as_it_is(&step.step));
     let changes = steps.flat_map(|step| step.changes.iter().rev().map(|change| (step.step.as_str(), change)));
     changes.filter(|(_, change)| change.before != change.after && change.attribute != "Rules")
+}
+
+/// Whether a step's changes are evidence, or final. Those of a step that this report does not know are shown.
+fn stays_as_it_is(step: &str) -> bool {
+    StepName::from_name(step).is_some_and(|step| match step.release() {
+        OnRelease::Evidence | OnRelease::Final => true,
+        OnRelease::Undone(_) | OnRelease::OnRequest(_) | OnRelease::Nothing => false,
+    })
 }
 
 /// How the case was released, above the steps that did it.
@@ -39,7 +37,7 @@ pub(crate) fn released(release: &Release, at: &str) -> Markup {
                     "このケースは終結しています。以後の封じ込めは新しいケースになります。",
                 )),
                 false => (words(
-                    "The case is still open: release again what is left.",
+                    "The case is still open: release what is left again.",
                     "このケースはまだ開いています。残りを再度解除してください。",
                 )),
             }
@@ -58,8 +56,11 @@ pub(crate) fn release(manifest: &Manifest) -> Markup {
     html! {
         p {
             (words(
-                "Release it only when the case is closed or was a false alarm. The release workflow restores exactly what this case                  has changed, to what it was before, and nothing else; it reads everything back and closes the case. Auto Scaling is                  left out unless you ask, since a replacement runs by now. With \"DryRun\": true it only says what it would do.",
-                "ケースが終結したか誤検知だった場合に限り解除してください。解除ワークフローは、このケースで変更したものだけを元の値に戻し、\
+                "Release it only when the incident is over or was a false alarm. The release workflow restores exactly what this case \
+                 has changed, to what it was before, and nothing else; it reads everything back and closes the case. The Auto \
+                 Scaling group is left out unless you ask for it, because a replacement is running by now. With \"DryRun\": true \
+                 it only shows what it would do.",
+                "インシデントが収束したか誤検知だった場合に限り解除してください。解除ワークフローは、このケースで変更したものだけを元の値に戻し、\
                  読み直して確認し、ケースを閉じます。代わりのインスタンスが動いているため、Auto Scaling には指定した場合だけ戻します。\
                  \"DryRun\": true を加えると、計画だけを示します。",
             ))
@@ -67,21 +68,21 @@ pub(crate) fn release(manifest: &Manifest) -> Markup {
         @match start(manifest) {
             Some(command) => pre { code translate="no" { (command) } },
             None => p { (words(
-                "The command is left out here, because a value that it needs is missing or cannot safely be pasted: the stack's \
+                "The command is left out because a value that it needs is missing or cannot be pasted safely: the stack's \
                  output StartRelease has it.",
                 "必要な値がないか安全に貼り付けられないため、コマンドは省略しました。スタックの出力 StartRelease を使ってください。",
             )) },
         }
         p {
             (words(
-                "What there is to restore, for reading, and for what has to be finished by hand; what the release cannot restore any \
-                 more, it names. Look at the present value first, since somebody may have changed it meanwhile.",
+                "What there is to restore, for reading and for finishing by hand; the release names what it can no longer restore. \
+                 Check the current value first, because somebody may have changed it since.",
                 "元に戻す内容の一覧です。確認用、および手動で仕上げる場合に使います（戻せなくなったものは解除の結果に示されます）。\
                  その間に変更されている可能性があるため、現在の値を先に確認してください。",
             ))
         }
         @if all == 0 {
-            p { (words("Nothing was changed that would have to be restored.", "元に戻す必要のある変更はありません。")) }
+            p { (words("Nothing has to be restored.", "元に戻す必要のある変更はありません。")) }
         } @else {
             table.cards.release role="table" {
                 thead role="rowgroup" {
@@ -125,8 +126,8 @@ fn stays() -> Markup {
     }
 }
 
-/// The command that starts the release workflow, by the name that it has beside the containment's; where every part of it
-/// is of AWS's making.
+/// The command that starts the release state machine, which has the containment's name with a suffix; only if AWS made
+/// every part of it.
 fn start(manifest: &Manifest) -> Option<String> {
     let Manifest { instance_id, region, account_id, execution, .. } = manifest;
     let [arn, partition, states, home, account, kind, machine, _] = *execution.split(':').collect::<Vec<_>>() else {
@@ -161,51 +162,70 @@ fn how(step: &str, change: &Change, region: &str) -> Markup {
 }
 
 fn in_words(step: &str, change: &Change) -> Words {
+    let back = words("Set it back to the value before.", "元の値に戻します。");
+    let Some(step) = StepName::from_name(step) else { return back };
     match step {
-        "isolate-network" => words(
+        StepName::IsolateNetwork => words(
             "Put these security groups back on the network interface.",
             "ネットワークインターフェイスに、これらのセキュリティグループを付け直します。",
         ),
-        "detach-autoscaling" => words(
+        StepName::DetachAutoscaling => words(
             "Attach the instance to the Auto Scaling group, last of all. If it was in Standby or protected from scale-in, set that again.",
             "最後に Auto Scaling グループへアタッチします。スタンバイやスケールイン保護だった場合は再設定します。",
         ),
-        "deregister-targets" => words(
+        StepName::DeregisterTargets => words(
             "Register the target again, with the same id and port.",
             "同じ ID とポートでターゲットを登録し直します。",
         ),
-        "protect-instance" | "preserve-volumes" => {
+        StepName::ProtectInstance | StepName::PreserveVolumes => {
             words("Set the instance's attribute back to this value.", "インスタンスの属性をこの値に戻します。")
         }
-        "tag-resources" => words(
-            "Set these tags back, and delete those of Cordon's that were not there. Tags may stay as a record.",
+        StepName::TagResources => words(
+            "Set these tags back, and delete Cordon's tags that were not there before. Tags may stay as a record.",
             "これらのタグに戻し、元になかった Cordon のタグを削除します。記録として残してもかまいません。",
         ),
-        "revoke-credentials" if change.before.is_null() => words(
-            "Delete this inline policy from the role, and no other one.",
+        StepName::RevokeCredentials if change.before.is_null() => words(
+            "Delete this inline policy from the role, and no other.",
             "ロールからこのインラインポリシーだけを削除します。",
         ),
-        "revoke-credentials" => {
+        StepName::RevokeCredentials => {
             words("Put the policy's earlier document back on the role.", "ロールのポリシーを以前の内容に戻します。")
         }
-        "detach-profile" => words(
-            "Attach the instance profile again; running programs may need minutes to get credentials.",
+        StepName::DetachProfile => words(
+            "Attach the instance profile again; running programs may take minutes to get credentials.",
             "インスタンスプロファイルを再度関連付けます。認証情報の取得に数分かかることがあります。",
         ),
-        "create-flow-logs" => words(
-            "Delete the flow log when nobody needs it any more; what it has delivered stays.",
+        StepName::CreateFlowLogs => words(
+            "Delete the flow log when nobody needs it any more; what it delivered stays.",
             "不要になったらフローログを削除します。配信済みの記録は残ります。",
         ),
-        _ => words("Set it back to the value before.", "元の値に戻します。"),
+        // What these change stays, or they change nothing.
+        StepName::CreateSnapshots
+        | StepName::EncryptSnapshots
+        | StepName::ShareSnapshots
+        | StepName::CopySnapshots
+        | StepName::LockSnapshots
+        | StepName::DeleteOriginals
+        | StepName::TerminateSessions
+        | StepName::CaptureVolatile
+        | StepName::CollectFacts
+        | StepName::DescribeInstance
+        | StepName::DescribeNetwork
+        | StepName::HashSnapshots
+        | StepName::RequestApproval
+        | StepName::VerifyContainment
+        | StepName::VerifyRelease
+        | StepName::SealEvidence
+        | StepName::CloseCase => back,
     }
 }
 
-/// A command, where every part of it is an id of AWS's making: nobody is to paste a stranger's words into a shell.
+/// A command, if every part of it is an id that AWS made: nobody should paste a stranger's words into a shell.
 fn command(step: &str, change: &Change, region: &str) -> Option<String> {
     let id = |text: &str, kind: &str| is_harmless(text) && text.strip_prefix(kind).is_some_and(is_hexadecimal);
     let list = change.before.as_array().filter(|list| !list.is_empty() && list.len() <= 16)?;
     let groups: Vec<&str> = list.iter().filter_map(Value::as_str).filter(|group| id(group, "sg-")).collect();
-    (step == "isolate-network"
+    (step == StepName::IsolateNetwork.name()
         && change.attribute == "Groups"
         && id(&change.resource, "eni-")
         && groups.len() == list.len()
@@ -266,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_made_of_ids_only() {
+    fn a_command_consists_of_ids_only() {
         let groups = |list: Value| command("isolate-network", &change("eni-0a1b", "Groups", list), "eu-west-1");
         assert_eq!(
             groups(json!(["sg-1", "sg-2"])).as_deref(),
@@ -300,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_starts_the_release_of_the_workflow_that_contained_it_or_has_released_a_part() {
+    fn the_command_starts_the_release_workflow_of_the_execution_that_sealed_the_case() {
         let command = "aws stepfunctions start-execution --region us-east-1 --state-machine-arn \
                        arn:aws:states:us-east-1:111122223333:stateMachine:cordon-release --input \
                        '{\"InstanceIds\":[\"i-0a1b\"],\"Region\":\"eu-west-1\",\"AccountId\":\"444455556666\"}'";
@@ -311,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_command_is_made_of_checked_values_only() {
+    fn a_start_command_consists_of_checked_values_only() {
         let good = "arn:aws:states:us-east-1:111122223333:execution:cordon:run";
         assert!(started(good, "i-0a1b").is_some());
         for hostile in ["i-0a1b'; reboot", "", "i-", "x"] {

@@ -1,7 +1,7 @@
-//! What an attacker could still do, and what to do about it.
+//! What an attacker can still do, and what to do about it.
 //!
-//! A risk is known by a phrase of the step that says it. Whatever else the sentence has, such as the name of a resource
-//! or AWS's own words, decides nothing but which advice stands beside it.
+//! A risk is known by a phrase of the step that names it. The rest of the sentence, such as the name of a resource or AWS's
+//! own words, has no say in the advice.
 
 use crate::words::{Words, words};
 
@@ -11,7 +11,7 @@ pub(crate) struct Advice {
     pub advice: Words,
 }
 
-/// The advice for a risk in a step's words; a general one for a risk that this report does not know.
+/// The advice for a risk in a step's words; a general one for an unknown risk.
 pub(crate) fn advice(risk: &str) -> Advice {
     let known = KNOWN.iter().find(|(phrases, ..)| phrases.iter().any(|phrase| risk.contains(phrase)));
     let (title, advice) = known.map_or(UNKNOWN, |(_, title, advice)| (*title, *advice));
@@ -19,9 +19,9 @@ pub(crate) fn advice(risk: &str) -> Advice {
 }
 
 const UNKNOWN: (Words, Words) = (
-    words("Something is left, in the step's own words", "残存リスク（ステップの報告）"),
+    words("Another risk, in the step's own words", "残存リスク（ステップの報告）"),
     words(
-        "This report has no advice of its own for it. Decide who looks into it, and note in the case what came of it.",
+        "This report has no specific advice for it. Decide who looks into it, and note the result in the case.",
         "このレポートには個別の対処がありません。担当者を決めて確認し、結果をケースに記録してください。",
     ),
 );
@@ -34,9 +34,9 @@ const KNOWN: &[Known] = &[
         &["the NAT gateway"],
         words("Open connections through a NAT gateway may go on", "NAT ゲートウェイ経由の接続が続いている可能性"),
         words(
-            "On the network ACL of the NAT gateway's own subnet, deny the instance's private address inbound and outbound: it \
-             hits this instance only, if that subnet is not the instance's. Or stop the instance after its memory is captured. \
-             Flow logs with ACCEPT after the isolation show that a connection lives.",
+            "On the network ACL of the NAT gateway's own subnet, deny the instance's private address inbound and outbound: this \
+             affects only the instance, unless it is in the same subnet. Or stop the instance after its memory is captured. \
+             Flow logs with ACCEPT after the isolation show that a connection is alive.",
             "NAT ゲートウェイ側のサブネットのネットワーク ACL で、インスタンスのプライベートアドレスをインバウンド・アウトバウンドとも\
              拒否してください（インスタンスと別のサブネットなら、影響はこのインスタンスだけです）。またはメモリ取得後にインスタンスを\
              停止します。隔離後のフローログに ACCEPT があれば、接続が生きています。",
@@ -46,8 +46,8 @@ const KNOWN: &[Known] = &[
         &["the egress-only internet gateway"],
         words("Open IPv6 connections to the internet may go on", "インターネットへの IPv6 接続が続いている可能性"),
         words(
-            "Deny the attacker's IPv6 addresses on the network ACL of the instance's subnet, or take the route to the \
-             egress-only gateway out of its route table. Both hit the whole subnet. Or stop the instance after its memory is captured.",
+            "Deny the attacker's IPv6 addresses on the network ACL of the instance's subnet, or remove the route to the \
+             egress-only gateway from its route table. Both affect the whole subnet. Or stop the instance after its memory is captured.",
             "インスタンスのサブネットのネットワーク ACL で攻撃者の IPv6 アドレスを拒否するか、Egress-Only インターネットゲートウェイへの\
              ルートを外してください（どちらもサブネット全体に影響します）。またはメモリ取得後にインスタンスを停止します。",
         ),
@@ -66,7 +66,7 @@ const KNOWN: &[Known] = &[
         &["(Network Firewall or Gateway Load Balancer)"],
         words("Open connections through a firewall may go on", "ファイアウォール経由の接続が続いている可能性"),
         words(
-            "Drop the instance's address in the firewall's own rules, and flush or end its flows there.",
+            "Drop the instance's address in the firewall's own rules, and end its flows there.",
             "ファイアウォール側のルールでインスタンスのアドレスを破棄し、既存のフローを切断してください。",
         ),
     ),
@@ -77,8 +77,8 @@ const KNOWN: &[Known] = &[
             "ロードバランサーや PrivateLink 経由の接続が続いている可能性",
         ),
         words(
-            "See under Steps that the instance has left its load balancers; remove it from Global Accelerator by hand. For \
-             PrivateLink, deny the instance's address in the security groups of the interface endpoints. What is left ends when \
+            "Check under Steps that the instance has left its load balancers; remove it from Global Accelerator by hand. For \
+             PrivateLink, deny the instance's address in the security groups of the interface endpoints. Whatever is left ends when \
              the instance is stopped.",
             "「各ステップの結果」でロードバランサーからの登録解除を確認し、Global Accelerator からは手動で外してください。PrivateLink は\
              インターフェイスエンドポイントのセキュリティグループで遮断します。残る接続は、インスタンスを停止すると切れます。",
@@ -98,9 +98,9 @@ const KNOWN: &[Known] = &[
         &["no security group filters the VPC's DNS resolver"],
         words("DNS and the metadata service stay reachable", "DNS とメタデータサービスには到達できる"),
         words(
-            "Close DNS with a Route 53 Resolver DNS Firewall rule group on the VPC that lets only known names through; it acts on the \
-             whole VPC. Credentials from the metadata service are worth nothing while the role denies this instance; the \
-             service can be switched off in the instance's metadata options when no capture needs it.",
+            "Close DNS with a Route 53 Resolver DNS Firewall rule group on the VPC that lets only known names through; it affects the \
+             whole VPC. Credentials from the metadata service are useless while the role denies this instance; when no capture \
+             needs the service, disable it in the instance's metadata options.",
             "DNS は、既知の名前だけを許可する Route 53 Resolver DNS Firewall のルールグループを VPC に関連付けて塞ぎます（VPC 全体に影響）。\
              メタデータサービスの認証情報は、ロールがこのインスタンスを拒否している間は使えません。取得作業で不要になったら、\
              インスタンスメタデータオプションで無効にできます。",
@@ -110,7 +110,7 @@ const KNOWN: &[Known] = &[
         &["could not be put on the conversion group", "there is no conversion group in"],
         words("Open connections were not cut", "既存の接続が切断されていない"),
         words(
-            "New connections are blocked, old ones may go on. Run the containment again when the cause in the text is mended, deny the \
+            "New connections are blocked, old ones may go on. Run the containment again once the cause in the text is fixed, deny the \
              attacker's addresses on a network ACL, or stop the instance after its memory is captured.",
             "新しい接続は遮断されますが、既存の接続は続く可能性があります。原因を取り除いて再実行するか、ネットワーク ACL で攻撃者の\
              アドレスを拒否するか、メモリ取得後にインスタンスを停止してください。",
@@ -120,17 +120,17 @@ const KNOWN: &[Known] = &[
         &["had rules when it was looked at"],
         words("Somebody had put rules on the isolation group", "隔離用セキュリティグループにルールが追加されていた"),
         words(
-            "Look in CloudTrail for who added them (AuthorizeSecurityGroupIngress, AuthorizeSecurityGroupEgress), take that right away, and \
-             check every other instance on the group.",
+            "Find out in CloudTrail who added them (AuthorizeSecurityGroupIngress, AuthorizeSecurityGroupEgress), revoke that \
+             permission, and check every other instance on the group.",
             "CloudTrail で追加した人物を確認し（AuthorizeSecurityGroupIngress、AuthorizeSecurityGroupEgress）、その権限を外してください。\
              同じグループを使うほかのインスタンスも確認が必要です。",
         ),
     ),
     (
         &["which connections cannot be cut is unknown"],
-        words("Which connections go on could not be found out", "続いている接続を特定できない"),
+        words("Which connections go on is unknown", "続いている接続を特定できない"),
         words(
-            "Look at the route tables of the instance's subnets yourself: connections through NAT gateways, egress-only gateways, \
+            "Check the route tables of the instance's subnets yourself: connections through NAT gateways, egress-only gateways, \
              endpoints and firewalls may go on. Run the containment again to have them listed.",
             "サブネットのルートテーブルを手動で確認してください。NAT ゲートウェイ、Egress-Only ゲートウェイ、エンドポイント、ファイアウォール経由の\
              接続は続く可能性があります。再実行すると一覧が作られます。",
@@ -143,7 +143,7 @@ const KNOWN: &[Known] = &[
             "攻撃者が作ったセッションやユーザーは無効化されない",
         ),
         words(
-            "In CloudTrail, look for what the role's session with this instance's id did: AssumeRole, CreateUser, CreateAccessKey, \
+            "In CloudTrail, find what the role's session with this instance's id did: AssumeRole, CreateUser, CreateAccessKey, \
              CreateLoginProfile, PutRolePolicy. Revoke the sessions of the roles it reached, and delete what it created.",
             "CloudTrail で、このインスタンス ID を名前に持つロールセッションの操作（AssumeRole、CreateUser、CreateAccessKey、CreateLoginProfile、\
              PutRolePolicy など）を調べてください。到達したロールのセッションを無効化し、作成されたものを削除します。",
@@ -153,7 +153,7 @@ const KNOWN: &[Known] = &[
         &["other instances use the same role"],
         words("Other instances use the same role", "ほかのインスタンスも同じロールを使用"),
         words(
-            "Watch those instances, and what the role does, in CloudTrail. If the role's rights are what the attacker wanted, run the \
+            "Monitor those instances, and what the role does, in CloudTrail. If the attacker was after the role's permissions, run the \
              containment again with RevokeAllSessions: it interrupts all of them until they get new credentials.",
             "それらのインスタンスとロールの操作を CloudTrail で監視してください。ロールの権限が狙いだった場合は RevokeAllSessions を付けて\
              再実行します（新しい認証情報を得るまで、すべてのインスタンスが中断します）。",
@@ -163,8 +163,8 @@ const KNOWN: &[Known] = &[
         &["launches a replacement from the same", "so it launches a replacement"],
         words("A replacement starts with the same way in", "同じ侵入口を持つ代替インスタンスが起動する"),
         words(
-            "Mend the image or launch template before the replacement serves users, or suspend the group's Launch process until then. \
-             Watch the replacement for the same signs.",
+            "Fix the image or launch template before the replacement serves users, or suspend the group's Launch process until then. \
+             Monitor the replacement for the same signs.",
             "代替インスタンスが利用される前に AMI や起動テンプレートを修正するか、それまでグループの Launch プロセスを停止してください。\
              代替インスタンスにも同じ兆候がないか監視します。",
         ),
@@ -173,7 +173,7 @@ const KNOWN: &[Known] = &[
         &["it can no longer be detached"],
         words("The Auto Scaling group is terminating the instance", "Auto Scaling グループがインスタンスを終了中"),
         words(
-            "Make sure at once that the snapshots are complete. If there is a termination lifecycle hook, prolong it; what is in no \
+            "Check at once that the snapshots are complete. If there is a termination lifecycle hook, extend it; what is in no \
              snapshot will be lost.",
             "スナップショットが完了しているか直ちに確認してください。終了ライフサイクルフックがあれば延長します。スナップショットにない\
              データは失われます。",
@@ -199,7 +199,7 @@ const KNOWN: &[Known] = &[
         &["target groups of type `ip` in other VPCs"],
         words("Load balancers in other VPCs were not searched", "ほかの VPC のロードバランサーは未確認"),
         words(
-            "Where VPCs are peered, look in their target groups of type ip for the instance's addresses, and deregister them by hand.",
+            "If VPCs are peered, check their target groups of type ip for the instance's addresses, and deregister them by hand.",
             "VPC ピアリングがある場合は、相手側の ip タイプのターゲットグループにこのインスタンスのアドレスがないか確認し、手動で登録解除してください。",
         ),
     ),
@@ -229,7 +229,7 @@ const KNOWN: &[Known] = &[
             "取得が終わるまで Systems Manager と S3 への経路が開いている",
         ),
         words(
-            "Make sure that the window was closed: the interface must be on the isolation group. Until then, restrict the endpoints' \
+            "Check that the window was closed: the interface must be on the isolation group. Until then, restrict the endpoints' \
              policies to your own accounts (aws:ResourceAccount, aws:PrincipalAccount).",
             "取得後に閉じられたか（ネットワークインターフェイスが隔離用セキュリティグループにあるか）を確認してください。それまでは\
              エンドポイントポリシーを自社のアカウントに限定します（aws:ResourceAccount、aws:PrincipalAccount）。",
@@ -239,17 +239,17 @@ const KNOWN: &[Known] = &[
         &["that were open through the capture window"],
         words("Connections through the capture window may go on", "取得用の経路の接続が続いている可能性"),
         words(
-            "Take the instance's address out of the interface endpoints' own security groups, and narrow the endpoints' policies. What is \
-             left ends when the instance is stopped.",
+            "Remove the instance's address from the interface endpoints' own security groups, and narrow the endpoints' policies. \
+             Whatever is left ends when the instance is stopped.",
             "インターフェイスエンドポイントのセキュリティグループからインスタンスのアドレスを外し、エンドポイントポリシーを限定してください。\
              残る接続は、インスタンスを停止すると切れます。",
         ),
     ),
     (
         &["a capture through", "so no window for a capture is opened"],
-        words("The host cannot be captured through the network any more", "隔離後はネットワーク経由で取得できない"),
+        words("The host can no longer be captured through the network", "隔離後はネットワーク経由で取得できない"),
         words(
-            "Keep the instance running. Give its VPC endpoints for Systems Manager and S3, and contain it again, or capture from a \
+            "Keep the instance running. Create endpoints for Systems Manager and S3 in its VPC and contain it again, or capture from a \
              snapshot and the serial console; next time, capture first (CaptureMode CaptureFirst).",
             "インスタンスは稼働させたままにします。VPC に Systems Manager と S3 のエンドポイントを用意して再実行するか、スナップショットや\
              シリアルコンソールから調査してください。次回は先に取得する CaptureFirst を検討します。",
@@ -259,17 +259,17 @@ const KNOWN: &[Known] = &[
         &["what a session has left running on the host goes on"],
         words("Sessions can be opened again, and leave programs behind", "セッションの再開や残されたプログラムに注意"),
         words(
-            "Ask each owner that the text names whether the session was theirs; if not, revoke that identity's credentials. Take \
-             ssm:StartSession to this instance away until the case is closed.",
+            "Ask each owner that the text names whether the session was theirs; if not, revoke that identity's credentials. Deny \
+             ssm:StartSession on this instance until the case is closed.",
             "本文に挙がった各利用者に、本人のセッションか確認してください。違う場合はその認証情報を無効化します。ケースが終結するまで、\
              このインスタンスへの ssm:StartSession を禁止してください。",
         ),
     ),
     (
         &["until its cooling-off period ends,"],
-        words("A snapshot's lock can still be taken off", "スナップショットのロックをまだ解除できる"),
+        words("A snapshot's lock can still be removed", "スナップショットのロックをまだ解除できる"),
         words(
-            "Watch ec2:UnlockSnapshot in the forensic account until the cooling-off period is over.",
+            "Monitor ec2:UnlockSnapshot in the forensic account until the cooling-off period is over.",
             "クーリングオフ期間が終わるまで、フォレンジック用アカウントで ec2:UnlockSnapshot を監視してください。",
         ),
     ),
@@ -286,6 +286,7 @@ mod tests {
         let homes = ["crates", "functions"].map(|home| project.join(home).read_dir().expect("crates"));
         let crates = homes.into_iter().flatten().map(|entry| entry.expect("a crate").path());
         let sources = crates.filter(|path| !path.ends_with("case-report")).map(|path| path.join("src"));
+        let sources = sources.filter(|source| source.is_dir());
         let files = sources.flat_map(|path| path.read_dir().expect("src").map(|entry| entry.expect("a file").path()));
         let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
         let text: String = files.map(|path| std::fs::read_to_string(path).expect("text")).collect();
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn every_phrase_is_one_that_a_step_still_says() {
+    fn every_phrase_is_one_that_a_step_still_uses() {
         let sources = sources();
         for phrase in KNOWN.iter().flat_map(|(phrases, ..)| *phrases) {
             assert!(sources.contains(phrase), "no step says: {phrase}");
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_steps_say_today_has_its_own_advice() {
+    fn what_the_steps_name_today_has_its_own_advice() {
         for (risk, title) in [
             (
                 "connections of eni-1 that are open through the NAT gateway nat-1 are tracked automatically and may go on",
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_risk_that_nobody_knows_gets_general_advice() {
+    fn an_unknown_risk_gets_general_advice() {
         assert_eq!(advice("the moon is full").title, UNKNOWN.0);
     }
 }

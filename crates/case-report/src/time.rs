@@ -6,14 +6,14 @@ use maud::{Markup, html};
 use crate::quote::code;
 use crate::words::{Language, Words, both, words};
 
-/// Milliseconds since 1970, of a time in ISO 8601. None for what is no time, or none of an incident that anybody has.
+/// Milliseconds since 1970 of a time in ISO 8601. None for anything else, and for a time that no incident has.
 pub(crate) fn millis(text: &str) -> Option<i64> {
     let time = DateTime::from_str(text, Format::DateTimeWithOffset).ok()?;
     let millis = time.to_millis().ok()?;
     (0..253_402_300_800_000).contains(&millis).then_some(millis)
 }
 
-/// A time in UTC to the second; what is no time is quoted as it is.
+/// A time in UTC to the second; anything else is quoted as it is.
 pub(crate) fn shown(text: &str) -> Markup {
     let utc = |time: i64| DateTime::from_millis(time).fmt(Format::DateTime).ok().filter(|utc| utc.len() >= 20);
     match millis(text).and_then(utc) {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_with_an_offset_is_shown_in_utc_and_what_is_no_time_is_quoted() {
+    fn a_time_with_an_offset_is_shown_in_utc_and_anything_else_is_quoted() {
         assert!(shown("2026-11-21T18:15:03.211+09:00").into_string().contains("2026-11-21 09:15:03 UTC"));
         for no_time in ["", "yesterday", "2026-13-45T00:00:00Z", "9999999-01-01T00:00:00Z"] {
             assert!(shown(no_time).into_string().contains("bdi"), "{no_time}");

@@ -17,7 +17,7 @@ const LINEAR_UP_TO: i64 = 120_000;
 struct Row<'a> {
     step: &'a Step,
     began: i64,
-    /// None where the workflow has not told: the step had not been left, or the times contradict each other.
+    /// None if unknown: the workflow had not left the step, or the times contradict each other.
     ended: Option<i64>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn timeline(steps: &[Step]) -> Markup {
                     (words("The axis is linear. ", "目盛は等間隔です。"))
                 }
                 (words(
-                    "A bar is as long as the workflow was in the step, its repeated looks included.",
+                    "A bar shows how long the workflow was in the step, repeated checks included.",
                     "棒の長さは、再確認の待ち時間を含め、ワークフローがそのステップにあった時間です。",
                 ))
                 @if left_out > 0 {
@@ -73,14 +73,14 @@ pub(crate) fn timeline(steps: &[Step]) -> Markup {
             }
         }
         @if !without.is_empty() {
-            p { (words("Steps without a time of their own:", "時刻が記録されていないステップ：")) }
+            p { (words("Steps without a recorded time:", "時刻が記録されていないステップ：")) }
             ul.untimed {
                 @for step in without.iter().take(ROWS) {
                     @let (kind, word) = status(&step.status);
                     li {
-                        @if let Some(about) = about(&step.step) { (about.title) " " }
+                        @if let Some(about) = about(step) { (about.title) " " }
                         (short(&step.step)) " "
-                        @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(&step.status))) }
+                        @match word { Some(word) => (kind.badge(word)), None => (kind.badge(short(step.status.as_str()))) }
                     }
                 }
                 (crate::quote::more(without.len(), ROWS))
@@ -187,7 +187,7 @@ fn bar(layout: &Layout, language: Language, row: &Row, top: f64, x: &impl Fn(i64
             svg.mark x="2" y=(px(top + layout.text - 12.5)) width="15" height="15" viewBox="0 0 16 16" { (kind.shape()) }
             // A nested picture cuts off what a stranger's wide letters would put over the bars.
             svg x="23" y=(px(top)) width=(layout.label) height=(px(layout.row.min(28.0))) {
-                text.name.quoted[about(&row.step.step).is_none()] x="0" y=(px(layout.text)) { (title) }
+                text.name.quoted[about(row.step).is_none()] x="0" y=(px(layout.text)) { (title) }
             }
             rect.track x=(px(layout.left)) y=(px(top + layout.bar)) width=(px(layout.width - layout.left - layout.right)) height=(layout.thickness) rx="3" {}
             rect.bar x=(px(from)) y=(px(top + layout.bar)) width=(px(width)) height=(layout.thickness) rx=(if width < 8.0 { "1.5" } else { "3" }) {}
@@ -261,16 +261,16 @@ fn anchor(layout: &Layout, at: f64) -> &'static str {
 }
 
 fn title(language: Language, step: &Step) -> String {
-    match about(&step.step) {
+    match about(step) {
         Some(about) => language.of(about.title).to_owned(),
         None => plain(&step.step, 28),
     }
 }
 
-/// A row for those who do not see it.
+/// A row for readers who do not see it.
 fn spoken(language: Language, row: &Row) -> String {
     let (_, word) = status(&row.step.status);
-    let word = word.map_or_else(|| plain(&row.step.status, 40), |word| language.of(word).to_owned());
+    let word = word.map_or_else(|| plain(row.step.status.as_str(), 40), |word| language.of(word).to_owned());
     let from = length_in(language, row.began);
     let title = title(language, row.step);
     match (row.ended.map(|ended| length_in(language, ended)), language) {

@@ -1,8 +1,9 @@
-//! What the page says itself, in both of its languages.
+//! The page's own words, in both of its languages.
 
 use maud::{Markup, Render, html};
+use verdict::{Status, Verdict, Word};
 
-/// The same thing in English and in Japanese; the page shows one of them.
+/// The same text in English and in Japanese; the page shows one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Words {
     pub en: &'static str,
@@ -19,7 +20,7 @@ impl Render for Words {
     }
 }
 
-/// Two versions of one text, of which the style sheet shows the chosen language's.
+/// Two versions of one text; the style sheet shows the one in the chosen language.
 pub(crate) fn both(en: impl Render, ja: impl Render) -> Markup {
     html! {
         span.en lang="en" { (en) }
@@ -27,7 +28,7 @@ pub(crate) fn both(en: impl Render, ja: impl Render) -> Markup {
     }
 }
 
-/// One of the page's two languages, where a text cannot be hidden by style: in pictures.
+/// One of the page's two languages, for pictures, where style cannot hide a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     En,
@@ -47,7 +48,7 @@ impl Language {
     }
 }
 
-/// A shape that goes with every colour, so that neither paper nor a colour-blind reader loses anything.
+/// A shape for every colour, so that neither paper nor a colour-blind reader loses anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Good,
@@ -122,24 +123,24 @@ impl Kind {
 }
 
 /// How the instance stands, in large letters.
-pub(crate) struct Verdict {
+pub(crate) struct Heading {
     pub kind: Kind,
     pub word: Words,
     pub meaning: Words,
 }
 
-/// What a verdict means. One that nobody knows is none that reassures.
-pub(crate) fn verdict(name: &str) -> Verdict {
-    let (kind, word, meaning) = match name {
-        "Contained" => (
+/// What a verdict means. An unknown one reassures nobody.
+pub(crate) fn heading(verdict: &Word<Verdict>) -> Heading {
+    let (kind, word, meaning) = match verdict.known() {
+        Some(Verdict::Contained) => (
             Kind::Good,
             words("Contained", "封じ込め済み"),
             words(
-                "The instance is cut off the network, and AWS shows every step as it should be.",
+                "The instance is off the network, and AWS shows every step as it should be.",
                 "インスタンスはネットワークから遮断され、すべてのステップがあるべき状態になっていることを AWS 上で確認しました。",
             ),
         ),
-        "PartiallyContained" => (
+        Some(Verdict::PartiallyContained) => (
             Kind::Warning,
             words("Partly contained", "一部のみ封じ込め"),
             words(
@@ -147,7 +148,7 @@ pub(crate) fn verdict(name: &str) -> Verdict {
                 "ネットワークは遮断されましたが、ほかに未完了の項目があります。",
             ),
         ),
-        "NotContained" => (
+        Some(Verdict::NotContained) => (
             Kind::Bad,
             words("Not contained", "封じ込め未完了"),
             words(
@@ -155,17 +156,17 @@ pub(crate) fn verdict(name: &str) -> Verdict {
                 "ネットワークが遮断されていないか、遮断を確認できませんでした。攻撃者がまだ接続していると考えてください。",
             ),
         ),
-        "NotApproved" => (
+        Some(Verdict::NotApproved) => (
             Kind::Paused,
             words("Not approved", "未承認"),
             words(
-                "A person was asked and did not agree, or another execution took the case over: nothing that disturbs the \
-                 workload was done here. The instance may still be connected.",
+                "A person did not approve, or another execution took over the case: nothing that disturbs the workload was \
+                 done here. The instance may still be connected.",
                 "承認が得られなかったか、別の実行がこのケースを引き継いだため、業務に影響する操作は行っていません。\
                  インスタンスはまだ接続されている可能性があります。",
             ),
         ),
-        "Released" => (
+        Some(Verdict::Released) => (
             Kind::Good,
             words("Released", "解除済み"),
             words(
@@ -173,23 +174,26 @@ pub(crate) fn verdict(name: &str) -> Verdict {
                 "封じ込めは解除されました。このケースで変更したものがすべて元の状態に戻っていることを AWS 上で確認しました。証拠は残ります。",
             ),
         ),
-        "PartiallyReleased" => (
+        Some(Verdict::PartiallyReleased) => (
             Kind::Warning,
             words("Partly released", "一部のみ解除"),
             words(
-                "Something is as it was before the containment, and something is not, or was not asked for. The instance is                  neither contained nor whole.",
-                "一部は封じ込め前の状態に戻りましたが、残りは戻っていないか、解除の対象に指定されていません。                 インスタンスは封じ込められておらず、元どおりでもありません。",
+                "Some of it is as it was before the containment; the rest is not, or was not asked for. The instance is \
+                 neither contained nor restored.",
+                "一部は封じ込め前の状態に戻りましたが、残りは戻っていないか、解除の対象に指定されていません。\
+                 インスタンスは封じ込められておらず、元どおりでもありません。",
             ),
         ),
-        "NotReleased" => (
+        Some(Verdict::NotReleased) => (
             Kind::Bad,
             words("Not released", "解除未完了"),
             words(
-                "A release was tried, and AWS does not show anything as it was before. Take the instance neither as contained nor as whole.",
+                "A release was attempted, and AWS shows nothing as it was before. Treat the instance as neither contained nor restored.",
                 "解除を試みましたが、元の状態に戻ったことを確認できませんでした。封じ込められているとも、元どおりとも考えないでください。",
             ),
         ),
-        _ => (
+        // A dry run, and an execution with nothing to do, seal no case.
+        Some(Verdict::Planned | Verdict::NothingDone | Verdict::NothingToRelease) | None => (
             Kind::Unknown,
             words("Verdict unknown", "判定不明"),
             words(
@@ -198,18 +202,18 @@ pub(crate) fn verdict(name: &str) -> Verdict {
             ),
         ),
     };
-    Verdict { kind, word, meaning }
+    Heading { kind, word, meaning }
 }
 
-/// A status in words, and its shape. None for a status that this report does not know.
-pub(crate) fn status(name: &str) -> (Kind, Option<Words>) {
-    match name {
-        "Done" => (Kind::Good, Some(words("Done", "完了"))),
-        "NotApplicable" => (Kind::Nothing, Some(words("Not applicable", "対象なし"))),
-        "Unsupported" => (Kind::Warning, Some(words("Unsupported", "非対応"))),
-        "InProgress" => (Kind::Moving, Some(words("In progress", "進行中"))),
-        "Planned" => (Kind::Moving, Some(words("Planned", "計画のみ"))),
-        "Failed" => (Kind::Bad, Some(words("Failed", "失敗"))),
-        _ => (Kind::Unknown, None),
+/// A status in words, and its shape. No words for a status that this report does not know.
+pub(crate) fn status(status: &Word<Status>) -> (Kind, Option<Words>) {
+    match status.known() {
+        Some(Status::Done) => (Kind::Good, Some(words("Done", "完了"))),
+        Some(Status::NotApplicable) => (Kind::Nothing, Some(words("Not applicable", "対象なし"))),
+        Some(Status::Unsupported) => (Kind::Warning, Some(words("Unsupported", "非対応"))),
+        Some(Status::InProgress) => (Kind::Moving, Some(words("In progress", "進行中"))),
+        Some(Status::Planned) => (Kind::Moving, Some(words("Planned", "計画のみ"))),
+        Some(Status::Failed) => (Kind::Bad, Some(words("Failed", "失敗"))),
+        None => (Kind::Unknown, None),
     }
 }

@@ -1,4 +1,4 @@
-//! The page as a whole: of a real kind of case, and of one whose every word is an attacker's.
+//! The whole page: of a realistic case, and of one whose every word is an attacker's.
 //!
 //! The pages are left in `target/tmp/case-report`, where the tests with a real browser find them.
 
@@ -44,7 +44,7 @@ fn case_of(words: &[String]) -> Manifest {
     let value = |a: String, b: String, c: String| json!({ a.clone(): [b, c, null, { "nested": a }] });
     let step = |step: String, status: String, reason: String, began: Option<String>, change: Change| Step {
         step,
-        status,
+        status: status.as_str().into(),
         reason: Some(reason),
         ended: began.clone(),
         began,
@@ -70,7 +70,13 @@ fn case_of(words: &[String]) -> Manifest {
             step(name, status, word(), began, change)
         })
         .collect();
-    steps.push(Step { began: Some(word()), ended: Some(word()), step: word(), status: word(), ..Step::default() });
+    steps.push(Step {
+        began: Some(word()),
+        ended: Some(word()),
+        step: word(),
+        status: word().as_str().into(),
+        ..Step::default()
+    });
     let item = Item {
         name: word(),
         version_id: word(),
@@ -135,7 +141,7 @@ fn the_pages_for_the_browser_are_written() {
     let contained = |mut case: Manifest| {
         case.verdict = "Contained".into();
         case.open.clear();
-        case.steps.retain(|step| matches!(step.status.as_str(), "Done" | "NotApplicable"));
+        case.steps.retain(|step| step.status.is_good());
         // A drill, or a case without volumes: over in seconds, on a linear axis.
         case.steps.retain(|step| step.ended.as_deref().is_none_or(|ended| ended < "2026-11-21T09:15:10Z"));
         case.evidence.retain(|item| item.state == custody::ItemState::Intact);
@@ -265,7 +271,7 @@ fn without_tags(page: &str) -> String {
 }
 
 #[test]
-fn the_page_refers_to_nothing_outside_of_it_and_runs_nothing() {
+fn the_page_refers_to_nothing_outside_and_runs_nothing() {
     let page = html(&case());
     let (counts, _) = read(&page);
     assert!(!counts.contains_key("script") && !counts.contains_key("link") && !counts.contains_key("img"));
@@ -343,7 +349,7 @@ fn released(verdict: &str, case_closed: bool, open: &[&str]) -> Manifest {
 }
 
 #[test]
-fn a_released_case_says_so_first_and_by_which_execution_and_has_nothing_left_to_restore() {
+fn a_released_case_says_so_first_and_has_nothing_left_to_restore() {
     let page = html(&released("Released", true, &[]));
     assert!(page.contains("<h1><span class=\"en\" lang=\"en\">Released</span>"));
     for told in
@@ -357,7 +363,7 @@ fn a_released_case_says_so_first_and_by_which_execution_and_has_nothing_left_to_
 }
 
 #[test]
-fn a_release_in_part_says_what_is_left_in_its_own_words_and_how_to_go_on() {
+fn a_partial_release_says_what_is_left_and_how_to_go_on() {
     let page = html(&released("PartiallyReleased", false, &["isolate-network Unsupported: the group is gone"]));
     for told in
         ["Partly released", "isolate-network said so", "The case is still open", "start-execution", "Restore to"]
@@ -383,7 +389,7 @@ fn a_contained_verdict_beside_open_items_is_called_into_question() {
 }
 
 #[test]
-fn lost_and_altered_evidence_comes_first_and_is_told_at_the_top() {
+fn lost_and_altered_evidence_comes_first_and_is_announced_at_the_top() {
     let page = html(&case());
     let (alarm, verdict) = (page.find("altered: 0, missing: 1").expect("told"), page.find("<h1>").expect("a verdict"));
     assert!(alarm > verdict && alarm < page.find("id=\"open\"").expect("what is open"));
@@ -392,7 +398,7 @@ fn lost_and_altered_evidence_comes_first_and_is_told_at_the_top() {
 }
 
 #[test]
-fn what_would_hide_is_shown_and_what_is_too_long_is_cut() {
+fn hidden_characters_are_shown_and_long_texts_are_cut() {
     let page = html(&hostile());
     for hidden in ['\u{202E}', '\u{2066}', '\u{200B}', '\u{FEFF}', '\0', '\u{1B}', '\u{E0041}', '\u{61C}'] {
         assert!(!page.contains(hidden), "U+{:04X}", u32::from(hidden));
@@ -404,7 +410,7 @@ fn what_would_hide_is_shown_and_what_is_too_long_is_cut() {
 }
 
 #[test]
-fn hostile_words_stand_in_no_command() {
+fn hostile_words_are_in_no_command() {
     let page = html(&hostile());
     let commands = page.split("<pre>").skip(1).map(|rest| rest.split("</pre>").next().expect("its end"));
     let commands: Vec<&str> = commands.collect();
