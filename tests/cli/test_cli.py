@@ -125,7 +125,7 @@ def test_what_the_command_line_refuses_starts_nothing_and_ends_with_2(stack):
         (("contain", NO_INSTANCE, "--capture-memory"), "--capture-volatile"),
         (("contain",), "INSTANCE"),
         (("watch", "yesterday"), 'EXECUTION-ARN: "yesterday" is no execution\'s ARN'),
-        (("release", NO_INSTANCE), "nobody is there to be asked whether to release"),
+        (("release", NO_INSTANCE), "there is no terminal to confirm the release"),
     ):
         refused = cordon(stack, *arguments)
         assert refused.returncode == 2, (arguments, refused.stderr)

@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 use crate::home::{Home, Where};
 use crate::run::{Instances, Waiting, start};
 
-/// Contains EC2 instances: starts an execution, and follows it to its end.
+/// Contains EC2 instances: starts an execution and follows it to its end.
 ///
-/// Nobody is asked whether it is meant: who starts it by hand has decided. If you are not sure, --dry-run first: it prints
-/// the whole plan and changes nothing.
+/// It asks for no confirmation: a start by hand is a decision. If you are not sure, use --dry-run first: it prints the whole
+/// plan and changes nothing.
 ///
 /// Exit code: 0 if every instance is contained (in a dry run: planned), 1 if something is not as it should be, 2 if the
-/// command was used wrongly or the input refused, and nothing was touched, 3 if AWS could not be asked, 130 after Ctrl-C.
+/// command was used wrongly or its input rejected, and nothing was touched, 3 if AWS is unreachable, 130 after Ctrl-C.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -21,10 +21,10 @@ pub struct Arguments {
     /// Becomes the tag Owner.
     #[arg(long, value_name = "OWNER")]
     owner: Option<String>,
-    /// What the Auto Scaling group does about its loss: launch another instance, or decrement its capacity.
+    /// What the Auto Scaling group does when it loses the instance: launch another one, or decrement its capacity.
     #[arg(long, value_enum)]
     auto_scaling: Option<AutoScaling>,
-    /// Also deny every session of the role that was issued before now. This hits every other holder of the role.
+    /// Also deny every session of the role that was issued before now. This affects everybody who uses the role.
     #[arg(long)]
     revoke_all_sessions: bool,
     /// Capture what only the running host can tell, through Systems Manager.
@@ -33,10 +33,10 @@ pub struct Arguments {
     /// Which comes first, the isolation or the capture.
     #[arg(long, value_enum, requires = "capture_volatile")]
     capture_mode: Option<CaptureMode>,
-    /// An image of the host's memory too.
+    /// Also capture an image of the host's memory.
     #[arg(long, requires = "capture_volatile")]
     capture_memory: bool,
-    /// List the SHA-256 of every block of the snapshots. Takes some minutes for each 50 GiB.
+    /// List the SHA-256 of every block of the snapshots. This takes some minutes for each 50 GiB.
     #[arg(long)]
     hash_snapshots: bool,
     #[command(flatten)]
@@ -126,12 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_is_left_to_the_workflows_defaults() {
+    fn options_not_given_are_left_to_the_workflows_defaults() {
         assert_eq!(input("contain i-0123abcd"), json!({ "InstanceIds": ["i-0123abcd"], "Region": "eu-west-1" }));
     }
 
     #[test]
-    fn a_capture_s_options_are_refused_without_a_capture() {
+    fn the_options_of_a_capture_are_rejected_without_a_capture() {
         for option in ["--capture-memory", "--capture-mode isolate-first"] {
             let line = format!("contain i-0123abcd {option}");
             assert!(Contain::try_parse_from(line.split_whitespace()).is_err(), "{option}");

@@ -10,44 +10,44 @@ use containment::{Error, Result};
 use serde_json::Value;
 
 use crate::home::part_of_arn;
-use crate::outcome::Ended;
+use crate::outcome::{Ended, Output};
 use crate::progress::{Line, Progress};
 
-/// Between two looks. Both calls have token buckets that everybody in the account and Region shares, so looks are further
-/// apart the longer nothing happens: snapshots can take hours.
+/// Between two polls. Both calls have token buckets that everybody in the account and Region shares, so polls get rarer the
+/// longer nothing happens: snapshots can take hours.
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(10);
 
-/// DescribeExecution is eventually consistent: a new execution may take a moment to show.
-const LOOKS_FOR_A_NEW_ONE: u32 = 10;
+/// DescribeExecution is eventually consistent: a new execution may take a moment to appear.
+const POLLS_FOR_A_NEW_ONE: u32 = 10;
 
-/// Looks that may fail in a row, beside the SDK's own retries.
+/// Polls that may fail in a row, on top of the SDK's own retries.
 const FAILURES_IN_A_ROW: u32 = 5;
 
 /// The most events that a page can have.
 const PAGE: i32 = 1000;
 
-/// What there is to tell while an execution runs.
+/// What a running execution has to report.
 #[derive(Debug)]
-pub enum Tiding<'a> {
+pub enum Update<'a> {
     /// A state was entered or left.
     State(&'a Line),
-    /// How far the items of a Distributed Map are, which run in executions of their own.
+    /// The progress of a Distributed Map, whose items run in executions of their own.
     Items(&'a Items),
-    /// How far they are could not be asked; the rest is followed all the same.
-    Unseen(&'a Error),
+    /// That progress could not be read; the rest is still followed.
+    Uncounted(&'a Error),
 }
 
-/// How far the items of a Distributed Map are.
+/// The progress of a Distributed Map's items.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Items {
     /// The Map's name in the state machine.
     pub map: String,
     /// All of them.
     pub total: i64,
-    /// Those that wait for their turn.
+    /// Those not started yet.
     pub pending: i64,
-    /// Those at work.
+    /// Those running.
     pub running: i64,
     /// Those whose executions succeeded.
     pub succeeded: i64,
@@ -55,21 +55,21 @@ pub struct Items {
     pub failed: i64,
 }
 
-/// Follows the execution to its end, telling what is new at each look. `new` says that it was started just now.
+/// Follows the execution to its end and reports what is new at each poll. `new` says that it was started just now.
 ///
-/// Errors: that of a call which keeps failing; the execution goes on regardless.
-pub async fn follow(sfn: &Client, arn: &str, new: bool, mut tell: impl FnMut(Tiding<'_>)) -> Result<Ended> {
+/// Errors: that of a call that keeps failing; the execution goes on regardless.
+pub async fn follow(sfn: &Client, arn: &str, new: bool, mut tell: impl FnMut(Update<'_>)) -> Result<Ended> {
     let (mut progress, mut items) = (Progress::default(), Elsewhere::default());
-    let (mut pause, mut failures, mut looks) = (SOON, 0, 0);
+    let (mut pause, mut failures, mut polls) = (SOON, 0, 0);
     loop {
-        looks += 1;
-        match look(sfn, arn, &mut progress, &mut items, &mut tell).await {
+        polls += 1;
+        match poll(sfn, arn, &mut progress, &mut items, &mut tell).await {
             Ok((described, _)) if has_ended(&described) => return Ok(ended(described, &progress)),
             Ok((_, news)) => {
                 failures = 0;
                 pause = if news { SOON } else { (pause + pause / 2).min(LATER) };
             }
-            Err(error) if error.code() == Some("ExecutionDoesNotExist") && new && looks < LOOKS_FOR_A_NEW_ONE => {}
+            Err(error) if error.code() == Some("ExecutionDoesNotExist") && new && polls < POLLS_FOR_A_NEW_ONE => {}
             Err(error) if error.is_transient() && failures < FAILURES_IN_A_ROW => {
                 failures += 1;
                 pause = LATER;
@@ -80,13 +80,13 @@ pub async fn follow(sfn: &Client, arn: &str, new: bool, mut tell: impl FnMut(Tid
     }
 }
 
-/// One look; answers whether anything was new.
-async fn look(
+/// One poll; answers whether anything was new.
+async fn poll(
     sfn: &Client,
     arn: &str,
     progress: &mut Progress,
     elsewhere: &mut Elsewhere,
-    tell: &mut impl FnMut(Tiding<'_>),
+    tell: &mut impl FnMut(Update<'_>),
 ) -> Result<(DescribeExecutionOutput, bool)> {
     // Before the history, or its last events could be missed.
     let described = describe(sfn, arn).await?;
@@ -94,15 +94,15 @@ async fn look(
     let mut news = !events.is_empty();
     for event in &events {
         if let Some(line) = progress.take(event) {
-            tell(Tiding::State(&line));
+            tell(Update::State(&line));
         }
     }
-    if progress.has_items_elsewhere() && !elsewhere.unseen {
+    if progress.has_items_elsewhere() && !elsewhere.uncounted {
         match map_runs(sfn, arn).await {
             Ok(runs) => {
                 for (run, now) in runs {
                     if elsewhere.known.get(&run) != Some(&now) {
-                        tell(Tiding::Items(&now));
+                        tell(Update::Items(&now));
                         elsewhere.known.insert(run, now);
                         news = true;
                     }
@@ -110,21 +110,21 @@ async fn look(
             }
             Err(error) if error.is_transient() => {}
             Err(error) => {
-                elsewhere.unseen = true;
-                tell(Tiding::Unseen(&error));
+                elsewhere.uncounted = true;
+                tell(Update::Uncounted(&error));
             }
         }
     }
     Ok((described, news))
 }
 
-/// What was told of items that run in executions of their own.
+/// What was reported of items that run in executions of their own.
 #[derive(Debug, Default)]
 struct Elsewhere {
     /// By the ARN of the Map's run.
     known: BTreeMap<String, Items>,
-    /// Whether they can't be asked about.
-    unseen: bool,
+    /// Whether they cannot be read.
+    uncounted: bool,
 }
 
 /// What Step Functions says of the execution now.
@@ -133,7 +133,7 @@ pub async fn describe(sfn: &Client, arn: &str) -> Result<DescribeExecutionOutput
     sent.map_err(Error::aws("states:DescribeExecution", arn))
 }
 
-/// The events behind one, oldest first. They are read from the end, so that a look at a long history is short.
+/// The events after one, oldest first. They are read from the end, so that polling a long history is quick.
 async fn newer(sfn: &Client, arn: &str, than: i64) -> Result<Vec<HistoryEvent>> {
     let ask = sfn.get_execution_history().execution_arn(arn).reverse_order(true).max_results(PAGE);
     let mut pages = ask.include_execution_data(true).into_paginator().send();
@@ -180,7 +180,7 @@ fn has_ended(described: &DescribeExecutionOutput) -> bool {
     !matches!(described.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive)
 }
 
-/// How an execution ended that need not be followed: its history is read only where its output does not say it all.
+/// How an execution ended that need not be followed: its history is read only if its output does not say everything.
 pub async fn look_back(sfn: &Client, arn: &str) -> Result<Option<Ended>> {
     let described = describe(sfn, arn).await?;
     if !has_ended(&described) {
@@ -205,8 +205,8 @@ fn ended(described: DescribeExecutionOutput, progress: &Progress) -> Ended {
         stopped: stop.copied(),
         error: described.error().map(ToOwned::to_owned),
         cause: described.cause().map(ToOwned::to_owned),
-        // An execution that failed has no output; its report says what was done all the same.
-        output: output.or_else(|| progress.report().cloned()),
+        // An execution that failed has no output, but its report says what was done.
+        output: output.or_else(|| progress.report().cloned()).map(Output::from),
     }
 }
 
@@ -254,9 +254,9 @@ mod tests {
         let mut told = Vec::new();
         let ended = follow(&client, ARN, true, |tiding| {
             told.push(match tiding {
-                Tiding::State(line) => line.state.clone(),
-                Tiding::Items(items) => format!("{}/{} of {}", items.succeeded, items.total, items.map),
-                Tiding::Unseen(error) => error.to_string(),
+                Update::State(line) => line.state.clone(),
+                Update::Items(items) => format!("{}/{} of {}", items.succeeded, items.total, items.map),
+                Update::Uncounted(error) => error.to_string(),
             });
         });
         (ended.await, told)
@@ -289,11 +289,11 @@ mod tests {
             (Some("Validate input"), Some("Report"))
         );
         assert_eq!(ended.status, "FAILED");
-        assert_eq!(ended.output.expect("the report")["Verdict"], "Contained");
+        assert_eq!(ended.document()["Output"]["Verdict"], "Contained");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_told_is_not_told_again_and_what_runs_elsewhere_is_counted_when_it_changes() {
+    async fn nothing_is_reported_twice_and_items_elsewhere_are_counted_when_they_change() {
         let page = |events: Vec<HistoryEvent>| {
             GetExecutionHistoryOutput::builder().set_events(Some(events)).build().expect("events")
         };
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_may_not_count_what_runs_elsewhere_is_told_so_once_and_follows_the_rest() {
+    async fn without_permission_to_count_items_elsewhere_the_rest_is_still_followed() {
         let page = || GetExecutionHistoryOutput::builder().events(map_entered(1)).build().expect("events");
         let history = mock!(Client::get_execution_history).then_output(page);
         let denied = mock!(Client::list_map_runs)
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_execution_may_not_show_at_once_and_an_old_one_that_does_not_is_an_error() {
+    async fn a_new_execution_may_appear_late_and_a_missing_old_one_is_an_error() {
         let missing =
             || DescribeExecutionError::generic(ErrorMetadata::builder().code("ExecutionDoesNotExist").build());
         let rule = mock!(Client::describe_execution).sequence().error(missing).output(|| described("ABORTED")).build();

@@ -1,4 +1,4 @@
-//! Where Cordon is: the account and Region that its state machines run in, by the ordinary settings of the AWS CLI.
+//! Where Cordon is deployed: the account and Region of its state machines, from the ordinary settings of the AWS CLI.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
@@ -7,9 +7,9 @@ use clap::Args;
 use containment::{Error, Result};
 use serde_json::Value;
 
-/// Where Cordon is, and with which credentials to get there.
+/// Where Cordon is deployed, and the credentials to get there.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Where Cordon is")]
+#[command(next_help_heading = "Where Cordon is deployed")]
 pub struct Where {
     /// A profile of the AWS CLI's configuration [default: AWS_PROFILE].
     #[arg(long)]
@@ -33,15 +33,15 @@ pub struct Home {
     named: String,
 }
 
-/// An ARN's parts are partition 1, service 2, Region 3, account 4, kind 5, name 6 and, of an execution, its name 7.
+/// A part of an ARN: 1 partition, 2 service, 3 Region, 4 account, 5 kind, 6 name, and 7 an execution's own name.
 pub fn part_of_arn(arn: &str, part: usize) -> Option<&str> {
     arn.strip_prefix("arn:").and_then(|_| arn.split(':').nth(part)).filter(|part| !part.is_empty())
 }
 
 impl Home {
-    /// Finds Region and credentials. `arn` is what the command is about, if it knows: an ARN has a Region in it.
+    /// Finds Region and credentials. `arn` is what the command is about, if known: an ARN names its Region.
     ///
-    /// Errors: `InvalidInput` where there is no Region, `Misconfigured` where there are no credentials.
+    /// Errors: `InvalidInput` without a Region, `Misconfigured` without credentials.
     pub async fn find(place: &Where, arn: Option<&str>) -> Result<Self> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(profile) = &place.profile {
@@ -62,7 +62,7 @@ impl Home {
         Ok(Home { sfn, region, named: place.state_machine.clone(), config })
     }
 
-    /// The ARN of the state machine that contains. Of a name, STS says the account.
+    /// The ARN of the state machine that contains. If only its name is known, STS gives the account.
     pub async fn contain_machine(&self) -> Result<String> {
         if self.named.starts_with("arn:") {
             return Ok(self.named.clone());
@@ -74,11 +74,11 @@ impl Home {
             (Some(partition), Some(account)) => {
                 Ok(format!("arn:{partition}:states:{}:{account}:stateMachine:{}", self.region, self.named))
             }
-            _ => Err(Error::Misconfigured(format!("STS names no identity: {arn:?}"))),
+            _ => Err(Error::Misconfigured(format!("STS returned no identity: {arn:?}"))),
         }
     }
 
-    /// The case table: the one that the state machine itself writes answers into, as its definition says.
+    /// The case table: the one in the state machine's definition, which writes answers into it.
     pub async fn case_table(&self, machine: &str) -> Result<String> {
         let sent = self.sfn.describe_state_machine().state_machine_arn(machine).send().await;
         let reply = sent
@@ -95,18 +95,18 @@ impl Home {
     }
 }
 
-/// What the name of the state machine that releases has behind that of the one that contains.
+/// The suffix of the release state machine's name; the rest is the containment's.
 pub const RELEASE: &str = "-release";
 
-/// The state machine that releases what the other one has contained.
+/// The state machine that releases what the other one contained.
 pub fn release_machine(contain_machine: &str) -> String {
     format!("{contain_machine}{RELEASE}")
 }
 
-/// Without credentials, each call would fail with an account of every place that was searched.
+/// Checks credentials first: without them, each call would fail with a list of every place that was searched.
 async fn check_credentials(config: &SdkConfig) -> Result<()> {
     let advice = "choose a profile with --profile or AWS_PROFILE, or sign in; \
-         what only the AWS CLI can read, it hands over: eval \"$(aws configure export-credentials --format env)\"";
+         for credentials that only the AWS CLI can read: eval \"$(aws configure export-credentials --format env)\"";
     let Some(provider) = config.credentials_provider() else {
         return Err(Error::Misconfigured(format!("there are no AWS credentials: {advice}")));
     };
@@ -114,21 +114,21 @@ async fn check_credentials(config: &SdkConfig) -> Result<()> {
         Ok(_) => Ok(()),
         Err(error) => {
             let said = DisplayErrorContext(&error).to_string();
-            // After its last cause comes a dump of all of them.
+            // A dump of all causes follows the last one.
             let said = said.split(" (").next().unwrap_or_default();
             Err(Error::Misconfigured(format!("there are no AWS credentials: {said}; {advice}")))
         }
     }
 }
 
-/// A state machine that does not exist is mostly one that is somewhere else.
+/// A state machine that does not exist is usually somewhere else.
 pub fn where_to_look(error: Error, machine: &str) -> Error {
     if error.code() != Some("StateMachineDoesNotExist") {
         return error;
     }
     let [region, account, name] = [3, 4, 6].map(|part| part_of_arn(machine, part).unwrap_or("?"));
     error.with_advice(&format!(
-        "is Cordon deployed as {name} in {region} of account {account}? Its Region is chosen with --region, its account with \
+        "is Cordon deployed as {name} in {region} of account {account}? Choose its Region with --region, its account with \
          --profile, its name with --state-machine or CORDON_STATE_MACHINE"
     ))
 }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_state_machine_comes_with_where_to_look_and_other_errors_stay_as_they_are() {
+    async fn a_missing_state_machine_comes_with_advice_and_other_errors_stay_as_they_are() {
         let machine = "arn:aws:states:eu-west-1:123456789012:stateMachine:cordon-contian";
         for (code, advised) in [("StateMachineDoesNotExist", true), ("AccessDeniedException", false)] {
             let rule = mock!(Client::start_execution).then_error(move || {

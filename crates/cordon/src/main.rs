@@ -1,5 +1,4 @@
-//! The command line, for people who live in a terminal: it starts and follows executions, says how cases stand, and checks
-//! their evidence without AWS.
+//! The command line: it starts and follows executions, shows the state of cases, and checks their evidence without AWS.
 
 mod contain;
 mod follow;
@@ -20,7 +19,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use containment::Error;
 
-use crate::outcome::{GOOD, REFUSED, UNKNOWN};
+use crate::outcome::{GOOD, REJECTED, UNKNOWN};
 use crate::text::harmless;
 
 /// Contains compromised EC2 instances, and works with their cases.
@@ -64,7 +63,7 @@ fn main() -> ExitCode {
     ExitCode::from(done.unwrap_or_else(|error| {
         eprintln!("cordon: {}", harmless(&error.to_string()));
         match error {
-            Error::InvalidInput(_) => REFUSED,
+            Error::InvalidInput(_) => REJECTED,
             _ => UNKNOWN,
         }
     }))
@@ -73,7 +72,8 @@ fn main() -> ExitCode {
 /// Runs a command that calls AWS.
 fn with_aws(command: impl Future<Output = containment::Result<u8>>) -> containment::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::Misconfigured(format!("no runtime could be started: {error}")))?;
+    let runtime =
+        runtime.map_err(|error| Error::Misconfigured(format!("the runtime could not be started: {error}")))?;
     runtime.block_on(command)
 }
 

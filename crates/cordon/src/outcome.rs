@@ -1,8 +1,9 @@
-//! How an execution ended: the report as tables or as JSON, and the exit code.
+//! How an execution ended: its report as tables or as JSON, and the exit code.
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use serde_json::{Value, json};
+use verdict::{ExecutionReport, InstanceReport, LeftOut, Verdict};
 
 use crate::home::{RELEASE, part_of_arn};
 use crate::table::{GREEN, RED, Screen, cell};
@@ -12,17 +13,14 @@ use crate::text::harmless;
 pub const GOOD: u8 = 0;
 /// Something is not.
 pub const NOT_GOOD: u8 = 1;
-/// The command was used wrongly, or its input was refused; nothing was touched. It is clap's own code as well.
-pub const REFUSED: u8 = 2;
-/// AWS could not be asked, or the execution not be followed.
+/// The command was used wrongly, or its input was rejected; nothing was touched. It is clap's own code as well.
+pub const REJECTED: u8 = 2;
+/// AWS was unreachable, or the execution could not be followed.
 pub const UNKNOWN: u8 = 3;
 /// Somebody has pressed Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
-/// What an instance should end with; `NothingDone` is a finding that needed nothing.
-const GOOD_VERDICTS: [&str; 5] = ["Contained", "Released", "Planned", "NothingToRelease", "NothingDone"];
-
-/// More instances than these are shown in a line each.
+/// More instances than this are shown in a line each.
 const TABLES_AT_MOST: usize = 10;
 
 /// An execution that has ended.
@@ -40,8 +38,23 @@ pub struct Ended {
     pub error: Option<String>,
     /// Its cause.
     pub cause: Option<String>,
-    /// The report of all instances, if it came so far.
-    pub output: Option<Value>,
+    /// The report of all instances, if the execution got that far.
+    pub output: Option<Output>,
+}
+
+/// A report: as the execution wrote it, for programs, and as this version reads it.
+#[derive(Debug, Clone)]
+pub struct Output {
+    written: Value,
+    report: ExecutionReport,
+}
+
+impl From<Value> for Output {
+    /// Reads what an execution wrote, which may be of another version of Cordon. One that cannot be read reassures nobody.
+    fn from(written: Value) -> Self {
+        let report = serde_json::from_value(written.clone()).unwrap_or_default();
+        Output { written, report }
+    }
 }
 
 /// A moment as AWS writes it, in UTC.
@@ -55,23 +68,29 @@ impl Ended {
         Some(self.stopped?.as_secs_f64() - self.started?.as_secs_f64())
     }
 
-    fn instances(&self) -> &[Value] {
-        self.output.as_ref().and_then(|output| output["Instances"].as_array()).map_or(&[], Vec::as_slice)
+    fn report(&self) -> Option<&ExecutionReport> {
+        self.output.as_ref().map(|output| &output.report)
     }
 
-    fn left_out(&self) -> &[Value] {
-        self.output.as_ref().and_then(|output| output["LeftOut"].as_array()).map_or(&[], Vec::as_slice)
+    fn instances(&self) -> &[InstanceReport] {
+        self.report().map_or(&[], |report| &report.instances)
     }
 
-    /// How many instances have each verdict. Of a fleet, the output lists some of them only, and counts all.
-    fn counts(&self) -> Vec<(String, u64)> {
-        let counted = self.output.as_ref().and_then(|output| output["Counts"]["Verdicts"].as_object());
-        if let Some(counted) = counted {
-            return counted.iter().map(|(verdict, n)| (verdict.clone(), n.as_u64().unwrap_or_default())).collect();
+    fn left_out(&self) -> &[LeftOut] {
+        self.report().map_or(&[], |report| &report.left_out)
+    }
+
+    /// How many instances have each verdict. The output of a fleet lists only some of them, and counts all.
+    fn counts(&self) -> Vec<(String, usize)> {
+        if let Some(counts) = self.report().and_then(|report| report.counts.as_ref()) {
+            return counts.verdicts.iter().map(|(verdict, count)| (verdict.clone(), *count)).collect();
         }
-        let mut counts = Vec::<(String, u64)>::new();
+        let mut counts = Vec::<(String, usize)>::new();
         for instance in self.instances() {
-            let verdict = instance["Verdict"].as_str().unwrap_or("without a verdict");
+            let verdict = match instance.verdict.as_str() {
+                "" => "without a verdict",
+                verdict => verdict,
+            };
             match counts.iter_mut().find(|(known, _)| known == verdict) {
                 Some((_, count)) => *count += 1,
                 None => counts.push((verdict.to_owned(), 1)),
@@ -82,42 +101,45 @@ impl Ended {
 
     /// Where the whole result of a fleet lies: `s3://BUCKET/KEY`.
     fn results(&self) -> Option<String> {
-        let results = &self.output.as_ref()?["Results"];
-        Some(format!("s3://{}/{}", harmless(results["Bucket"].as_str()?), harmless(results["Key"].as_str()?)))
+        let results = self.report()?.results.as_ref()?;
+        Some(format!("s3://{}/{}", harmless(&results.bucket), harmless(&results.key)))
     }
 
-    /// The outcome of one instance.
-    pub fn instance(&self, id: &str) -> Option<&Value> {
-        self.instances().iter().find(|instance| instance["InstanceId"] == id)
+    /// The report of one instance.
+    pub fn instance(&self, id: &str) -> Option<&InstanceReport> {
+        self.report()?.instance(id)
     }
 
-    /// The exit code. `asked` says that this execution was asked for now, so that an instance of which it did nothing,
-    /// because another execution is at it for one, is not as it should be.
+    /// The exit code. `asked` says that the command started the execution, so that an instance that was left out, for
+    /// example because another execution holds its case, is not as it should be.
     pub fn exit_code(&self, asked: bool) -> u8 {
         if self.status == "FAILED" && self.error.as_deref() == Some("InvalidInput") {
-            return REFUSED;
+            return REJECTED;
         }
-        let is_good = |verdict: &str| GOOD_VERDICTS.contains(&verdict);
-        let verdict = self.output.as_ref().and_then(|output| output["Verdict"].as_str()).unwrap_or_default();
-        // A release of some steps only, as it was asked for, is a part with nothing open.
-        let a_part = verdict == "PartiallyReleased"
-            && self.instances().iter().all(|instance| lines(instance, "Open").next().is_none());
-        let all = a_part || (is_good(verdict) && self.counts().iter().all(|(verdict, _)| is_good(verdict)));
-        // What was never contained, or is released, is as whoever asked for its release wants it.
+        let verdict = self.report().and_then(|report| report.verdict.known());
+        let is_as_asked = |verdict: &str| Verdict::from_name(verdict).is_some_and(Verdict::is_as_asked);
+        // A release of some steps, as requested, is partial and leaves nothing open.
+        let all = match verdict {
+            Some(Verdict::PartiallyReleased) => self.instances().iter().all(|instance| instance.open.is_empty()),
+            Some(verdict) => verdict.is_as_asked() && self.counts().iter().all(|(verdict, _)| is_as_asked(verdict)),
+            None => false,
+        };
+        // An instance that was never contained, or is released already, is as whoever asked for its release wants it.
         let is_release = part_of_arn(&self.arn, 6).is_some_and(|machine| machine.ends_with(RELEASE));
         let nothing_left_out = !asked || is_release || self.left_out().is_empty();
         if self.status == "SUCCEEDED" && all && nothing_left_out { GOOD } else { NOT_GOOD }
     }
 
-    /// The same for programs: the report as it is, and the execution.
+    /// The same for programs: the report as it was written, and the execution.
     pub fn document(&self) -> Value {
         json!({
             "ExecutionArn": self.arn, "Status": self.status, "StartDate": self.started.as_ref().map(time),
-            "StopDate": self.stopped.as_ref().map(time), "Error": self.error, "Cause": self.cause, "Output": self.output,
+            "StopDate": self.stopped.as_ref().map(time), "Error": self.error, "Cause": self.cause,
+            "Output": self.output.as_ref().map(|output| &output.written),
         })
     }
 
-    /// The same for people: each instance's steps with what they changed, what is open, and the verdict.
+    /// The same for people: each instance's steps with their changes, what is open, and the verdict.
     pub fn in_words(&self, screen: Screen) -> String {
         let mut parts = Vec::new();
         match self.instances() {
@@ -143,7 +165,7 @@ impl Ended {
     fn why(&self) -> Option<String> {
         let (error, cause) = (self.error.as_deref().unwrap_or_default(), self.cause.as_deref().unwrap_or_default());
         let said = format!("{error}: {cause}");
-        let table = self.output.as_ref().and_then(|output| output["Table"].as_str());
+        let table = self.report().map(|report| report.table.as_str()).filter(|table| !table.is_empty());
         let text = table.or((said != ": ").then_some(said.as_str()))?;
         Some(text.lines().map(|line| format!("  {}", harmless(line))).collect::<Vec<_>>().join("\n"))
     }
@@ -152,31 +174,33 @@ impl Ended {
         let took = self.seconds().map(|seconds| format!(" in {seconds:.1} s")).unwrap_or_default();
         let execution = format!("execution {}{took}", self.status);
         let counts = self.counts();
-        let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        let all: usize = counts.iter().map(|(_, count)| count).sum();
         let verdicts =
             counts.iter().map(|(verdict, count)| format!("{count} of {all} instances {}, ", harmless(verdict)));
-        let of_none = self.output.as_ref().filter(|_| counts.is_empty()).and_then(|output| output["Verdict"].as_str());
+        let of_none = self.report().filter(|_| counts.is_empty()).map(|report| report.verdict.as_str());
+        let of_none = of_none.filter(|verdict| !verdict.is_empty());
         let of_none = of_none.map(|verdict| format!("{}, ", harmless(verdict))).unwrap_or_default();
         verdicts.collect::<String>() + &of_none + &execution
     }
 }
 
-fn left_out(left: &Value) -> String {
-    let what = left["InstanceId"].as_str().map(|id| format!("{}: ", harmless(id))).unwrap_or_default();
-    format!("{what}{}", harmless(left["Reason"].as_str().unwrap_or("no reason is given")))
+fn left_out(left: &LeftOut) -> String {
+    let what = left.instance_id.as_ref().map(|id| format!("{}: ", harmless(id))).unwrap_or_default();
+    let reason = if left.reason.is_empty() { "no reason given" } else { &left.reason };
+    format!("{what}{}", harmless(reason))
 }
 
-fn lines<'a>(instance: &'a Value, of: &str) -> impl Iterator<Item = &'a str> {
-    instance[of].as_array().into_iter().flatten().filter_map(Value::as_str)
+/// A text in a cell; a dash for none.
+fn name(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { harmless(text) }
 }
 
-fn in_steps(instance: &Value, screen: Screen) -> String {
-    let verdict = screen.colored(&cell(&instance["Verdict"]));
-    let mut text = format!("{}: {verdict}\n", cell(&instance["InstanceId"]));
+fn in_steps(instance: &InstanceReport, screen: Screen) -> String {
+    let verdict = screen.colored(&name(instance.verdict.as_str()));
+    let mut text = format!("{}: {verdict}\n", name(&instance.instance_id));
     text += &screen.table(&["STEP", "STATUS", "RESOURCE", "ATTRIBUTE", "BEFORE", "AFTER"], &rows(instance));
-    for (title, of) in [("Still open", "Open"), ("Residual risk", "ResidualRisk")] {
-        let said: Vec<String> =
-            lines(instance, of).map(|line| screen.two_lines(&format!("  - {}", harmless(line)))).collect();
+    for (title, lines) in [("Still open", &instance.open), ("Residual risk", &instance.residual_risk)] {
+        let said: Vec<String> = lines.iter().map(|line| screen.two_lines(&format!("  - {}", harmless(line)))).collect();
         if !said.is_empty() {
             text += &format!("\n\n  {title}:\n{}", said.join("\n"));
         }
@@ -185,31 +209,29 @@ fn in_steps(instance: &Value, screen: Screen) -> String {
 }
 
 /// A row per change; a step without changes has one with its reason.
-fn rows(instance: &Value) -> Vec<Vec<String>> {
+fn rows(instance: &InstanceReport) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
-    for step in instance["Steps"].as_array().into_iter().flatten() {
-        let (name, status) = (cell(&step["Step"]), cell(&step["Status"]));
-        let changes = step["Changes"].as_array().map_or(&[][..], Vec::as_slice);
-        if changes.is_empty() {
-            let reason = harmless(step["Reason"].as_str().unwrap_or_default());
-            rows.push(vec![name.clone(), status.clone(), reason]);
+    for step in &instance.steps {
+        let (step_name, status) = (name(&step.step), step.status.to_string());
+        if step.changes.is_empty() {
+            rows.push(vec![step_name.clone(), status.clone(), harmless(step.reason.as_deref().unwrap_or_default())]);
         }
-        for (n, change) in changes.iter().enumerate() {
-            let (name, status) = if n == 0 { (name.clone(), status.clone()) } else { Default::default() };
-            let values = ["Resource", "Attribute", "Before", "After"].map(|of| cell(&change[of]));
-            rows.push([name, status].into_iter().chain(values).collect());
+        for (n, change) in step.changes.iter().enumerate() {
+            let (step_name, status) = if n == 0 { (step_name.clone(), status.clone()) } else { Default::default() };
+            let what = [name(&change.resource), name(&change.attribute), cell(&change.before), cell(&change.after)];
+            rows.push([step_name, status].into_iter().chain(what).collect());
         }
     }
     rows
 }
 
-/// A fleet: what is open tells those apart that need somebody.
-fn in_lines(instances: &[Value], screen: Screen) -> String {
+/// A fleet: what is open shows which instances need somebody.
+fn in_lines(instances: &[InstanceReport], screen: Screen) -> String {
     let rows: Vec<Vec<String>> = instances
         .iter()
         .map(|instance| {
-            let open: Vec<String> = lines(instance, "Open").map(harmless).collect();
-            vec![cell(&instance["InstanceId"]), cell(&instance["Verdict"]), open.join("; ")]
+            let open: Vec<String> = instance.open.iter().map(|line| harmless(line)).collect();
+            vec![name(&instance.instance_id), name(instance.verdict.as_str()), open.join("; ")]
         })
         .collect();
     screen.table(&["INSTANCE", "VERDICT", "STILL OPEN", ""], &rows)
@@ -229,7 +251,7 @@ mod tests {
             stopped: Some(DateTime::from_millis(1_800_000_007_200)),
             error: None,
             cause: None,
-            output: Some(output),
+            output: Some(output.into()),
         }
     }
 
@@ -283,7 +305,7 @@ i-1: PartiallyContained
     }
 
     #[test]
-    fn of_a_fleet_the_output_lists_the_worst_and_counts_all_and_says_where_the_rest_is() {
+    fn the_output_of_a_fleet_lists_the_worst_counts_all_and_says_where_the_rest_is() {
         let mut output = json!({
             "Verdict": "Contained", "Instances": [{"InstanceId": "i-1", "Verdict": "Contained", "Open": [], "Batch": 0}],
             "Counts": {"Instances": 120, "Verdicts": {"Contained": 120}},
@@ -300,7 +322,7 @@ i-1: PartiallyContained
     }
 
     #[test]
-    fn a_release_of_some_steps_is_good_as_long_as_nothing_of_them_is_open() {
+    fn a_release_of_some_steps_is_good_if_nothing_of_them_is_open() {
         let part = |open: Value| {
             let instance = json!({"InstanceId": "i-1", "Verdict": "PartiallyReleased", "Open": open});
             ended("SUCCEEDED", json!({"Verdict": "PartiallyReleased", "Instances": [instance]})).exit_code(true)
@@ -309,7 +331,7 @@ i-1: PartiallyContained
     }
 
     #[test]
-    fn the_exit_code_is_0_only_for_a_success_in_which_every_instance_has_the_verdict_that_was_asked_for() {
+    fn the_exit_code_is_0_only_if_every_instance_has_the_verdict_that_was_asked_for() {
         let code = |status: &str, verdict: &str| {
             ended(status, json!({"Verdict": verdict, "Instances": [{"Verdict": verdict}]})).exit_code(true)
         };
@@ -327,17 +349,17 @@ i-1: PartiallyContained
     }
 
     #[test]
-    fn what_was_left_out_is_no_success_for_whoever_asked_for_it() {
-        let left = json!({"Verdict": "NothingDone", "Instances": [], "LeftOut": [{"InstanceId": "i-9", "Reason": "arn:x is at it"}]});
+    fn an_instance_left_out_is_no_success_for_whoever_asked_for_it() {
+        let left = json!({"Verdict": "NothingDone", "Instances": [], "LeftOut": [{"InstanceId": "i-9", "Reason": "arn:x holds its case"}]});
         let ended = ended("SUCCEEDED", left);
         assert_eq!((ended.exit_code(true), ended.exit_code(false)), (NOT_GOOD, GOOD));
         let text = ended.in_words(PLAIN);
-        assert!(text.contains("Left out:\n  - i-9: arn:x is at it\n"), "{text}");
+        assert!(text.contains("Left out:\n  - i-9: arn:x holds its case\n"), "{text}");
         assert!(text.ends_with("\nNothingDone, execution SUCCEEDED in 7.2 s\n"), "{text}");
     }
 
     #[test]
-    fn whoever_releases_what_is_released_already_has_what_was_asked_for() {
+    fn releasing_a_released_instance_is_a_success() {
         let left = json!({"InstanceId": "i-9", "Status": "NotApplicable", "Reason": "released already"});
         let nothing = ended("SUCCEEDED", json!({"Verdict": "NothingToRelease", "Instances": [], "LeftOut": [left]}));
         let arn = "arn:aws:states:eu-west-1:123456789012:execution:cordon-contain-release:x".to_owned();
@@ -345,19 +367,19 @@ i-1: PartiallyContained
     }
 
     #[test]
-    fn a_refused_input_has_the_exit_code_of_a_wrong_use_and_says_its_sentence() {
-        let refused = Ended {
+    fn a_rejected_input_has_the_exit_code_of_wrong_use_and_says_why() {
+        let rejected = Ended {
             error: Some("InvalidInput".into()),
             cause: Some("Region: \"x\" is not accepted".into()),
             output: None,
             ..ended("FAILED", Value::Null)
         };
-        assert_eq!(refused.exit_code(true), REFUSED);
-        assert!(refused.in_words(PLAIN).contains("  InvalidInput: Region: \"x\" is not accepted\n"));
+        assert_eq!(rejected.exit_code(true), REJECTED);
+        assert!(rejected.in_words(PLAIN).contains("  InvalidInput: Region: \"x\" is not accepted\n"));
     }
 
     #[test]
-    fn whatever_a_report_quotes_changes_neither_the_screen_nor_the_lines() {
+    fn nothing_that_a_report_quotes_changes_the_screen_or_the_lines() {
         let evil = "\u{1b}[2J\u{202e}x\ni-1: Contained";
         let mut hostile = instance(evil, evil);
         hostile["Open"] = json!([evil]);
@@ -378,7 +400,7 @@ i-1: PartiallyContained
     }
 
     #[test]
-    fn the_document_has_the_report_as_it_is() {
+    fn the_document_has_the_report_as_it_was_written() {
         let output = json!({"Verdict": "Contained", "Instances": [instance("i-1", "Contained")]});
         let document = ended("SUCCEEDED", output.clone()).document();
         assert_eq!((&document["Output"], &document["Status"]), (&output, &json!("SUCCEEDED")));

@@ -1,4 +1,4 @@
-//! What a running execution is at: a line for each task and wait, made from its history. Pure.
+//! The progress of an execution: a line for each task and wait, made from its history. Pure.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -7,15 +7,14 @@ use std::rc::Rc;
 use aws_sdk_sfn::types::{HistoryEvent, HistoryEventType};
 use serde_json::Value;
 
-/// What an execution's history has told so far. Events are handed over in the order of their ids, each once.
+/// What an execution's history has shown so far. Events come in the order of their ids, each once.
 #[derive(Debug, Default)]
 pub struct Progress {
     began: f64,
     last: i64,
-    /// Where each event stands; what follows from an event stands where it does.
+    /// The place of each event; what follows from an event has the same place.
     places: HashMap<i64, Place>,
-    /// Maps that were entered and of which no item has begun here: those of a Distributed Map begin in executions of
-    /// their own.
+    /// Maps that were entered and have no item here yet: those of a Distributed Map run in executions of their own.
     maps_without_items: Vec<(i64, String)>,
     report: Option<Value>,
 }
@@ -40,12 +39,12 @@ enum Inside {
     Item(OnceCell<String>),
 }
 
-/// Something that people who wait want to know.
+/// One line for whoever is waiting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     /// Seconds since the execution began.
     pub at: f64,
-    /// The instance; empty for what concerns all of them.
+    /// The instance; empty for what is about all of them.
     pub instance: String,
     /// The state's name in the state machine.
     pub state: String,
@@ -139,7 +138,7 @@ impl Progress {
     }
 }
 
-/// Tasks and waits take time; everything else is plumbing.
+/// Tasks and waits take time; the other states are plumbing.
 fn is_work(event: &HistoryEvent) -> bool {
     matches!(
         event.r#type,
@@ -190,7 +189,7 @@ fn name_item(place: &Place, input: &str) {
     let _ = item.set(instance_in(&input).unwrap_or_default().to_owned());
 }
 
-/// The instance that some data is about: the `InstanceId` that lies least deep in it.
+/// The instance that some data is about: its least nested `InstanceId`.
 pub fn instance_in(data: &Value) -> Option<&str> {
     let mut level = vec![data];
     while !level.is_empty() {
@@ -243,8 +242,7 @@ fn failure(event: &HistoryEvent) -> Option<(Option<&str>, Option<&str>)> {
     None
 }
 
-/// What Lambda made of an error, `{"errorType": …, "errorMessage": …}`, as the sentence in it; that of an outcome is its
-/// reason.
+/// What Lambda made of an error, `{"errorType": …, "errorMessage": …}`, as the sentence in it; for an outcome, its reason.
 fn in_words(cause: Option<&str>) -> String {
     let cause = cause.unwrap_or_default();
     let Ok(document) = serde_json::from_str::<Value>(cause) else { return cause.to_owned() };
@@ -292,7 +290,7 @@ pub mod tests {
     }
 
     #[tokio::test]
-    async fn each_line_of_a_recorded_containment_is_under_the_instance_that_it_is_about() {
+    async fn each_line_of_a_recorded_containment_is_under_its_instance() {
         let (progress, lines) = lines(RECORDED).await;
         for instance in [FIRST, SECOND] {
             let states: Vec<&str> = of(&lines, instance).into_iter().map(|(state, _)| state).collect();
@@ -311,7 +309,7 @@ pub mod tests {
     }
 
     #[tokio::test]
-    async fn a_state_that_was_left_says_how_long_it_took_and_what_its_step_answered() {
+    async fn a_finished_state_says_how_long_it_took_and_what_its_step_answered() {
         let (_, lines) = lines(RECORDED).await;
         let left = of(&lines, FIRST).into_iter().find_map(|(state, news)| match news {
             News::Left { seconds, status } if state == "Isolate network" => Some((*seconds, status.as_str())),
@@ -364,7 +362,7 @@ pub mod tests {
     }
 
     #[tokio::test]
-    async fn an_item_that_takes_the_place_of_another_is_under_its_own_instance_and_the_report_under_none() {
+    async fn an_item_that_takes_anothers_place_is_under_its_own_instance() {
         let (_, lines) = lines(&one_at_a_time()).await;
         let seen: Vec<(&str, &str)> = lines.iter().map(|line| (line.instance.as_str(), line.state.as_str())).collect();
         let isolate = |instance| (instance, "Isolate");
@@ -375,7 +373,7 @@ pub mod tests {
     }
 
     #[tokio::test]
-    async fn a_try_that_failed_is_told_in_the_functions_own_words_and_a_caught_error_is_a_failed_step() {
+    async fn a_failed_attempt_is_shown_in_the_functions_words_and_a_caught_error_as_failed() {
         let (_, lines) = lines(&one_at_a_time()).await;
         let failed = News::TryFailed { error: "Throttled".into(), reason: "ec2:CreateTags on i-0: slow down".into() };
         assert_eq!(lines[1].news, failed);
@@ -401,7 +399,7 @@ pub mod tests {
     }
 
     #[test]
-    fn an_outcome_inside_an_error_is_told_by_its_reason() {
+    fn an_outcome_inside_an_error_is_shown_by_its_reason() {
         let outcome = json!({"Step": "isolate-network", "Status": "Failed", "Reason": "eni-1 is still on sg-1"});
         let cause = |message: Value| json!({"errorType": "NotContained", "errorMessage": message}).to_string();
         assert_eq!(in_words(Some(&cause(json!(outcome.to_string())))), "eni-1 is still on sg-1");
@@ -410,7 +408,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_no_json_has_neither_instance_nor_status() {
+    fn anything_but_an_object_has_neither_instance_nor_status() {
         assert_eq!(instance_in(&json!(["i-1", {"InstanceId": 7}])), None);
         assert_eq!(status(&json!("Done")), "");
         assert_eq!(status(&json!([])), "");

@@ -10,13 +10,13 @@ use crate::home::{Home, Where, release_machine};
 use crate::run::{Instances, Waiting, start};
 use crate::text::harmless;
 
-/// Releases contained EC2 instances: gives back exactly what containment took, and follows it to its end.
+/// Releases contained EC2 instances: starts a release, which restores exactly what containment changed, and follows it to its end.
 ///
-/// What was compromised is on the network again afterwards, with its credentials. Therefore it asks first; and --dry-run
-/// prints what would be given back. Evidence and snapshots stay.
+/// Afterwards a compromised instance is on the network again, with its credentials. Therefore it asks first, and --dry-run
+/// prints what would be restored. Evidence and snapshots stay.
 ///
 /// Exit code: 0 if every instance is released, or was never contained (in a dry run: planned), 1 if something is not as it
-/// should be, 2 if the command was used wrongly or the input refused, and nothing was touched, 3 if AWS could not be asked,
+/// should be, 2 if the command was used wrongly or its input rejected, and nothing was touched, 3 if AWS is unreachable,
 /// 130 after Ctrl-C.
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -25,13 +25,13 @@ pub struct Arguments {
     /// Only these steps of the containment, such as isolate-network,deregister-targets [default: all but detach-autoscaling].
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     steps: Vec<String>,
-    /// Attach to the Auto Scaling group again, too: its replacement is running by now.
+    /// Also attach the instance to its Auto Scaling group again. A replacement is running by now.
     #[arg(long)]
     attach_auto_scaling: bool,
-    /// Close the case although something cannot be given back any more, or was by hand.
+    /// Close the case although something can no longer be restored, or was restored by hand.
     #[arg(long)]
     close_case: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -65,11 +65,11 @@ impl Arguments {
     }
 }
 
-/// Asks the person at the terminal. Where nobody is there, nobody has agreed.
+/// Asks the person at the terminal. Without one, nobody has agreed.
 fn confirm(input: &Map<String, Value>) -> Result<()> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::InvalidInput(
-            "nobody is there to be asked whether to release; accepted: a terminal, --yes, or --dry-run".to_owned(),
+            "there is no terminal to confirm the release; accepted: a terminal, --yes, or --dry-run".to_owned(),
         ));
     }
     let ids: Vec<&str> = input["InstanceIds"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -81,7 +81,7 @@ fn confirm(input: &Map<String, Value>) -> Result<()> {
     read.map_err(|error| Error::InvalidInput(format!("the answer could not be read: {error}")))?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Error::InvalidInput("not released: the answer was not yes, and nothing was touched".to_owned())),
+        _ => Err(Error::InvalidInput("not released: the answer was not yes, so nothing was touched".to_owned())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Starts an execution, or follows one: what `contain`, `watch` and `release` have in common.
+//! Starts an execution, or follows one: what `contain`, `watch` and `release` share.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag::{register, register_conditional_shutdown};
 
-use crate::follow::{Items, Tiding, follow};
+use crate::follow::{Items, Update, follow};
 use crate::home::{Home, Where, part_of_arn, where_to_look};
 use crate::outcome::{INTERRUPTED, time};
 use crate::progress::{Line, News};
@@ -32,21 +32,21 @@ pub struct Instances {
     /// The instances' account [default: Cordon's own].
     #[arg(long, value_name = "ACCOUNT")]
     pub account: Option<String>,
-    /// The instances' Region, where it is not the one that Cordon is deployed in.
+    /// The instances' Region, if it is not the one that Cordon is deployed in.
     #[arg(long, value_name = "REGION")]
     pub instance_region: Option<String>,
     /// Becomes the tag IncidentTicket.
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
-    /// Only plan: print what would change, and change nothing at all.
+    /// Only plan: print what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// How to wait for it, and what to print.
+/// Whether to wait, and what to print.
 #[derive(Debug, Args)]
 pub struct Waiting {
-    /// Only start it, and print the execution's ARN.
+    /// Only start the execution and print its ARN.
     #[arg(long)]
     pub no_wait: bool,
     /// Progress and tables for people, or one JSON document at the end for programs, with the progress on standard error.
@@ -55,7 +55,7 @@ pub struct Waiting {
 }
 
 impl Instances {
-    /// The fields of the input that both state machines have. What does not look right is refused before AWS is asked.
+    /// The fields of the input that both state machines have. Invalid values are rejected before any call to AWS.
     pub fn input(&self, home_region: &str, stdin: impl Read) -> Result<Map<String, Value>> {
         let region = self.instance_region.as_deref().unwrap_or(home_region);
         containment::check_region("--instance-region", region)?;
@@ -76,7 +76,7 @@ impl Instances {
     }
 }
 
-/// The ids as they are given; those of standard input in place of a `-`.
+/// The ids as given, with those from standard input in place of a `-`.
 pub fn ids(given: &[String], mut stdin: impl Read) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     for id in given {
@@ -96,7 +96,7 @@ pub fn ids(given: &[String], mut stdin: impl Read) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Starts an execution, follows it unless it is not waited for, and answers the exit code.
+/// Starts an execution, follows it if asked to wait, and answers the exit code.
 pub async fn start(
     home: &Home,
     place: &Where,
@@ -119,7 +119,7 @@ pub async fn start(
     Ok(crate::outcome::GOOD)
 }
 
-/// `terminal-20261121T030000Z-` and 16 hexadecimal digits: the name tells where the execution comes from.
+/// `terminal-20261121T030000Z-` and 16 hexadecimal digits: the name says where the execution comes from.
 fn execution_name() -> String {
     let stamp: String = time(&DateTime::from(SystemTime::now())).chars().filter(|c| !matches!(c, '-' | ':')).collect();
     let stamp = stamp.split(['.', 'Z']).next().unwrap_or_default().to_owned();
@@ -131,29 +131,29 @@ pub async fn to_its_end(home: &Home, place: &Where, arn: &str, asked: bool, outp
     let screen = Screen::of_stdout();
     let tell = |text: &str| match output {
         Output::Table => print(text),
-        // Nobody may be there to read it, as of a closed pipe.
+        // Nobody may be reading it, as with a closed pipe.
         Output::Json => drop(std::io::stderr().write_all(text.as_bytes())),
     };
     let advice = how_to_go_on(place, arn);
     tell(&format!("Execution {}\n  Ctrl-C stops following, not the execution.\n\n", harmless(arn)));
     let interrupted = interruption()?;
-    let followed = pin!(follow(&home.sfn, arn, asked, |tiding| {
-        tell(&match tiding {
-            Tiding::State(line) => in_words(line, screen),
-            Tiding::Items(items) => items_in_words(items),
-            Tiding::Unseen(error) => format!("  {}\n", harmless(&error.to_string())),
+    let followed = pin!(follow(&home.sfn, arn, asked, |update| {
+        tell(&match update {
+            Update::State(line) => in_words(line, screen),
+            Update::Items(items) => items_in_words(items),
+            Update::Uncounted(error) => format!("  {}\n", harmless(&error.to_string())),
         });
     }));
     let ended = match select(followed, pin!(interrupted)).await {
         Either::Left((Ok(ended), _)) => ended,
         Either::Left((Err(error), _)) => {
             if !matches!(error.code(), Some("ExecutionDoesNotExist" | "InvalidArn")) {
-                eprintln!("The execution could not be followed any longer; it goes on.\n{advice}");
+                eprintln!("The execution could no longer be followed; it goes on.\n{advice}");
             }
             return Err(error);
         }
         Either::Right(_) => {
-            eprintln!("\nNot followed any longer; the execution goes on.\n{advice}");
+            eprintln!("\nNo longer followed; the execution goes on.\n{advice}");
             return Ok(INTERRUPTED);
         }
     };
@@ -164,12 +164,12 @@ pub async fn to_its_end(home: &Home, place: &Where, arn: &str, asked: bool, outp
     Ok(ended.exit_code(asked))
 }
 
-/// Ends when somebody has pressed Ctrl-C. The second time ends the program at once.
+/// Ends when somebody presses Ctrl-C. A second Ctrl-C ends the program at once.
 fn interruption() -> Result<impl Future<Output = ()>> {
     let pressed = Arc::new(AtomicBool::new(false));
     let set = register_conditional_shutdown(SIGINT, i32::from(INTERRUPTED), Arc::clone(&pressed))
         .and_then(|_| register(SIGINT, Arc::clone(&pressed)));
-    set.map_err(|error| Error::Misconfigured(format!("this program cannot take Ctrl-C: {error}")))?;
+    set.map_err(|error| Error::Misconfigured(format!("Ctrl-C cannot be handled: {error}")))?;
     Ok(async move {
         while !pressed.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_come_from_the_command_line_and_in_place_of_a_dash_from_standard_input() {
+    fn ids_come_from_the_command_line_and_for_a_dash_from_standard_input() {
         let read = instances(&["i-0123abcd", "-"]).input("eu-west-1", "i-0123abce\n  i-0123abcf\n".as_bytes());
         let input = read.expect("good ids");
         assert_eq!(input["InstanceIds"], json!(["i-0123abcd", "i-0123abce", "i-0123abcf"]));
@@ -235,19 +235,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_account_or_region_is_refused_by_its_name() {
-        let refused =
+    fn an_invalid_id_account_or_region_is_rejected_by_name() {
+        let rejected =
             |instances: Instances| instances.input("eu-west-1", "".as_bytes()).expect_err("refused").to_string();
-        assert!(refused(instances(&["web-1"])).starts_with("INSTANCE: \"web-1\""));
-        assert!(refused(instances(&["-"])).contains("standard input names none"));
+        assert!(rejected(instances(&["web-1"])).starts_with("INSTANCE: \"web-1\""));
+        assert!(rejected(instances(&["-"])).contains("standard input names none"));
         let account = Instances { account: Some("1234".into()), ..instances(&["i-0123abcd"]) };
-        assert!(refused(account).starts_with("--account: \"1234\""));
+        assert!(rejected(account).starts_with("--account: \"1234\""));
         let region = Instances { instance_region: Some("tokyo".into()), ..instances(&["i-0123abcd"]) };
-        assert!(refused(region).starts_with("--instance-region: \"tokyo\""));
+        assert!(rejected(region).starts_with("--instance-region: \"tokyo\""));
     }
 
     #[test]
-    fn names_of_executions_are_accepted_by_step_functions_and_never_the_same() {
+    fn names_of_executions_are_valid_and_never_the_same() {
         let (one, other) = (execution_name(), execution_name());
         let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
         assert!(one.chars().all(good) && one.len() <= 80 && one.starts_with("terminal-20"), "{one}");
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stops_following_is_told_how_to_go_on_with_the_same_profile() {
+    fn after_ctrl_c_it_says_how_to_go_on_with_the_same_profile() {
         let place = Where { profile: Some("responder".into()), region: None, state_machine: "cordon-contain".into() };
         let said = how_to_go_on(&place, "arn:aws:states:eu-west-1:123456789012:execution:cordon-contain:x");
         assert!(said.contains(

@@ -1,4 +1,4 @@
-//! `cordon status`: how the cases of instances stand, or which executions there are.
+//! `cordon status`: the state of instances' cases, or which executions there are.
 
 use std::io;
 
@@ -8,6 +8,7 @@ use cases::{Case, CaseTable, Guardrail, Watched};
 use clap::Args;
 use containment::{Error, Result, Target};
 use serde_json::{Value, json};
+use verdict::Verdict;
 
 use crate::follow::{describe, look_back};
 use crate::home::{Home, Where, part_of_arn, release_machine, where_to_look};
@@ -17,13 +18,13 @@ use crate::run::ids;
 use crate::table::Screen;
 use crate::text::{Output, harmless, print, print_json};
 
-/// More running executions than these are counted, and not listed.
+/// More running executions than this are counted, not listed.
 const RUNNING_AT_MOST: usize = 20;
 
-/// Says how instances' cases stand; without instances, which executions run and how the latest have ended. Changes nothing.
+/// Shows the state of instances' cases; without instances, which executions run and how the latest ended. Changes nothing.
 ///
-/// Exit code: 0 if each instance is contained or released and nothing is open (without instances: always), 1 if something is
-/// open, under way, or an instance has no case, 2 if the command was used wrongly, 3 if AWS could not be asked.
+/// Exit code: 0 if every instance is contained or released and nothing is open (without instances: always), 1 if something
+/// is open or under way, or an instance has no case, 2 if the command was used wrongly, 3 if AWS is unreachable.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Instance ids; - reads them from standard input, separated by spaces or lines.
@@ -32,7 +33,7 @@ pub struct Arguments {
     /// The instances' account [default: Cordon's own].
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
-    /// The instances' Region, where it is not the one that Cordon is deployed in.
+    /// The instances' Region, if it is not the one that Cordon is deployed in.
     #[arg(long, value_name = "REGION")]
     instance_region: Option<String>,
     /// The case table [default: the one that the state machine's definition names].
@@ -45,7 +46,7 @@ pub struct Arguments {
     place: Where,
 }
 
-/// Asks and prints; answers the exit code.
+/// Looks up and prints; answers the exit code.
 pub async fn run(arguments: &Arguments) -> Result<u8> {
     let home = Home::find(&arguments.place, None).await?;
     if arguments.instances.is_empty() {
@@ -63,25 +64,25 @@ pub async fn run(arguments: &Arguments) -> Result<u8> {
         Some(table) => table.clone(),
         None => home.case_table(&machine).await?,
     };
-    let desk = Desk { home: &home, client: home.dynamodb(), table };
-    let mut standings = Vec::new();
+    let lookup = Lookup { home: &home, client: home.dynamodb(), table };
+    let mut statuses = Vec::new();
     for id in ids {
         let place = json!({ "AccountId": account, "Region": region, "InstanceId": id, "CaseId": "" });
-        standings.push(desk.look(Target::parse(place)?).await?);
+        statuses.push(lookup.status(Target::parse(place)?).await?);
     }
     match arguments.output {
         Output::Table => {
             let screen = Screen::of_stdout();
-            print(&standings.iter().map(|standing| standing.in_words(screen)).collect::<Vec<_>>().join("\n"));
+            print(&statuses.iter().map(|status| status.in_words(screen)).collect::<Vec<_>>().join("\n"));
         }
         Output::Json => {
-            print_json(&json!({ "Instances": standings.iter().map(Standing::document).collect::<Vec<_>>() }));
+            print_json(&json!({ "Instances": statuses.iter().map(InstanceStatus::document).collect::<Vec<_>>() }));
         }
     }
-    Ok(if standings.iter().all(Standing::is_good) { GOOD } else { NOT_GOOD })
+    Ok(if statuses.iter().all(InstanceStatus::is_good) { GOOD } else { NOT_GOOD })
 }
 
-struct Desk<'a> {
+struct Lookup<'a> {
     home: &'a Home,
     client: aws_sdk_dynamodb::Client,
     table: String,
@@ -89,11 +90,11 @@ struct Desk<'a> {
 
 /// How an instance stands.
 #[derive(Debug)]
-struct Standing {
+struct InstanceStatus {
     target: Target,
     guardrail: Option<Guardrail>,
     case: Option<Case>,
-    /// The case as the watch has it; none before the instance was contained, and after its release.
+    /// The case as drift detection has it; none before the instance was contained, and after its release.
     watched: Option<Watched>,
     holder: Holder,
 }
@@ -101,7 +102,7 @@ struct Standing {
 /// The execution that holds the case.
 #[derive(Debug)]
 enum Holder {
-    /// There is no case, and so nobody.
+    /// There is no case, and so no holder.
     None,
     Running,
     Ended(Box<Ended>),
@@ -109,8 +110,8 @@ enum Holder {
     Forgotten,
 }
 
-impl Desk<'_> {
-    async fn look(&self, target: Target) -> Result<Standing> {
+impl Lookup<'_> {
+    async fn status(&self, target: Target) -> Result<InstanceStatus> {
         let cases = CaseTable::new(self.client.clone(), &self.table);
         let key = target.key();
         let (guardrail, case, watched) =
@@ -119,7 +120,7 @@ impl Desk<'_> {
             None => Holder::None,
             Some(case) => self.holder(&case.execution).await?,
         };
-        Ok(Standing { target, guardrail, case, watched, holder })
+        Ok(InstanceStatus { target, guardrail, case, watched, holder })
     }
 
     async fn holder(&self, execution: &str) -> Result<Holder> {
@@ -132,16 +133,16 @@ impl Desk<'_> {
     }
 }
 
-impl Standing {
+impl InstanceStatus {
     fn verdict(&self) -> Option<&str> {
         self.case.as_ref().and_then(|case| case.verdict.as_deref())
     }
 
-    /// What is open, by the report of the execution that holds the case; none where it has not reported about the instance.
+    /// What is open, by the report of the execution that holds the case; none if it has not reported on the instance.
     fn open(&self) -> Option<Vec<&str>> {
         let Holder::Ended(ended) = &self.holder else { return None };
-        let outcome = ended.instance(&self.target.instance_id)?;
-        Some(outcome["Open"].as_array()?.iter().filter_map(Value::as_str).collect())
+        let report = ended.instance(&self.target.instance_id)?;
+        Some(report.open.iter().map(String::as_str).collect())
     }
 
     /// When a verification last read AWS back, if one has.
@@ -150,8 +151,8 @@ impl Standing {
         Some(time(&DateTime::from_secs(watched.verified_at)))
     }
 
-    /// The clock hour in which a person was called, because somebody undoes the containment more often than Cordon may
-    /// repair it, if nothing has been read back since.
+    /// The clock hour in which Cordon called a person, because somebody undoes the containment more often than Cordon may
+    /// repair it, unless a verification has read it back since.
     fn unrepaired(&self) -> Option<&str> {
         let watched = self.watched.as_ref()?;
         let called_in = watched.called_in.as_deref()?;
@@ -161,8 +162,8 @@ impl Standing {
     /// Whether the instance is contained, or released, and nothing is open.
     fn is_good(&self) -> bool {
         let Some(case) = &self.case else { return false };
-        let settled = case.released.is_some() || self.verdict() == Some("Contained");
-        // The verdict of an execution that Step Functions has forgotten is all that there is.
+        let settled = case.released.is_some() || self.verdict() == Some(Verdict::Contained.name());
+        // Of an execution that Step Functions has forgotten, only the verdict is left.
         let open = match self.holder {
             Holder::Forgotten => false,
             _ => self.open().is_none_or(|open| !open.is_empty()),
@@ -195,7 +196,7 @@ impl Standing {
                 "Undone",
                 "somebody undoes it more often than Cordon may repair it: AWS may show something else by now",
             );
-            say("", &format!("a person was called in the hour {} (UTC)", harmless(hour)));
+            say("", &format!("Cordon called a person in the hour {} (UTC)", harmless(hour)));
         }
         let held = time(&DateTime::from_secs(case.held_since));
         let how = match &self.holder {
@@ -204,7 +205,7 @@ impl Standing {
                 let at = ended.stopped.as_ref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
                 format!("{}{at}", screen.colored(&harmless(&ended.status)))
             }
-            Holder::Forgotten | Holder::None => "Step Functions does not know it (any more)".to_owned(),
+            Holder::Forgotten | Holder::None => "Step Functions does not know it, or no longer".to_owned(),
         };
         say("Execution", &format!("{}, has held it since {held}", harmless(&case.execution)));
         say("", &how);
@@ -215,8 +216,8 @@ impl Standing {
             say(if n == 0 { "Findings" } else { "" }, &harmless(finding));
         }
         match (&self.holder, self.open()) {
-            (Holder::Running, _) => say("Still open", "the execution is at it"),
-            (_, None) => say("Still open", "unknown: there is no report of the execution about this instance"),
+            (Holder::Running, _) => say("Still open", "unknown: the execution is running"),
+            (_, None) => say("Still open", "unknown: the execution left no report on this instance"),
             (_, Some(open)) if open.is_empty() => say("Still open", "nothing"),
             (_, Some(open)) => {
                 for (n, line) in open.into_iter().enumerate() {
@@ -259,7 +260,7 @@ async fn executions(home: &Home, output: Output) -> Result<u8> {
         let sent = ask().status_filter(ExecutionStatus::Running).send().await;
         let running = match sent.map_err(Error::aws("states:ListExecutions", &machine)) {
             Ok(reply) => reply.executions,
-            // A Cordon that can't release has had no release.
+            // Without a release state machine there was no release.
             Err(error) if machine != contain && error.code() == Some("StateMachineDoesNotExist") => continue,
             Err(error) => return Err(where_to_look(error, &machine)),
         };
@@ -289,7 +290,7 @@ async fn executions(home: &Home, output: Output) -> Result<u8> {
     Ok(GOOD)
 }
 
-/// The instances that an input names: those of a person's, or the one of a finding.
+/// The instances that an input names: a person's, or a finding's.
 fn about(input: &str) -> Vec<String> {
     let input: Value = serde_json::from_str(input).unwrap_or_default();
     match input["InstanceIds"].as_array() {
@@ -317,10 +318,10 @@ fn listed(rows: &[(&ExecutionListItem, Vec<String>)], more: usize, screen: Scree
             vec![status, time(&execution.start_date), ended, instances, harmless(&execution.execution_arn)]
         })
         .collect();
-    // An ARN is there to be copied, so none is cut: the terminal breaks the line.
+    // ARNs are there to be copied, so none is cut: the terminal breaks the line.
     let table = Screen { width: usize::from(u16::MAX), ..screen }
         .table(&["STATUS", "STARTED", "ENDED", "INSTANCES", "EXECUTION"], &rows);
-    let more = if more > 0 { format!("  and {more} or more that run\n") } else { String::new() };
+    let more = if more > 0 { format!("  and {more} or more running\n") } else { String::new() };
     format!("{table}\n{more}")
 }
 
@@ -331,7 +332,7 @@ mod tests {
 
     const PLAIN: Screen = Screen { width: 120, colorful: false };
 
-    fn standing(released: bool, verdict: Option<&str>, holder: Holder) -> Standing {
+    fn status(released: bool, verdict: Option<&str>, holder: Holder) -> InstanceStatus {
         let place =
             json!({ "AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "" });
         let case = Case {
@@ -344,7 +345,7 @@ mod tests {
             ..Case::default()
         };
         let target = Target::parse(place).expect("a target");
-        Standing { target, guardrail: None, case: Some(case), watched: None, holder }
+        InstanceStatus { target, guardrail: None, case: Some(case), watched: None, holder }
     }
 
     fn ended(open: &[&str]) -> Holder {
@@ -356,30 +357,29 @@ mod tests {
             stopped: Some(DateTime::from_secs(1_800_000_060)),
             error: None,
             cause: None,
-            output: Some(output),
+            output: Some(output.into()),
         }))
     }
 
     #[test]
-    fn an_instance_stands_well_only_when_it_is_contained_or_released_and_nothing_is_open() {
-        assert!(standing(false, Some("Contained"), ended(&[])).is_good());
-        assert!(standing(true, Some("Released"), ended(&[])).is_good());
-        assert!(standing(false, Some("Contained"), Holder::Forgotten).is_good(), "the verdict is all that there is");
-        assert!(!standing(false, Some("PartiallyContained"), ended(&[])).is_good());
-        assert!(!standing(false, Some("Contained"), ended(&["copy-snapshots InProgress"])).is_good());
-        assert!(!standing(false, Some("Contained"), Holder::Running).is_good());
-        assert!(!standing(false, None, ended(&[])).is_good());
-        let without_case = Standing { case: None, ..standing(false, None, Holder::None) };
+    fn an_instance_is_good_only_if_it_is_contained_or_released_and_nothing_is_open() {
+        assert!(status(false, Some("Contained"), ended(&[])).is_good());
+        assert!(status(true, Some("Released"), ended(&[])).is_good());
+        assert!(status(false, Some("Contained"), Holder::Forgotten).is_good(), "the verdict is all that is left");
+        assert!(!status(false, Some("PartiallyContained"), ended(&[])).is_good());
+        assert!(!status(false, Some("Contained"), ended(&["copy-snapshots InProgress"])).is_good());
+        assert!(!status(false, Some("Contained"), Holder::Running).is_good());
+        assert!(!status(false, None, ended(&[])).is_good());
+        let without_case = InstanceStatus { case: None, ..status(false, None, Holder::None) };
         assert!(!without_case.is_good());
-        let mut unreported = standing(false, Some("Contained"), ended(&[]));
+        let mut unreported = status(false, Some("Contained"), ended(&[]));
         unreported.target.instance_id = "i-0123abce".into();
-        assert!(!unreported.is_good(), "what the execution has not reported is not known");
+        assert!(!unreported.is_good(), "what the execution has not reported is unknown");
     }
 
     #[test]
-    fn a_case_is_told_with_who_holds_it_since_when_and_what_is_open() {
-        let text =
-            standing(false, Some("PartiallyContained"), ended(&["detach-profile Failed: denied"])).in_words(PLAIN);
+    fn a_case_is_shown_with_its_holder_since_when_and_what_is_open() {
+        let text = status(false, Some("PartiallyContained"), ended(&["detach-profile Failed: denied"])).in_words(PLAIN);
         let expected = "i-0123abcd in eu-west-1 of account 123456789012
   Case        i-0123abcd-20261121T030000Z, Open
   Verdict     PartiallyContained
@@ -393,15 +393,15 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_somebody_undoes_faster_than_it_is_repaired_is_not_good_until_it_is_read_back_again() {
+    fn a_case_undone_faster_than_it_is_repaired_is_not_good_until_read_back() {
         let undone = |called_in: &str| {
             let watched =
                 Watched { verified_at: 1_800_000_000, called_in: Some(called_in.into()), ..Watched::default() };
-            Standing { watched: Some(watched), ..standing(false, Some("Contained"), ended(&[])) }
+            InstanceStatus { watched: Some(watched), ..status(false, Some("Contained"), ended(&[])) }
         };
-        let standing = undone("2027-01-15T08");
-        assert!(!standing.is_good() && standing.document()["UnrepairedSince"] == "2027-01-15T08");
-        let text = standing.in_words(PLAIN);
+        let undone_now = undone("2027-01-15T08");
+        assert!(!undone_now.is_good() && undone_now.document()["UnrepairedSince"] == "2027-01-15T08");
+        let text = undone_now.in_words(PLAIN);
         assert!(
             text.contains("              as AWS was read back at 2027-01-15T08:00:00Z\n  Undone      somebody"),
             "{text}"
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_released_case_says_since_when() {
-        let released = standing(true, Some("Released"), ended(&[]));
+        let released = status(true, Some("Released"), ended(&[]));
         let text = released.in_words(PLAIN);
         assert!(
             text.contains("  Case        i-0123abcd-20261121T030000Z, Released at 2026-11-21T04:00:00Z\n"),
@@ -423,7 +423,7 @@ mod tests {
     #[test]
     fn an_instance_without_a_case_says_so_and_names_its_guardrail() {
         let guardrail = Guardrail { rule: "Protected".into(), reason: "pay\u{202e}ments".into() };
-        let none = Standing { case: None, guardrail: Some(guardrail), ..standing(false, None, Holder::None) };
+        let none = InstanceStatus { case: None, guardrail: Some(guardrail), ..status(false, None, Holder::None) };
         let text = none.in_words(PLAIN);
         assert!(text.contains(r"  Guardrail   Protected: pay\u{202e}ments"), "{text}");
         assert!(text.contains("  Case        none: Cordon has not contained it\n"), "{text}");
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_is_about_the_instances_of_its_input_be_it_a_persons_or_a_finding() {
+    fn an_execution_is_about_the_instances_of_its_input_or_of_its_finding() {
         assert_eq!(about(r#"{"InstanceIds":["i-1","i-2"],"Region":"eu-west-1"}"#), ["i-1", "i-2"]);
         let finding = json!({"detail": {"resource": {"instanceDetails": {"instanceId": "i-3"}}}});
         assert_eq!(about(&finding.to_string()), ["i-3"]);
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn executions_are_listed_with_their_first_instances_and_the_number_of_the_others() {
+    fn executions_are_listed_with_their_first_instances_and_a_count_of_the_others() {
         let arn = format!("arn:{}", "x".repeat(200));
         let execution = ExecutionListItem::builder().execution_arn(&arn).state_machine_arn("arn:m").name("x");
         let execution = execution.status(ExecutionStatus::Running).start_date(DateTime::from_secs(0)).build();
@@ -447,6 +447,6 @@ mod tests {
         let text = listed(&[(&execution.expect("complete"), ids)], 2, PLAIN);
         let row = format!("RUNNING  1970-01-01T00:00:00Z  -      i-1, i-2, i-3 and 2 more  {arn}\n");
         assert!(text.contains(&row), "{text}");
-        assert!(text.ends_with("  and 2 or more that run\n"), "{text}");
+        assert!(text.ends_with("  and 2 or more running\n"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! Tables for a terminal: the words of others in cells, as wide as the screen.
+//! Tables for a terminal, as wide as the screen; cells may hold untrusted text.
 
 use std::ffi::OsStr;
 use std::io::IsTerminal;
@@ -16,20 +16,20 @@ pub struct Screen {
     pub colorful: bool,
 }
 
-/// A terminal's number for it.
+/// The terminal's number for green.
 pub const GREEN: u8 = 32;
-/// A terminal's number for it.
+/// The terminal's number for red.
 pub const RED: u8 = 31;
 const YELLOW: u8 = 33;
 
-/// Where there is no terminal to ask.
+/// Without a terminal.
 const WIDTH: usize = 140;
 
-/// The narrowest column that is made narrower still.
+/// Columns up to this width are not narrowed.
 const NARROW: usize = 16;
 
 impl Screen {
-    /// The screen of standard output: `COLUMNS` says how wide it is, or the terminal; `NO_COLOR` keeps colours off.
+    /// The screen of standard output: `COLUMNS` or the terminal give its width; `NO_COLOR` turns colours off.
     pub fn of_stdout() -> Self {
         let columns = std::env::var_os("COLUMNS").as_deref().and_then(OsStr::to_str).and_then(|c| c.parse().ok());
         let of_terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
@@ -38,7 +38,7 @@ impl Screen {
         Screen { width, colorful: std::io::stdout().is_terminal() && !asked_not_to }
     }
 
-    /// The word in the colour of what it means: green for good, yellow for what to look at, red for bad.
+    /// The word in the colour of its meaning: green for good, yellow for attention, red for bad.
     pub fn colored(self, word: &str) -> String {
         let color = match word {
             "Done" | "Contained" | "Released" | "NothingToRelease" | "SUCCEEDED" => GREEN,
@@ -55,7 +55,7 @@ impl Screen {
         if self.colorful { format!("\u{1b}[{color}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    /// Aligned columns, as wide as their content and together as wide as the screen. The last cell of a short row takes
+    /// Aligned columns, as wide as their content and together no wider than the screen. The last cell of a short row takes
     /// the rest of the line. Cells are already harmless.
     pub fn table(self, header: &[&str], rows: &[Vec<String>]) -> String {
         let columns = header.len();
@@ -90,7 +90,7 @@ impl Screen {
         line.trim_end().to_owned()
     }
 
-    /// A long text on two lines of the screen at most: the whole of it is in the outcome.
+    /// A long text on at most two lines of the screen: the output has all of it.
     pub fn two_lines(self, text: &str) -> String {
         clipped(text, 2 * self.width)
     }
@@ -100,7 +100,7 @@ fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// The first characters of a text that has more.
+/// A text, cut to this width.
 pub fn clipped(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         None => text.to_owned(),
@@ -108,7 +108,7 @@ pub fn clipped(text: &str, width: usize) -> String {
     }
 }
 
-/// A value in a cell, harmless. Of an ARN, what tells it from others.
+/// A value in a cell, harmless. An ARN is shown without what it shares with others.
 pub fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! Texts for a terminal, those that others chose among them.
+//! Text for a terminal, untrusted text included.
 
 use std::io::{self, Write};
 
@@ -14,25 +14,25 @@ pub enum Output {
     Json,
 }
 
-/// Prints to standard output. Whoever has closed the pipe has seen enough; the exit code still counts.
+/// Prints to standard output. A closed pipe is no error; the exit code still counts.
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Prints a document as JSON in ASCII, with a line's end.
+/// Prints a document as JSON in ASCII, with a final newline.
 pub fn print_json(document: &serde_json::Value) {
     print(&in_ascii(&format!("{document:#}\n")));
 }
 
-/// Letters that show nothing: the fillers of Hangul.
+/// Letters without a glyph: the fillers of Hangul.
 const BLANK_LETTERS: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 
-/// What Cordon's own sentences are set with.
+/// The punctuation of Cordon's own sentences.
 const PUNCTUATION: &str = "…–—‘’“”→、。「」（）";
 
-/// The text with everything escaped that is neither a letter, a digit, plain ASCII nor common punctuation: no control
-/// characters, which could rewrite the screen, no invisible ones, and none that turn the direction of what follows.
+/// The text with everything escaped except letters, digits, plain ASCII and common punctuation: no control characters,
+/// which could rewrite the screen, no invisible ones, and none that reverse what follows.
 pub fn harmless(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {
@@ -46,7 +46,7 @@ pub fn harmless(text: &str) -> String {
     shown
 }
 
-/// The same JSON in ASCII: what could change a terminal's screen or the direction of its text is shown as its number.
+/// The same JSON in ASCII: characters that could change a terminal's screen or reverse its text become numbers.
 pub fn in_ascii(json: &str) -> String {
     let mut ascii = String::new();
     for character in json.chars() {
@@ -73,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn what_could_change_the_screen_is_shown_as_its_number() {
+    fn characters_that_could_change_the_screen_are_shown_as_numbers() {
         assert_eq!(harmless("a\u{1b}[2Jb\r\n"), r"a\u{1b}[2Jb\u{d}\u{a}");
         assert_eq!(harmless("gpj\u{202e}exe.\u{200b}x\u{9b}31m"), r"gpj\u{202e}exe.\u{200b}x\u{9b}31m");
     }
 
     #[test]
-    fn letters_of_every_language_stay_as_they_are_and_blank_ones_are_shown() {
+    fn letters_of_every_language_stay_and_blank_ones_are_shown() {
         assert_eq!(harmless("報告 über-1.json… done"), "報告 über-1.json… done");
         assert_eq!(harmless("a\u{3164}b"), r"a\u{3164}b");
     }

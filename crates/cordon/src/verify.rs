@@ -1,4 +1,4 @@
-//! `cordon verify`: checks a case that was downloaded, without AWS.
+//! `cordon verify`: checks a downloaded case, without AWS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use custody::{Checked, Found, ItemState, MANIFEST, PublicKey, SIGNATURE, Signature, Snapshot, Verification};
 use serde_json::{Value, json};
+use verdict::StepName;
 
 use crate::outcome::{GOOD, NOT_GOOD};
 use crate::text::{Output, harmless, in_ascii, print};
@@ -21,7 +22,7 @@ use crate::text::{Output, harmless, in_ascii, print};
 pub struct Arguments {
     /// The folder that has the case's manifest.json.
     case_folder: PathBuf,
-    /// The public key in PEM, from the stack's output ManifestPublicKey; keep it where the evidence is not.
+    /// The public key in PEM, from the stack's output ManifestPublicKey; keep it apart from the evidence.
     #[arg(long, value_name = "FILE")]
     public_key: PathBuf,
     /// A table for people, or JSON for programs.
@@ -29,7 +30,7 @@ pub struct Arguments {
     output: Output,
 }
 
-/// Checks and prints; an error is about the command's use, and nothing was checked.
+/// Checks and prints. An error is about the command's use: nothing was checked.
 pub fn run(arguments: &Arguments) -> Result<u8, String> {
     let named = |path: &Path| harmless(&path.display().to_string());
     let pem = fs::read_to_string(&arguments.public_key)
@@ -79,7 +80,7 @@ impl Folder {
     }
 }
 
-/// What is found; an error says what about the manifest itself keeps everything from being checked.
+/// The result; an error says why the manifest could not be checked at all.
 fn check(folder: &Folder, key: &PublicKey) -> Result<Verification, String> {
     let unreadable = |name: &str| {
         let name = name.to_owned();
@@ -96,14 +97,14 @@ fn check(folder: &Folder, key: &PublicKey) -> Result<Verification, String> {
     Ok(custody::verify(&manifest, signature.as_deref(), key, &present, look))
 }
 
-/// As it was when the case was sealed; but none of Cordon's functions vouches for it.
+/// As it was when the case was sealed, but none of Cordon's functions vouches for it.
 const UNVOUCHED: &str = "unvouched";
 
 fn word(checked: &Checked) -> &'static str {
     match checked.found {
         Found::Intact if checked.is_good() && checked.sealed == ItemState::Unlisted => UNVOUCHED,
         Found::Intact if checked.is_good() => "intact",
-        // The file here is the one that the ledger names, and yet the bucket's was not when the case was sealed.
+        // This file is the one that the ledger names, but the bucket's was not when the case was sealed.
         Found::Intact => "DOUBTFUL",
         Found::Altered => "ALTERED",
         Found::Missing => "MISSING",
@@ -125,11 +126,11 @@ fn verdict(checked: &Result<Verification, String>) -> String {
         Signature::Missing => wrong.push(format!("the manifest is not signed ({SIGNATURE} is missing)")),
     }
     if let Some(reason) = &found.unreadable {
-        wrong.push(format!("the manifest could not be understood: {}", harmless(reason)));
+        wrong.push(format!("the manifest could not be read: {}", harmless(reason)));
     }
     if let Some(manifest) = found.manifest.as_ref().filter(|manifest| !manifest.was_sealed()) {
-        let step = manifest.steps.iter().rev().find(|step| step.step == "seal-evidence");
-        let reason = step.and_then(|step| step.reason.as_deref()).unwrap_or("the manifest does not say how it went");
+        let step = manifest.steps.iter().rev().find(|step| step.step == StepName::SealEvidence);
+        let reason = step.and_then(|step| step.reason.as_deref()).unwrap_or("the manifest does not say why");
         wrong.push(format!("the sealing itself failed: {}", harmless(reason)));
     }
     let mut counts = BTreeMap::<&str, usize>::new();
@@ -139,7 +140,7 @@ fn verdict(checked: &Result<Verification, String>) -> String {
     let intact = counts.remove("intact").unwrap_or_default();
     let unvouched = match counts.remove(UNVOUCHED) {
         Some(count) => format!(
-            " For {count} of them nobody vouches: they are not in the case's ledger, and their notes say what is known."
+            " Nothing vouches for {count} of them: they are not in the case's ledger, and their notes say what is known."
         ),
         None => String::new(),
     };
@@ -162,10 +163,10 @@ fn table(checked: &Result<Verification, String>, not_files: &BTreeSet<String>) -
                 &manifest.account_id,
                 &manifest.region,
                 &manifest.sealed_at,
-                &manifest.verdict,
+                manifest.verdict.as_str(),
                 &manifest.sealed_by,
             ]
-            .map(|text| harmless(text));
+            .map(harmless);
             lines.push(format!("Case       {case}"));
             lines.push(format!("Instance   {instance} of account {account} in {region}, {verdict} when sealed"));
             lines.push(format!("Sealed     {at} by {by}"));
@@ -185,14 +186,12 @@ fn table(checked: &Result<Verification, String>, not_files: &BTreeSet<String>) -
         }
         let snapshots = found.manifest.as_ref().map_or(&[][..], |manifest| &manifest.snapshots);
         lines.extend(snapshots_in_words(snapshots, found.signature == Signature::Valid));
-        let unlisted = found.unlisted.iter().map(|name| (name, "")).chain(not_files.iter().map(|n| (n, " (no file)")));
+        let unlisted =
+            found.unlisted.iter().map(|name| (name, "")).chain(not_files.iter().map(|n| (n, " (not a file)")));
         let unlisted: Vec<String> = unlisted.map(|(name, what)| format!("  {}{what}", harmless(name))).collect();
         if !unlisted.is_empty() {
             lines.push(String::new());
-            lines.push(format!(
-                "Beside the manifest ({}): nobody vouches for what is here and not in it.",
-                unlisted.len()
-            ));
+            lines.push(format!("Not in the manifest ({}): nothing vouches for these files.", unlisted.len()));
             lines.extend(unlisted);
         }
         lines.push(String::new());
@@ -201,7 +200,7 @@ fn table(checked: &Result<Verification, String>, not_files: &BTreeSet<String>) -
     lines.join("\n") + "\n"
 }
 
-/// The snapshots, and how to look at them. A command is for the shell, so it is not made of what a forger may have written.
+/// The snapshots, and how to check them. Commands go to a shell, so they contain nothing that a forger may have written.
 fn snapshots_in_words(snapshots: &[Snapshot], genuine: bool) -> Vec<String> {
     if snapshots.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! `cordon watch`: follows an execution, or shows how one has ended.
+//! `cordon watch`: follows an execution, or shows how one ended.
 
 use clap::Args;
 use containment::{Error, Result};
@@ -9,11 +9,11 @@ use crate::text::Output;
 
 /// Follows a running execution to its end, or shows one that has ended. Changes nothing.
 ///
-/// Exit code: 0 if everything is as it should be, 1 if something is not, 2 if the command was used wrongly, 3 if AWS could
-/// not be asked, 130 after Ctrl-C.
+/// Exit code: 0 if everything is as it should be, 1 if something is not, 2 if the command was used wrongly, 3 if AWS is
+/// unreachable, 130 after Ctrl-C.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The execution's ARN, or the word last: the execution that was started last, of either state machine.
+    /// The execution's ARN, or the word last for the latest execution of either state machine.
     #[arg(value_name = "EXECUTION-ARN|last")]
     execution: String,
     /// Progress and tables for people, or one JSON document at the end for programs, with the progress on standard error.
@@ -29,7 +29,7 @@ pub async fn run(arguments: &Arguments) -> Result<u8> {
     let is_arn = part_of_arn(named, 5) == Some("execution") && part_of_arn(named, 7).is_some();
     if !is_arn && named != "last" {
         return Err(Error::InvalidInput(format!(
-            "EXECUTION-ARN: {named:?} is no execution's ARN; accepted: one such as \
+            "EXECUTION-ARN: {named:?} is not the ARN of an execution; accepted: one such as \
              \"arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain:…\", or \"last\""
         )));
     }
@@ -45,7 +45,7 @@ async fn last(home: &Home) -> Result<String> {
         let sent = home.sfn.list_executions().state_machine_arn(&machine).max_results(1).send().await;
         let listed = match sent.map_err(Error::aws("states:ListExecutions", &machine)) {
             Ok(listed) => listed.executions,
-            // A Cordon that can't release has had no release.
+            // Without a release state machine there was no release.
             Err(error) if machine != contain && error.code() == Some("StateMachineDoesNotExist") => continue,
             Err(error) => return Err(where_to_look(error, &machine)),
         };

@@ -91,11 +91,11 @@ fn a_case_whose_sealing_failed_is_not_intact_whatever_its_files_are() {
 }
 
 #[test]
-fn what_was_in_no_ledger_is_not_called_intact() {
+fn an_item_outside_the_ledger_is_not_called_intact() {
     let strange = Item { state: ItemState::Unlisted, ..item("facts.json", "{}") };
     let (code, said) = Case::sealed("unvouched", vec![item("report.html", "<html>"), strange]).verified(&[]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("unvouched") && said.contains("For 1 of them nobody vouches"), "{said}");
+    assert!(said.contains("unvouched") && said.contains("Nothing vouches for 1 of them"), "{said}");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_case_without_its_signature_or_its_manifest_ends_with_1() {
 }
 
 #[test]
-fn a_wrong_use_ends_with_2_and_a_reason() {
+fn wrong_use_ends_with_2_and_a_reason() {
     let case = Case::usual("usage");
     let folder = case.0.join("case");
     let (code, text) = said(cordon().arg("verify").arg(&folder).output().expect("run"));
@@ -140,7 +140,7 @@ fn a_wrong_use_ends_with_2_and_a_reason() {
     let (code, text) = run(&nowhere, &case.key());
     assert!(code == 2 && text.contains("nowhere"), "{text}");
     let (code, text) = run(&folder, &folder.join("facts.json"));
-    assert!(code == 2 && text.contains("no public key"), "{text}");
+    assert!(code == 2 && text.contains("not a public key"), "{text}");
 }
 
 #[test]
@@ -174,5 +174,5 @@ fn a_link_in_place_of_a_file_is_not_followed() {
     std::os::unix::fs::symlink(case.0.join("facts.json"), case.path("facts.json")).expect("linked");
     let (code, text) = case.verified(&[]);
     assert_eq!(code, 1);
-    assert!(text.contains("MISSING") && text.contains("  facts.json (no file)"), "{text}");
+    assert!(text.contains("MISSING") && text.contains("  facts.json (not a file)"), "{text}");
 }
