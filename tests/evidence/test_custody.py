@@ -294,7 +294,7 @@ def test_evidence_that_was_deleted_before_the_sealing_is_missing_in_a_signed_man
     assert case.manifest["Verdict"] == "PartiallyContained" and case.manifest["Open"]
     code, said = verified(case)
     assert (code, said["Signature"]) == (1, "Valid")
-    assert [item["Reason"] for item in said["Items"] if item["Found"] == "Missing"] == ["it was missing already when the case was sealed"]
+    assert [item["Reason"] for item in said["Items"] if item["Found"] == "Missing"] == ["it was already missing when the case was sealed"]
 
 
 def test_a_version_that_was_put_over_the_evidence_is_found_in_the_download_and_in_the_next_sealing(other: Case, tmp_path: Path) -> None:
