@@ -58,12 +58,12 @@ pub struct Items {
 /// Follows the execution to its end and reports what is new at each poll. `new` says that it was started just now.
 ///
 /// Errors: that of a call that keeps failing; the execution goes on regardless.
-pub async fn follow(sfn: &Client, arn: &str, new: bool, mut tell: impl FnMut(Update<'_>)) -> Result<Ended> {
+pub async fn follow(sfn: &Client, arn: &str, new: bool, mut report: impl FnMut(Update<'_>)) -> Result<Ended> {
     let (mut progress, mut items) = (Progress::default(), Elsewhere::default());
     let (mut pause, mut failures, mut polls) = (SOON, 0, 0);
     loop {
         polls += 1;
-        match poll(sfn, arn, &mut progress, &mut items, &mut tell).await {
+        match poll(sfn, arn, &mut progress, &mut items, &mut report).await {
             Ok((described, _)) if has_ended(&described) => return Ok(ended(described, &progress)),
             Ok((_, news)) => {
                 failures = 0;
@@ -86,7 +86,7 @@ async fn poll(
     arn: &str,
     progress: &mut Progress,
     elsewhere: &mut Elsewhere,
-    tell: &mut impl FnMut(Update<'_>),
+    report: &mut impl FnMut(Update<'_>),
 ) -> Result<(DescribeExecutionOutput, bool)> {
     // Before the history, or its last events could be missed.
     let described = describe(sfn, arn).await?;
@@ -94,7 +94,7 @@ async fn poll(
     let mut news = !events.is_empty();
     for event in &events {
         if let Some(line) = progress.take(event) {
-            tell(Update::State(&line));
+            report(Update::State(&line));
         }
     }
     if progress.has_items_elsewhere() && !elsewhere.uncounted {
@@ -102,7 +102,7 @@ async fn poll(
             Ok(runs) => {
                 for (run, now) in runs {
                     if elsewhere.known.get(&run) != Some(&now) {
-                        tell(Update::Items(&now));
+                        report(Update::Items(&now));
                         elsewhere.known.insert(run, now);
                         news = true;
                     }
@@ -111,7 +111,7 @@ async fn poll(
             Err(error) if error.is_transient() => {}
             Err(error) => {
                 elsewhere.uncounted = true;
-                tell(Update::Uncounted(&error));
+                report(Update::Uncounted(&error));
             }
         }
     }
@@ -248,18 +248,18 @@ mod tests {
         rule.build()
     }
 
-    /// What was told, without the events' times.
-    async fn told(rules: &[&Rule]) -> (Result<Ended>, Vec<String>) {
+    /// What was reported, without the events' times.
+    async fn reported(rules: &[&Rule]) -> (Result<Ended>, Vec<String>) {
         let client = mock_client!(aws_sdk_sfn, RuleMode::MatchAny, rules);
-        let mut told = Vec::new();
-        let ended = follow(&client, ARN, true, |tiding| {
-            told.push(match tiding {
+        let mut reported = Vec::new();
+        let ended = follow(&client, ARN, true, |update| {
+            reported.push(match update {
                 Update::State(line) => line.state.clone(),
                 Update::Items(items) => format!("{}/{} of {}", items.succeeded, items.total, items.map),
                 Update::Uncounted(error) => error.to_string(),
             });
         });
-        (ended.await, told)
+        (ended.await, reported)
     }
 
     /// The recorded history from its end, as it was asked for, in pages of ten events.
@@ -282,10 +282,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_execution_that_failed_is_followed_page_by_page_and_its_report_is_the_output() {
-        let (ended, told) = told(&[&statuses(&["FAILED"]), &history()]).await;
+        let (ended, reported) = reported(&[&statuses(&["FAILED"]), &history()]).await;
         let ended = ended.expect("followed");
         assert_eq!(
-            (told.first().map(String::as_str), told.last().map(String::as_str)),
+            (reported.first().map(String::as_str), reported.last().map(String::as_str)),
             (Some("Validate input"), Some("Report"))
         );
         assert_eq!(ended.status, "FAILED");
@@ -320,9 +320,10 @@ mod tests {
         };
         let rule = mock!(Client::describe_map_run).sequence();
         let counts = rule.output(move || counted(1)).output(move || counted(1)).output(move || counted(3)).build();
-        let (ended, told) = told(&[&statuses(&["RUNNING", "RUNNING", "SUCCEEDED"]), &history, &runs, &counts]).await;
+        let (ended, reported) =
+            reported(&[&statuses(&["RUNNING", "RUNNING", "SUCCEEDED"]), &history, &runs, &counts]).await;
         assert_eq!(ended.expect("followed").status, "SUCCEEDED");
-        assert_eq!(told, ["1/3 of Batches", "3/3 of Batches"]);
+        assert_eq!(reported, ["1/3 of Batches", "3/3 of Batches"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -331,10 +332,10 @@ mod tests {
         let history = mock!(Client::get_execution_history).then_output(page);
         let denied = mock!(Client::list_map_runs)
             .then_error(|| ListMapRunsError::generic(ErrorMetadata::builder().code("AccessDeniedException").build()));
-        let (ended, told) = told(&[&statuses(&["RUNNING", "RUNNING", "SUCCEEDED"]), &history, &denied]).await;
+        let (ended, reported) = reported(&[&statuses(&["RUNNING", "RUNNING", "SUCCEEDED"]), &history, &denied]).await;
         assert!(ended.is_ok());
-        assert_eq!(told.len(), 1);
-        assert!(told[0].starts_with("states:ListMapRuns on arn:aws:states:"), "{told:?}");
+        assert_eq!(reported.len(), 1);
+        assert!(reported[0].starts_with("states:ListMapRuns on arn:aws:states:"), "{reported:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -344,7 +345,7 @@ mod tests {
         let rule = mock!(Client::describe_execution).sequence().error(missing).output(|| described("ABORTED")).build();
         let empty = || GetExecutionHistoryOutput::builder().set_events(Some(Vec::new())).build().expect("events");
         let history = mock!(Client::get_execution_history).then_output(empty);
-        assert_eq!(told(&[&rule, &history]).await.0.expect("it showed").status, "ABORTED");
+        assert_eq!(reported(&[&rule, &history]).await.0.expect("it showed").status, "ABORTED");
         let client = mock_client!(aws_sdk_sfn, [&mock!(Client::describe_execution).then_error(missing)]);
         let error = follow(&client, ARN, false, |_| {}).await.expect_err("there is none");
         assert_eq!(error.code(), Some("ExecutionDoesNotExist"));

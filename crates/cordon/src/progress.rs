@@ -57,7 +57,7 @@ pub struct Line {
 pub enum News {
     /// It was entered.
     Entered,
-    /// It was left, after so many seconds, with this status of a step or verdict; empty where it has none.
+    /// It was left after this many seconds, with a step's status or a verdict; empty if it has neither.
     Left { seconds: f64, status: String },
     /// A try failed. The workflow may try again; how the step ended is said when it is left.
     TryFailed { error: String, reason: String },

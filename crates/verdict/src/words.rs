@@ -84,7 +84,7 @@ impl Verdict {
         matches!(self, Verdict::Contained | Verdict::PartiallyContained)
     }
 
-    /// Whether the instance ended as whoever started the execution wanted it, be it for want of anything to do.
+    /// Whether the instance ended as requested, which includes having nothing to do.
     pub const fn is_as_asked(self) -> bool {
         match self {
             Verdict::Contained
@@ -188,8 +188,8 @@ impl Workflow {
     }
 }
 
-/// A word, or what stands in its place and this version does not know: a later version's, or a forger's. It is kept as it
-/// is, so that a reader sees it, and counts as no word that reassures.
+/// A word, or one that this version does not know: a later version's, or a forger's. An unknown one is kept as it is, so
+/// that a reader sees it, and never counts as a good one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Word<T> {

@@ -9,7 +9,7 @@ use crate::event::BadEnd;
 use crate::execution::{Execution, Instance};
 use crate::message::{Kind, Message, Next, these, these_ids};
 use crate::quoted::{Text, clean, clean_lines, cut};
-use crate::told::{SHOWN_AT_MOST, first_of, trigger, why};
+use crate::sections::{SHOWN_AT_MOST, first_of, trigger, why};
 
 /// A cause has at most 32,768 characters; a machine gets no more of it than this.
 const CAUSE_AT_MOST: usize = 20_000;

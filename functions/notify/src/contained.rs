@@ -5,14 +5,14 @@ use verdict::{ExecutionReport, Verdict};
 use crate::ended::{Group, bucket_and_key, offer_reports};
 use crate::event::Ending;
 use crate::execution::Instance;
-use crate::message::{Message, Next, these, these_ids};
+use crate::message::{Kind, Message, Next, these, these_ids};
 use crate::quoted::Text;
-use crate::told::{SHOWN_AT_MOST, list};
+use crate::sections::{SHOWN_AT_MOST, list};
 
 /// The headline and the subject.
 pub(crate) fn headline(verdict: Verdict, groups: &[Group], report: &ExecutionReport) -> (String, String) {
-    if let Some(told) = of_fleet(report) {
-        return told;
+    if let Some(of_fleet) = of_fleet(report) {
+        return of_fleet;
     }
     let mut sentences: Vec<String> = groups.iter().map(|(verdict, group)| sentence(*verdict, group)).collect();
     let named = |failed: bool| {
@@ -77,12 +77,10 @@ fn subject(verdict: Verdict, instances: &[Instance]) -> String {
 pub(crate) fn advise(message: &mut Message, ending: &Ending) {
     let report = &ending.report;
     let advice = match message.kind {
-        crate::Kind::Ended(Verdict::Planned) => {
+        Kind::Ended(Verdict::Planned) => {
             Some(("Read the plan", "The execution's output has every change that would be made."))
         }
-        crate::Kind::Ended(Verdict::NothingDone) if report.left_out.is_empty() => {
-            Some(("Nothing", "Nobody has to act."))
-        }
+        Kind::Ended(Verdict::NothingDone) if report.left_out.is_empty() => Some(("Nothing", "Nobody has to act.")),
         _ => None,
     };
     message.next.extend(advice.map(|(label, text)| Next {
@@ -130,7 +128,6 @@ pub(crate) const FALSE_ALARM: &str =
 mod tests {
     use super::*;
     use crate::ended::ended;
-    use crate::message::Kind;
     use serde_json::{Value, json};
     use verdict::Workflow;
 

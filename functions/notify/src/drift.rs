@@ -6,8 +6,8 @@ use crate::event::Started;
 use crate::execution::{Execution, Instance};
 use crate::message::{Kind, Message, Next, these, these_ids};
 use crate::quoted::{Text, clean};
+use crate::sections::{first_of, left_out, left_out_data, list, read_left_out, trigger};
 use crate::started::target_data;
-use crate::told::{first_of, left_out, left_out_data, list, read_left_out, trigger};
 
 /// Whether drift started the execution.
 pub(crate) fn is_drift(trigger: &Value) -> bool {

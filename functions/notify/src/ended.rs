@@ -7,7 +7,7 @@ use crate::event::Ending;
 use crate::execution::{Execution, Instance};
 use crate::message::{Kind, Message, Next, these_ids};
 use crate::quoted::{Text, clean, clean_lines};
-use crate::told::{SHOWN_AT_MOST, first_of, left_out, left_out_data, texts};
+use crate::sections::{SHOWN_AT_MOST, first_of, left_out, left_out_data, texts, trigger, why};
 use crate::{contained, released};
 
 /// Instances with the same verdict.
@@ -30,8 +30,8 @@ pub(crate) fn ended(ending: &Ending, workflow: Workflow) -> Option<Message> {
     let mut message = Message::new(Kind::Ended(verdict), execution, headline, subject);
     let instances = &report.instances;
     if workflow == Workflow::Contain {
-        message.say_first("Why", crate::told::why(&ending.trigger));
-        message.set("Trigger", crate::told::trigger(&ending.trigger));
+        message.say_first("Why", why(&ending.trigger));
+        message.set("Trigger", trigger(&ending.trigger));
     }
     message.say_first("Instances", first_of(instances.iter().map(|i| line(workflow, i)).collect(), "instances"));
     message.say_first("Left out", left_out(&report.left_out));

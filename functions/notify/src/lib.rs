@@ -19,10 +19,10 @@ mod message;
 mod quoted;
 mod record;
 mod released;
+mod sections;
 mod started;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use std::time::{Duration, SystemTime};
 

@@ -133,12 +133,12 @@ impl Message {
         self.rest.extend(section(title, lines));
     }
 
-    /// Says how to contain an instance by hand; without a command where one can't be built.
+    /// Says how to contain an instance by hand; without a command if none can be built.
     pub(crate) fn contain_by_hand(&mut self, instance: &Instance, text: Text) {
         self.offer(format!("Contain by hand, {}", instance.name()), text, self.execution.contain(instance));
     }
 
-    /// Says how to release an instance; without a command where one can't be built.
+    /// Says how to release an instance; without a command if none can be built.
     pub(crate) fn release(&mut self, instance: &Instance, text: Text) {
         self.offer(format!("Release, {}", instance.name()), text, self.execution.release(instance));
     }

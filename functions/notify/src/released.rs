@@ -7,7 +7,7 @@ use crate::event::Ending;
 use crate::execution::Instance;
 use crate::message::{Message, these, these_ids};
 use crate::quoted::Text;
-use crate::told::SHOWN_AT_MOST;
+use crate::sections::SHOWN_AT_MOST;
 
 /// The headline and the subject.
 pub(crate) fn headline(verdict: Verdict, groups: &[Group], report: &ExecutionReport) -> (String, String) {

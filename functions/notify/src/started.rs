@@ -7,7 +7,7 @@ use crate::event::{Question, Started};
 use crate::execution::{Execution, Instance, checked_token};
 use crate::message::{Kind, Message, NO_COMMAND, Next, these, these_ids};
 use crate::quoted::{Text, clean};
-use crate::told::{facts, first_of, left_out, left_out_data, list, read_left_out, trigger, why};
+use crate::sections::{facts, first_of, left_out, left_out_data, list, read_left_out, trigger, why};
 
 /// The start of a containment. None where nothing starts: the end then says why.
 pub(crate) fn started(start: &Started) -> Option<Message> {

@@ -14,7 +14,7 @@ use verdict::{Counts, ExecutionReport, InstanceReport, LeftOut, Verdict, Word, W
 
 use crate::event::{BatchEnd, Event, Fleet};
 use crate::report;
-use crate::table::{bounded, not_told};
+use crate::table::{bounded, start_not_announced};
 
 /// How many objects are read at a time.
 const AT_ONCE: usize = 32;
@@ -161,7 +161,7 @@ impl Folder {
         let key = format!("{}/instances.json", self.prefix);
         let written = self.bucket.write(key, "application/json", whole.to_string().into_bytes()).await;
         let mut table = vec![heading(fleet, &counts)];
-        table.extend(not_told(event.told.map(Outcome::from).as_ref()));
+        table.extend(start_not_announced(event.told.map(Outcome::from).as_ref()));
         table.extend(failure.map(|f| format!("{} Failed: {}", f.step, f.reason.unwrap_or_default())));
         table.extend(fleet.problems.iter().map(|problem| format!("prepare-fleet: {problem}")));
         table.push(match &written {

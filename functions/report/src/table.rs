@@ -13,7 +13,7 @@ pub(crate) fn table(
     workflow: Workflow,
     told: Option<&Outcome>,
 ) -> String {
-    let mut rows: Vec<String> = not_told(told).into_iter().collect();
+    let mut rows: Vec<String> = start_not_announced(told).into_iter().collect();
     for instance in instances {
         rows.push(heading(instance));
         rows.extend(instance.steps.iter().map(row));
@@ -30,8 +30,8 @@ pub(crate) fn table(
     bounded(&rows)
 }
 
-/// That nobody was told of the start, if so.
-pub(crate) fn not_told(told: Option<&Outcome>) -> Option<String> {
+/// A row if the start notification failed.
+pub(crate) fn start_not_announced(told: Option<&Outcome>) -> Option<String> {
     let failed = told.filter(|told| told.status == Status::Failed)?;
     Some(format!("start notification failed: {}", failed.reason.as_deref().unwrap_or_default()))
 }

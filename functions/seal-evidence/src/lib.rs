@@ -1,7 +1,7 @@
 //! Seals a case: compares what is in the evidence bucket with what the case's ledger says must be there, and writes the
 //! manifest, its signature and the report beside it. Changes nothing of the instance.
 //!
-//! Whatever is wrong is in the manifest, which is written and signed all the same: a case with a hole is evidence too.
+//! Whatever is wrong is in the manifest, which is written and signed anyway: a case with a hole is evidence too.
 
 mod collect;
 mod compare;

@@ -1,4 +1,4 @@
-//! What several kinds of message share: the trigger, what was left out, and both for machines.
+//! The sections that several kinds of message share: the trigger, what was left out, facts; and the same for machines.
 
 use serde_json::{Value, json};
 use verdict::LeftOut;
