@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use serde_json::Value;
+use verdict::{Status, Verdict};
 
 use crate::text::harmless;
 
@@ -40,14 +41,10 @@ impl Screen {
 
     /// The word in the colour of its meaning: green for good, yellow for attention, red for bad.
     pub fn colored(self, word: &str) -> String {
-        let color = match word {
-            "Done" | "Contained" | "Released" | "NothingToRelease" | "SUCCEEDED" => GREEN,
-            "InProgress" | "NotApplicable" | "Unsupported" | "Planned" | "PartiallyContained" | "PartiallyReleased"
-            | "NotApproved" | "NothingDone" | "Open" | "RUNNING" | "PENDING_REDRIVE" => YELLOW,
-            "Failed" | "NotContained" | "NotReleased" | "FAILED" | "TIMED_OUT" | "ABORTED" => RED,
-            _ => return word.to_owned(),
-        };
-        self.in_color(word, color)
+        match color(word) {
+            Some(color) => self.in_color(word, color),
+            None => word.to_owned(),
+        }
     }
 
     /// The text in a colour, on a screen that has any.
@@ -93,6 +90,34 @@ impl Screen {
     /// A long text on at most two lines of the screen: the output has all of it.
     pub fn two_lines(self, text: &str) -> String {
         clipped(text, 2 * self.width)
+    }
+}
+
+/// The colour of a verdict, a step's status or an execution's; none for any other word.
+fn color(word: &str) -> Option<u8> {
+    if let Some(verdict) = Verdict::from_name(word) {
+        return Some(match verdict {
+            Verdict::Contained | Verdict::Released | Verdict::NothingToRelease => GREEN,
+            Verdict::PartiallyContained
+            | Verdict::PartiallyReleased
+            | Verdict::NotApproved
+            | Verdict::Planned
+            | Verdict::NothingDone => YELLOW,
+            Verdict::NotContained | Verdict::NotReleased => RED,
+        });
+    }
+    if let Some(status) = Status::from_name(word) {
+        return Some(match status {
+            Status::Done => GREEN,
+            Status::InProgress | Status::NotApplicable | Status::Unsupported | Status::Planned => YELLOW,
+            Status::Failed => RED,
+        });
+    }
+    match word {
+        "SUCCEEDED" => Some(GREEN),
+        "Open" | "RUNNING" | "PENDING_REDRIVE" => Some(YELLOW),
+        "FAILED" | "TIMED_OUT" | "ABORTED" => Some(RED),
+        _ => None,
     }
 }
 
