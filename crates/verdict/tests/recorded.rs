@@ -35,7 +35,7 @@ fn the_reports_in_the_events_and_in_a_recorded_history_are_read() {
     }
     let history = json_of(include_str!("../../cordon/src/recorded/containment-of-two.json"));
     let exited = history["events"].as_array().expect("events").iter().map(|event| &event["stateExitedEventDetails"]);
-    let output = exited.filter(|exited| exited["name"] == "Report").filter_map(|exited| exited["output"].as_str());
-    let report: ExecutionReport = serde_json::from_str(output.last().expect("a report")).expect("JSON");
+    let mut output = exited.filter(|exited| exited["name"] == "Report").filter_map(|exited| exited["output"].as_str());
+    let report: ExecutionReport = serde_json::from_str(output.next_back().expect("a report")).expect("JSON");
     assert!(report.verdict == Verdict::Contained && report.instances.len() == 2);
 }
