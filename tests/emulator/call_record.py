@@ -1,7 +1,6 @@
-"""One line of JSON for each API call that reaches an emulator.
+"""The record of calls: one line of JSON for each call that reaches an emulator.
 
-Tests read these lines to prove that a dry run changed nothing.
-Benches read them to count calls and to see which of them waited for which.
+Tests read it to prove that a dry run changed nothing, benches to count calls and to see which call waited for which.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Mapping
 
 Call = dict[str, Any]
 
-BROKEN = "ConnectionBroken"  # the error of a call that got no answer
+BROKEN = "ConnectionBroken"  # the recorded error of a call that got no answer
 
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/([^/]*)/([^/]+)/aws4_request")
 _APPLICATION = re.compile(r"\bapp/([^\s]+)")
@@ -26,7 +25,7 @@ _READING = ("Describe", "Get", "List", "Head", "Lookup", "Query", "Scan", "Batch
 
 
 class CallRecord:
-    """A file that every thread of one emulator appends to, or nothing when there is no path."""
+    """A file that all threads of one emulator append to; without a path, nothing is recorded."""
 
     def __init__(self, path: str | None) -> None:
         self._path = Path(path) if path else None
@@ -77,14 +76,14 @@ def signed_by(authorization: str) -> tuple[str, str, str]:
 
 
 def caller(headers: Mapping[str, str]) -> str | None:
-    """The application id in the user agent: the stack gives each Lambda function its own name there."""
+    """The application id in the user agent, which is the function's name if a function calls."""
     agent = f"{headers.get('user-agent', '')} {headers.get('x-amz-user-agent', '')}"
     found = _APPLICATION.search(agent)
     return found[1] if found else None
 
 
 def error_code(status: int, body: bytes) -> str | None:
-    """The AWS error code of an answer in any of the three shapes, or None for an answer that is no error."""
+    """The AWS error code of an answer in any of the protocols, or None if the answer is not an error."""
     if status < 400:
         return None
     text = body[:4000].decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""AWS errors on demand: a test writes a file, and the calls that it names are answered with that error.
+"""Faults: a test writes a file, and the calls that it names meet an error, a delay or a broken connection.
 
 The file holds a JSON list. Each entry, with its defaults:
 
@@ -7,17 +7,24 @@ The file holds a JSON list. Each entry, with its defaults:
      "Executed": false, "DelaySeconds": 0, "Function": null, "Event": null,
      "After": 0, "Seconds": null, "Breaks": null}
 
-`Service` is the name that boto3 gives the client, and of S3 the actions have the names that IAM gives them; both may be `*`. `Times` null is for ever. `Resource` is any text in the
-request, an instance id for one. `Executed` lets the call have its effect and loses only the answer, as a
-connection that breaks at the wrong moment does; it is the answer that is then delayed. An entry without a `Code` only
-delays: every call by 0.2 s, say, which gives the emulator a latency like AWS's, so that calls in parallel are seen to
-overlap.
+Which calls:
 
-`Function` is the name of a function of Cordon, and `Event` any text in the event that it was invoked with (see
-invocations.py), so that a fault meets one victim's calls alone, whatever else runs. The first `After` calls that match
-are let through. `Seconds` is how long the weather lasts from the first call that it meets. `Breaks` is `connection`,
-which closes it without an answer, or `process`, which kills the function that calls as well.
-An entry that stays in the file when its text changes goes on counting.
+- `Service` is boto3's name for the client, `Action` the API's name for the call, or IAM's name for S3's; either may be `*`.
+- `Resource` is any text in the request, an instance id for one.
+- `Function` is the name of a function of Cordon, `Event` any text in the event of its invocation (see invocations.py). So a
+  fault can meet one victim's calls only, whatever else runs.
+- The first `After` matching calls pass. `Times` is how many meet the fault then (null: all), `Seconds` how long it lasts from the
+  first one.
+
+What happens to them:
+
+- `Code`, `Status` and `Message` are the error. Without a `Code` the call is only delayed: 0.2 s for every call gives the emulator
+  a latency like AWS's, so that parallel calls overlap.
+- `Executed` lets the call take effect and loses only its answer, as a connection does that breaks at the wrong moment.
+  `DelaySeconds` then delays the answer.
+- `Breaks` is `connection`, which closes the connection without an answer, or `process`, which also kills the calling function.
+
+An entry that stays in the file when the file changes goes on counting.
 """
 
 from __future__ import annotations
@@ -42,7 +49,7 @@ class Fault:
     Action: str
     Code: str | None = None
     Status: int = 400
-    Message: str = "Answered by the fault file of the local stack."
+    Message: str = "Answered by the fault file."
     Times: int | None = None
     Resource: str | None = None
     Executed: bool = False
@@ -64,7 +71,7 @@ class Fault:
         return named and (self.Event is None or self.Event in invocation.Event)
 
     def break_it(self, invocation: Invocation | None) -> bool:
-        """Kills the caller, if that is asked for; whether the connection is to be closed without an answer."""
+        """Kills the caller if the fault says so; returns whether the connection closes without an answer."""
         if self.Breaks == "process" and invocation is not None:
             try:
                 os.kill(invocation.Pid, signal.SIGKILL)
@@ -73,7 +80,7 @@ class Fault:
         return self.Breaks is not None
 
     def answer(self, service: str) -> tuple[int, str, bytes]:
-        """Status, content type and body, in the shape that the service's protocol gives errors."""
+        """Status, content type and body, as the service's protocol shapes errors."""
         error = f"<Code>{escape(self.Code or '')}</Code><Message>{escape(self.Message)}</Message>"
         if service == "ec2":
             return self._xml(f"<Response><Errors><Error>{error}</Error></Errors><RequestID>fault</RequestID></Response>")
@@ -90,14 +97,14 @@ class Fault:
 
 @dataclass
 class Use:
-    """How often a fault has met a call, and when first."""
+    """How many calls matched a fault, and when the first one met it."""
 
     calls: int = 0
     first: float = 0.0
 
 
 class FaultFile:
-    """The file is read at each call, so that a test changes the weather without a restart."""
+    """The file is read at each call, so that a test can change the faults without a restart."""
 
     def __init__(self, path: str | None) -> None:
         self._path = Path(path) if path else None
@@ -107,7 +114,7 @@ class FaultFile:
         self._uses: dict[str, Use] = {}
 
     def find(self, service: str, action: str, request: str, invocation: Invocation | None = None) -> Fault | None:
-        """The first fault that matches and is not used up; finding it uses it once."""
+        """The first fault that matches and is not used up; to find it is to use it once."""
         if self._path is None:
             return None
         with self._lock:

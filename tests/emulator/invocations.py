@@ -1,7 +1,7 @@
-"""Which invocation of which function made a call: one line of JSON for each, found by the trace id in the call's header.
+"""Which invocation of which function made a call: one line of JSON per invocation, found by the trace id in the call's header.
 
-Lambda hands each invocation a trace id, and the SDKs send it with every call that they make in it. So a fault can be
-meant for one victim of many, also in calls that do not name it, and the process that calls is known.
+Lambda gives each invocation a trace id, and the SDKs send it with every call of that invocation. So a fault can be meant for
+one victim of many, even in calls that do not name the victim, and the calling process is known.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Invocations:
         self._read = 0
 
     def note(self, invocation: Invocation) -> None:
-        """Before the function gets its event, so that every call of it is known."""
+        """To be called before the function gets its event, so that all its calls are known."""
         if self._path is None:
             return
         with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(invocation)) + "\n")
 
     def of(self, header: str | None) -> Invocation | None:
-        """The invocation that a header `X-Amzn-Trace-Id` belongs to; none of a caller that is no function of ours."""
+        """The invocation that a header `X-Amzn-Trace-Id` belongs to; None for a caller that is not one of our functions."""
         found = _ROOT.search(header or "")
         if self._path is None or not found:
             return None

@@ -1,4 +1,4 @@
-"""A server on a leash: it ends, with every process it started, when the process that started it is gone.
+"""A server on a leash: when its starter is gone, it ends with every process that it started.
 
 The starter keeps the other end of the server's standard input. However the starter ends, the pipe closes.
 """
@@ -11,7 +11,7 @@ import threading
 
 
 def end_with_starter() -> None:
-    """Only where the stack asked for it: a server started by hand may have no standard input at all."""
+    """Only if the stack asks for it: a server started by hand may have no standard input at all."""
     if os.environ.pop("EMULATOR_LEASH", None):
         threading.Thread(target=_wait_for_the_end, daemon=True).start()
 

@@ -18,7 +18,10 @@ log = logging.getLogger("events")
 SERVICE = "events.amazonaws.com"
 
 
-@patch("eventbridge/latest/userguide/eb-rule-dlq.html", "eventbridge/latest/APIReference/API_PutTargets.html")
+@patch(
+    "eventbridge/latest/userguide/eb-rule-dlq.html", "eventbridge/latest/APIReference/API_PutTargets.html",
+    upstream=("ministackorg/ministack#1313",),
+)  # fmt: skip
 def undelivered_events() -> None:
     """An event whose target does not exist, or does not let EventBridge in, goes to the target's dead-letter queue, if the
     queue's policy allows it.

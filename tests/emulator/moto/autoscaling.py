@@ -41,6 +41,7 @@ def detach() -> None:
     AutoScalingResponse.autoscaling_backend = property(lambda self: finish_detaching(upstream(self)))
 
 
+# The messages are AWS's, as quoted in reproio/ecs_deploy#56 and #84 and in spacelift-io/terraform-aws-spacelift-workerpool-on-ec2#85.
 def refuse_detach(group: FakeAutoScalingGroup, instance_ids: list[str], should_decrement: bool) -> None:
     members = {state.instance_id: state.lifecycle_state for state in group.instance_states}
     for instance_id in instance_ids:

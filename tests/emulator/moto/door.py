@@ -20,7 +20,7 @@ from emulator.moto.sts import session_of
 
 
 class Door:
-    """A WSGI application that records each call, and answers some with an error instead of moto."""
+    """A WSGI application that records each call, and answers some calls with an error instead of moto."""
 
     def __init__(self, moto: Any, record: CallRecord, faults: FaultFile, invocations: Invocations) -> None:
         self._moto, self._record, self._faults, self._invocations = moto, record, faults, invocations
@@ -63,20 +63,20 @@ class Door:
 
 
 def not_played(gap: Exception) -> Fault:
-    """What moto cannot do is said so at once, with a code that no SDK retries; moto's own answer is a bare 500."""
+    """What moto cannot do fails at once, with a code that no SDK retries; moto's own answer is a bare 500."""
     traceback.print_exc()
     return Fault("*", "*", Code="NotPlayedByLocalStack", Message=f"{type(gap).__name__}: {gap}")
 
 
 def take_body(environ: dict[str, Any]) -> str:
-    """The request's body, which stays readable for moto."""
+    """The request's body; moto can still read it."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     return body.decode("utf-8", "replace")
 
 
 def describe_call(environ: dict[str, Any], request: str) -> dict[str, Any]:
-    """Who called what, from the signature's scope and the request itself."""
+    """Who called what, by the signature's scope and the request itself."""
     key, region, scope = signed_by(environ["HTTP_AUTHORIZATION"])
     parameters = dict(parse_qsl(request)) if not request.startswith("{") else {}
     action = parameters.pop("Action", "") or environ.get("HTTP_X_AMZ_TARGET", "").rsplit(".", 1)[-1] or action_in(environ["PATH_INFO"])

@@ -22,7 +22,7 @@ def action_in(path: str) -> str:
     return {3: "ListSnapshotBlocks", 4: "GetSnapshotBlock"}.get(len(parts), "") if parts[0] == "snapshots" else ""
 
 
-@patch("ebs/latest/userguide/ebs-accessing-snapshot.html")
+@patch("ebs/latest/userguide/ebs-accessing-snapshot.html", upstream=("getmoto/moto#6523",))
 def blocks() -> None:
     """Every snapshot has blocks to list and read, and a copy has the blocks of its source.
 

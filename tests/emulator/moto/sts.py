@@ -39,7 +39,7 @@ def assume_role() -> None:
     """A role can be assumed by those its trust policy names, under its conditions; session tags need `sts:TagSession` there too.
 
     moto, by design, grants every role to everyone, even a role that does not exist. The caller's own policies are not
-    evaluated here: test_template.py does that.
+    evaluated here: static/test_template.py does that.
     """
     upstream = TokenResponse.assume_role
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from support.cloudformation import deploy_template
 from support.listener import ROLE, Listener
 from support.machine import create_machine
 from support.stack import LocalStack
-from support.templates import deploy_template
 
 proves = pytest.mark.proves
 

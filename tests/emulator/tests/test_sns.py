@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from support.cloudformation import deploy_template
 from support.refusal import refusal
 from support.stack import LocalStack
-from support.templates import deploy_template
 
 proves = pytest.mark.proves
 

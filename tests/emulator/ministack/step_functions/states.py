@@ -82,7 +82,7 @@ def history_of_nested_states() -> None:
 # --- Map and Parallel ------------------------------------------------------------------------------------------------
 
 
-@patch("step-functions/latest/dg/workflow-variables.html")
+@patch("step-functions/latest/dg/workflow-variables.html", upstream=("ministackorg/ministack#645",))
 def variables_of_branches() -> None:
     """Each branch of a Parallel, and each iteration of a Map, has variables of its own.
 
@@ -147,7 +147,7 @@ def selected(state: dict[str, Any], raw: Any, context: Context, index: int, item
     return states._apply_jsonata_template(state["ItemSelector"], raw, of_item)
 
 
-@patch("step-functions/latest/dg/state-parallel.html")
+@patch("step-functions/latest/dg/state-parallel.html", upstream=("ministackorg/ministack#636",))
 def parallel_in_jsonata() -> None:
     """A JSONata Parallel has `Arguments`, `Output` and `Assign`.
 
@@ -168,7 +168,7 @@ def parallel_in_jsonata() -> None:
     states._run_parallel_branches = branches
 
 
-@patch("step-functions/latest/dg/state-succeed.html")
+@patch("step-functions/latest/dg/state-succeed.html", upstream=("ministackorg/ministack#636",))
 def output_of_succeed() -> None:
     """A JSONata Succeed state has an `Output`.
 

@@ -17,7 +17,7 @@ def to_s3() -> None:
     """A flow log goes to a bucket in any account, or to a folder in it that is not named `AWSLogs`.
 
     moto looks for the bucket among its own, while Cordon's buckets are in ministack. The bucket's policy is not evaluated
-    here: test_template.py does that.
+    here: static/test_template.py does that.
     """
     upstream = FlowLogsBackend.create_flow_logs
 

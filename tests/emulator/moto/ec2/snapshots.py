@@ -19,7 +19,7 @@ from emulator.settings import seconds
 NO_KEY = "Given key ID is not accessible"
 
 
-@patch("AWSEC2/latest/APIReference/API_Snapshot.html")
+@patch("AWSEC2/latest/APIReference/API_Snapshot.html", upstream=("getmoto/moto#437",))
 def pending() -> None:
     """A snapshot is `pending` until its blocks are copied, and `completed` after that.
 
@@ -50,7 +50,7 @@ def key_of_volume() -> None:
     EBSBackend.create_snapshot = create_snapshot
 
 
-@patch("AWSEC2/latest/APIReference/API_CreateSnapshots.html", upstream=("getmoto/moto:docs/docs/services/ec2.rst",))
+@patch("AWSEC2/latest/APIReference/API_CreateSnapshots.html", upstream=("getmoto/moto#4767", "getmoto/moto:docs/docs/services/ec2.rst"))
 def tags_from_source() -> None:
     """`CreateSnapshots` with `CopyTagsFromSource` gives each snapshot the tags of its volume.
 

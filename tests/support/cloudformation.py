@@ -1,4 +1,4 @@
-"""Templates that a test makes for itself."""
+"""Stacks that a test makes for itself."""
 
 from __future__ import annotations
 
