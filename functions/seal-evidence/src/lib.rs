@@ -91,13 +91,6 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<InstanceReport> {
     Ok(report)
 }
 
-/// The case's copies in the forensic account with their locks; none where no forensic account is configured.
-async fn forensic_copies(aws: &Aws, target: &Target) -> Result<Option<Vec<ForensicCopy>>> {
-    let Some(forensic) = aws.forensic()? else { return Ok(None) };
-    let there = aws_sdk_ec2::Client::new(&aws.of_forensic(&forensic, target, NAME).await?);
-    ::snapshots::forensic_copies(&there, target, forensic.region_for(target)).await.map(Some)
-}
-
 /// What sealing needs of Cordon's own account.
 struct Sealer {
     objects: Objects,
