@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use verdict::{Branch, Release, StepName};
 
@@ -191,22 +192,38 @@ fn places_in_a_release_are_counted_from_one_and_those_on_request_come_last() {
     assert!(released.is_sorted_by_key(|step| step.is_on_request()));
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Written {
+    steps: Vec<Row>,
+    released: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Row {
+    step: &'static str,
+    about: &'static str,
+    function: bool,
+    branch: Option<Branch>,
+    disturbs: bool,
+    release: Release,
+}
+
 /// For what is not Rust: the reference pages and the Python tests read `docs/steps.json`.
 #[test]
 fn the_list_is_written_down_for_other_readers() {
-    let rows: Vec<Value> = StepName::ALL
-        .iter()
-        .map(|step| {
-            json!({
-                "Step": step.name(), "About": step.about(), "Function": step.is_function(), "Branch": step.branch(),
-                "Disturbs": step.disturbs(), "Release": step.release(),
-            })
-        })
-        .collect();
-    let written = format!(
-        "{:#}\n",
-        json!({ "Steps": rows, "Released": StepName::released().iter().map(|s| s.name()).collect::<Vec<_>>() })
-    );
+    let row = |step: &StepName| Row {
+        step: step.name(),
+        about: step.about(),
+        function: step.is_function(),
+        branch: step.branch(),
+        disturbs: step.disturbs(),
+        release: step.release(),
+    };
+    let released = StepName::released().iter().map(|step| step.name()).collect();
+    let written = Written { steps: StepName::ALL.iter().map(row).collect(), released };
+    let written = serde_json::to_string_pretty(&written).expect("JSON") + "\n";
     let path = "docs/steps.json";
     if std::env::var_os("UPDATE_STEPS").is_some() {
         fs::write(project().join(path), &written).expect("written");
