@@ -151,9 +151,30 @@ def steps() -> str:
         "Calls on an instance of another account are made as that account's member role, whose session is tagged with the step and the instance: see [`templates/member-account.yaml`](../../templates/member-account.yaml).",
         "In resources, `<…>` is filled in by the deployment.",
     ]
+    parts += ["## What a step does, and what becomes of it", overview()]
     for name in order:
         parts += [f"## {name}", purpose(name), called_by(name), table(("actions", "resources", "condition"), permissions(functions[name]))]
     return page("Steps and their permissions", *[part for part in parts if part])
+
+
+RELEASED = {
+    "Undone": "undone",
+    "OnRequest": "undone if asked for",
+    "Evidence": "stays: it is evidence",
+    "Final": "does not come back",
+    "Nothing": "nothing to undo",
+}
+
+
+def overview() -> str:
+    """The list of steps, as crates/verdict has it."""
+    known = json.loads((PROJECT / "docs/steps.json").read_text(encoding="utf-8"))["Steps"]
+    rows = [(code(one["Step"]), one["About"], "yes" if one["Disturbs"] else "no", RELEASED[released(one["Release"])]) for one in known]
+    return table(("step", "what it does", "waits for an approval", "at a release"), rows)
+
+
+def released(release: str | dict[str, int]) -> str:
+    return release if isinstance(release, str) else next(iter(release))
 
 
 def kebab(name: str) -> str:
