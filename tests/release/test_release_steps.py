@@ -43,7 +43,7 @@ def contain(stack: LocalStack, victim: Victim) -> dict[str, Any]:
     """A whole containment but for its evidence; answers the case's target."""
     described = invoke(stack, "describe-instance", target(stack, victim))
     case = described["Target"]
-    first = {**case, "Unjournaled": described["Unjournaled"]}
+    first = {**case, "Registrations": described["Registrations"]}
     said = {name: invoke(stack, name, first if name == GROUP else case) for name in (GROUP, *STEPS)}
     assert {name: one["Status"] for name, one in said.items()} == dict.fromkeys(said, "Done"), said
     return case

@@ -150,7 +150,7 @@ impl<J: Journal> CaptureVolatile<'_, J> {
             let nothing = "no capture of the running host was asked for".to_owned();
             return Ok(Outcome::new(NAME, Status::NotApplicable, nothing));
         };
-        let first = self.journal.first(target, NAME).await?;
+        let first = self.journal.read(target, NAME).await?.first;
         if target.dry_run {
             return self.planned(target, &first, capture.memory).await;
         }
@@ -321,8 +321,9 @@ impl<J: Journal> CaptureVolatile<'_, J> {
             asked.upload = Some(self.objects.begin(&key(target, IMAGE)).await?);
         }
         let record = Key::new(attempt_name(part, attempt), ASKED);
-        let kept = self.journal.keep_first(target, NAME, &[(record.clone(), json(&asked)?)].into()).await?;
-        if kept.get(&record) != Some(&json(&asked)?) {
+        let new = First::from([(record.clone(), json(&asked)?)]);
+        let held = self.journal.keep(target, NAME, &new.into()).await?.first;
+        if held.get(&record) != Some(&json(&asked)?) {
             if let Some(upload) = &asked.upload {
                 self.objects.finish(&key(target, IMAGE), upload).await?;
             }
@@ -352,7 +353,7 @@ impl<J: Journal> CaptureVolatile<'_, J> {
             Sent::Refused(why) => Progress::Ended(Ended::unsupported(why)),
             Sent::Command(id) => {
                 let record = Key::new(attempt_name(part, attempt), COMMAND);
-                self.journal.keep_first(target, NAME, &[(record, json(&id)?)].into()).await?;
+                self.journal.keep(target, NAME, &First::from([(record, json(&id)?)]).into()).await?;
                 Progress::Running("the command was sent".to_owned())
             }
         })
@@ -454,8 +455,9 @@ impl<J: Journal> CaptureVolatile<'_, J> {
 
     async fn keep(&self, target: &Target, part: Part, ended: Ended) -> Result<Progress> {
         let record = Key::new(part.name(), RESULT);
-        let kept = self.journal.keep_first(target, NAME, &[(record, json(&ended)?)].into()).await?;
-        Ok(Progress::Ended(recorded(&kept, part.name(), RESULT)?.unwrap_or(ended)))
+        let new = First::from([(record, json(&ended)?)]);
+        let held = self.journal.keep(target, NAME, &new.into()).await?.first;
+        Ok(Progress::Ended(recorded(&held, part.name(), RESULT)?.unwrap_or(ended)))
     }
 }
 

@@ -7,7 +7,7 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
-use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Forensic, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use snapshots::{
     SnapshotCopy, ask_for, best, case_snapshots, copy_url, failure, is_verified, shareable, tag, taken_at,
 };
@@ -119,7 +119,7 @@ impl Step for CopySnapshots {
         Ok(Found { state: state.collect(), facts: Snapshots { sources, copies } })
     }
 
-    fn contained(&self, target: &Target, found: &Found<SnapshotCopy, Snapshots>) -> Goal<SnapshotCopy> {
+    fn contained(&self, target: &Target, found: &Found<SnapshotCopy, Snapshots>, _: &Journaled) -> Goal<SnapshotCopy> {
         let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), copy.completed())).collect());
         if let Some(why) = self.forensic.out_of_reach(target) {
             goal.unsupported.push(why);
@@ -149,6 +149,8 @@ impl Step for CopySnapshots {
         ask_for(found.facts.sources.iter().filter(missing).map(|source| self.copy(target, source)).collect()).await
     }
 }
+
+impl Irreversible for CopySnapshots {}
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,10 @@ use aws_sdk_ec2::types::{
     Filter, FlowLog, FlowLogsResourceType, LogDestinationType, NetworkInterface, ResourceType, Tag, TagSpecification,
     TrafficType, UnsuccessfulItem,
 };
-use containment::{AwsError, Error, First, Found, Goal, Key, Kind, Result, State, Step, Target, Writes, journaled};
+use containment::{
+    AwsError, Error, First, Found, Goal, Journaled, Key, Kind, Result, Reversible, State, Step, Target, Writes,
+    first_values,
+};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
@@ -193,37 +196,9 @@ impl Step for CreateFlowLogs {
 
     /// Interfaces that AWS manages count as well: flow logs can be made for them
     /// (<https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-basics.html>). Whatever EC2 refuses, it says itself.
-    fn contained(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>) -> Goal<Coverage> {
+    fn contained(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>, _: &Journaled) -> Goal<Coverage> {
         let covered = |coverage: &Coverage| Coverage { covered: true, ..coverage.clone() };
         Goal::new(found.state.iter().map(|(key, coverage)| (key.clone(), covered(coverage))).collect())
-    }
-
-    /// The journal's interfaces, those among them that are detached by now as well: their flow logs are still there.
-    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Coverage, BTreeSet<String>>> {
-        let attached = instance::interfaces(&self.ec2, target).await?;
-        let is_journaled = |id: &str| first.contains_key(&Key::new(id, FLOW_LOGS));
-        let mut interfaces: Vec<NetworkInterface> =
-            attached.into_iter().filter(|i| i.network_interface_id().is_some_and(is_journaled)).collect();
-        for key in first.keys() {
-            if !interfaces.iter().any(|i| i.network_interface_id() == Some(&key.resource)) {
-                interfaces.push(NetworkInterface::builder().network_interface_id(&key.resource).build());
-            }
-        }
-        let logs = self.flow_logs(target, &interfaces).await?;
-        Ok(found_with(&interfaces, &logs, &ours(target, &logs)))
-    }
-
-    /// Without the case's own flow logs. What the owner has made since stays, and goes on covering the interface.
-    fn released(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>, first: &First) -> Goal<Coverage> {
-        let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<Coverage>(first);
-        goal.unsupported = unreadable;
-        for (key, _) in values.iter().filter(|(_, before)| before.as_ref().is_none_or(|before| !before.covered)) {
-            let Some(coverage) = goal.state.get_mut(key) else { continue };
-            coverage.flow_logs.retain(|id, _| !found.facts.contains(id));
-            coverage.covered = !coverage.flow_logs.is_empty();
-        }
-        goal
     }
 
     async fn write(
@@ -258,6 +233,36 @@ impl Step for CreateFlowLogs {
             writes.note(result);
         }
         writes
+    }
+}
+
+impl Reversible for CreateFlowLogs {
+    /// The journal's interfaces, those among them that are detached by now as well: their flow logs are still there.
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Coverage, BTreeSet<String>>> {
+        let attached = instance::interfaces(&self.ec2, target).await?;
+        let is_journaled = |id: &str| first.contains_key(&Key::new(id, FLOW_LOGS));
+        let mut interfaces: Vec<NetworkInterface> =
+            attached.into_iter().filter(|i| i.network_interface_id().is_some_and(is_journaled)).collect();
+        for key in first.keys() {
+            if !interfaces.iter().any(|i| i.network_interface_id() == Some(&key.resource)) {
+                interfaces.push(NetworkInterface::builder().network_interface_id(&key.resource).build());
+            }
+        }
+        let logs = self.flow_logs(target, &interfaces).await?;
+        Ok(found_with(&interfaces, &logs, &ours(target, &logs)))
+    }
+
+    /// Without the case's own flow logs. What the owner has made since stays, and goes on covering the interface.
+    fn released(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>, first: &First) -> Goal<Coverage> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = first_values::<Coverage>(first);
+        goal.unsupported = unreadable;
+        for (key, _) in values.iter().filter(|(_, before)| before.as_ref().is_none_or(|before| !before.covered)) {
+            let Some(coverage) = goal.state.get_mut(key) else { continue };
+            coverage.flow_logs.retain(|id, _| !found.facts.contains(id));
+            coverage.covered = !coverage.flow_logs.is_empty();
+        }
+        goal
     }
 }
 
@@ -317,9 +322,9 @@ mod tests {
     #[test]
     fn covered_interfaces_are_a_fixed_point_and_an_uncovered_one_is_planned() {
         let found = found(&[interface("eni-1")], &[log("vpc-1")]);
-        assert_eq!(step(&[]).contained(&target(), &found).state, found.state);
+        assert_eq!(step(&[]).contained(&target(), &found, &Journaled::default()).state, found.state);
         let open = super::found(&[interface("eni-1")], &[]);
-        assert_ne!(step(&[]).contained(&target(), &open).state, open.state);
+        assert_ne!(step(&[]).contained(&target(), &open, &Journaled::default()).state, open.state);
     }
 
     #[test]
@@ -348,7 +353,7 @@ mod tests {
             &[log("subnet-1")],
         );
         let step = step(&[&created]);
-        let goal = step.contained(&target(), &found).state;
+        let goal = step.contained(&target(), &found, &Journaled::default()).state;
         assert!(step.write(&target(), &found, &goal).await.failures.is_empty());
         assert_eq!(created.num_calls(), 1);
     }
@@ -362,7 +367,8 @@ mod tests {
         });
         let found = found(&[interface("eni-1")], &[]);
         let step = step(&[&created]);
-        let writes = step.write(&target(), &found, &step.contained(&target(), &found).state).await;
+        let writes =
+            step.write(&target(), &found, &step.contained(&target(), &found, &Journaled::default()).state).await;
         let text = writes.failures[0].to_string();
         assert!(text.starts_with("ec2:CreateFlowLogs on eni-1: FlowLogsLimitExceeded: too many"), "{text}");
         assert_eq!(writes.failures[0].code(), Some("FlowLogsLimitExceeded"));
@@ -372,7 +378,8 @@ mod tests {
     async fn without_a_bucket_nothing_is_created_and_the_setting_is_named() {
         let step = CreateFlowLogs { bucket: None, ..step(&[]) };
         let found = found(&[interface("eni-1")], &[]);
-        let writes = step.write(&target(), &found, &step.contained(&target(), &found).state).await;
+        let writes =
+            step.write(&target(), &found, &step.contained(&target(), &found, &Journaled::default()).state).await;
         assert!(writes.failures[0].to_string().contains("FLOW_LOG_BUCKET"));
     }
 

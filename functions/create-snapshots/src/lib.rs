@@ -7,7 +7,7 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::DateTimeFormat;
 use aws_sdk_ec2::types::{InstanceSpecification, ResourceType, Snapshot, Tag, TagSpecification, Volume};
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
@@ -139,7 +139,7 @@ impl Step for CreateSnapshots {
         Ok(found(target, &volumes, &snapshots))
     }
 
-    fn contained(&self, _: &Target, found: &Found<Taken, Devices>) -> Goal<Taken> {
+    fn contained(&self, _: &Target, found: &Found<Taken, Devices>, _: &Journaled) -> Goal<Taken> {
         let completed = |taken: &Taken| Taken {
             snapshot_id: taken.snapshot_id.clone().filter(|_| !is_lost(taken)),
             state: "completed".to_owned(),
@@ -204,6 +204,8 @@ impl Step for CreateSnapshots {
         writes
     }
 }
+
+impl Irreversible for CreateSnapshots {}
 
 /// The volume has as many snapshots under way as EC2 allows (trap G3): the workflow asks again when they are done.
 fn is_full(error: &Error) -> bool {
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn completed_snapshots_are_a_fixed_point() {
         let found = found(&target(), &volumes(&["vol-1"]), &[snapshot("snap-1", "vol-1", "completed", LINEAGE)]);
-        assert_eq!(step(&[]).contained(&target(), &found).state, found.state);
+        assert_eq!(step(&[]).contained(&target(), &found, &Journaled::default()).state, found.state);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Snapshot;
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use snapshots::{case_snapshots, is_verified};
 
 /// The step. Reads the case's snapshots; deletes by `DeleteSnapshot`. Nothing brings an original back.
@@ -45,7 +45,7 @@ impl Step for DeleteOriginals {
         Ok(Found { state: replaced.collect(), facts: () })
     }
 
-    fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
+    fn contained(&self, _: &Target, found: &Found<String, ()>, _: &Journaled) -> Goal<String> {
         let mut goal = Goal::new(State::new());
         if !self.wanted {
             goal.not_applicable =
@@ -67,6 +67,8 @@ impl Step for DeleteOriginals {
         writes
     }
 }
+
+impl Irreversible for DeleteOriginals {}
 
 #[cfg(test)]
 mod tests {
@@ -106,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn originals_are_kept_and_not_even_looked_at_unless_the_operator_says_so() {
         let found = step(&[], false).read(&target()).await.expect("read");
-        let goal = step(&[], false).contained(&target(), &found);
+        let goal = step(&[], false).contained(&target(), &found, &Journaled::default());
         assert!(goal.not_applicable.expect("why").contains("are kept"));
     }
 

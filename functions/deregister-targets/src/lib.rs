@@ -3,12 +3,16 @@
 //! Does not wait for draining: the network is already cut (trap F3).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::NetworkInterface;
 use aws_sdk_elasticloadbalancing as classic;
 use aws_sdk_elasticloadbalancingv2 as v2;
-use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes, command,
+    first_values,
+};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use v2::types::{TargetDescription, TargetGroup, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum};
@@ -20,6 +24,16 @@ pub struct DeregisterTargets {
     ec2: aws_sdk_ec2::Client,
     elb: classic::Client,
     elbv2: v2::Client,
+    /// What the first read looked at, as far as the instance was registered there. Nothing is registered elsewhere by our
+    /// hand, so later reads look at nothing else: the API is throttled per account and Region.
+    registered_in: OnceLock<Places>,
+}
+
+/// Where to look for registrations.
+#[derive(Debug, Clone)]
+struct Places {
+    facts: Facts,
+    any_classic: bool,
 }
 
 /// A registration as it has to be undone and, at a release, restored: a target is an id with a port and sometimes a zone,
@@ -63,7 +77,26 @@ impl DeregisterTargets {
             ec2: aws_sdk_ec2::Client::new(aws),
             elb: classic::Client::new(aws),
             elbv2: v2::Client::new(aws),
+            registered_in: OnceLock::new(),
         }
+    }
+
+    async fn read_everywhere(&self, target: &Target) -> Result<Found<Registration, Facts>> {
+        let (interfaces, groups, classic) = futures::try_join!(
+            instance::interfaces(&self.ec2, target),
+            self.target_groups(),
+            self.classic_load_balancers(target)
+        )?;
+        let vpcs: BTreeSet<String> = interfaces.iter().filter_map(|i| i.vpc_id().map(ToOwned::to_owned)).collect();
+        let (groups, elsewhere) = candidates(&groups, &vpcs);
+        let facts = Facts { addresses: addresses(&interfaces), groups, elsewhere, ..Facts::default() };
+        self.registrations(target, facts, classic).await
+    }
+
+    async fn read_again(&self, target: &Target, places: &Places) -> Result<Found<Registration, Facts>> {
+        let none = BTreeMap::new();
+        let classic = if places.any_classic { self.classic_load_balancers(target).await? } else { none };
+        self.registrations(target, places.facts.clone(), classic).await
     }
 
     async fn target_groups(&self) -> Result<Vec<TargetGroup>> {
@@ -289,35 +322,20 @@ impl Step for DeregisterTargets {
     type Value = Registration;
     type Facts = Facts;
     const NAME: &'static str = "deregister-targets";
-    const LATER: Later = Later::Away;
 
     async fn read(&self, target: &Target) -> Result<Found<Registration, Facts>> {
-        let (interfaces, groups, classic) = futures::try_join!(
-            instance::interfaces(&self.ec2, target),
-            self.target_groups(),
-            self.classic_load_balancers(target)
-        )?;
-        let vpcs: BTreeSet<String> = interfaces.iter().filter_map(|i| i.vpc_id().map(ToOwned::to_owned)).collect();
-        let (groups, elsewhere) = candidates(&groups, &vpcs);
-        let facts = Facts { addresses: addresses(&interfaces), groups, elsewhere, ..Facts::default() };
-        self.registrations(target, facts, classic).await
-    }
-
-    /// Only the groups that had a target of the instance: after the first look the others cannot have changed by our hand.
-    async fn read_again(
-        &self,
-        target: &Target,
-        found: &Found<Registration, Facts>,
-    ) -> Result<Found<Registration, Facts>> {
-        let touched: BTreeSet<&String> = found.state.keys().map(|key| &key.resource).collect();
+        if let Some(places) = self.registered_in.get() {
+            return self.read_again(target, places).await;
+        }
+        let found = self.read_everywhere(target).await?;
         let mut facts = found.facts.clone();
-        facts.groups.retain(|arn, _| touched.contains(arn));
+        facts.groups.retain(|arn, _| found.state.keys().any(|key| &key.resource == arn));
         let any_classic = found.state.keys().any(|key| key.attribute == CLASSIC);
-        let classic = if any_classic { self.classic_load_balancers(target).await? } else { BTreeMap::new() };
-        self.registrations(target, facts, classic).await
+        self.registered_in.get_or_init(|| Places { facts, any_classic });
+        Ok(found)
     }
 
-    fn contained(&self, _: &Target, found: &Found<Registration, Facts>) -> Goal<Registration> {
+    fn contained(&self, _: &Target, found: &Found<Registration, Facts>, _: &Journaled) -> Goal<Registration> {
         let mut goal = Goal::new(State::new());
         if found.facts.elsewhere > 0 {
             goal.residual_risk.push(format!(
@@ -335,6 +353,28 @@ impl Step for DeregisterTargets {
     fn accepted(&self, registration: &Registration) -> bool {
         registration.state == DRAINING
     }
+
+    async fn write(&self, target: &Target, found: &Found<Registration, Facts>, goal: &State<Registration>) -> Writes {
+        let registered = |state: &State<Registration>, key: &Key| state.get(key).is_some_and(|r| r.state == REGISTERED);
+        let open = found
+            .state
+            .iter()
+            .filter(|(key, registration)| registration.state == REGISTERED && !goal.contains_key(*key));
+        let out = open.map(|(key, registration)| self.deregister(target, key, registration).boxed());
+        let missing = goal.iter().filter(|(key, _)| registered(goal, key) && !registered(&found.state, key));
+        let back = missing.map(|(key, registration)| self.register(target, key, registration).boxed());
+        let calls: Vec<_> = out.chain(back).collect();
+        let results: Vec<Result<()>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
+        let mut writes = Writes::default();
+        for result in results {
+            writes.note(result);
+        }
+        writes
+    }
+}
+
+impl Reversible for DeregisterTargets {
+    const ON_DRIFT: OnDrift = OnDrift::Discard;
 
     /// Only the groups and load balancers that the journal names, as far as there still are any.
     async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Registration, Facts>> {
@@ -361,7 +401,7 @@ impl Step for DeregisterTargets {
     /// matter: it is registered as soon as the load balancer has begun to look at it.
     fn released(&self, target: &Target, found: &Found<Registration, Facts>, first: &First) -> Goal<Registration> {
         let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<Registration>(first);
+        let (values, unreadable) = first_values::<Registration>(first);
         goal.unsupported = unreadable;
         for (key, registration) in values {
             let Some(registration) = registration.filter(|registration| registration.state == REGISTERED) else {
@@ -376,24 +416,6 @@ impl Step for DeregisterTargets {
             }
         }
         goal
-    }
-
-    async fn write(&self, target: &Target, found: &Found<Registration, Facts>, goal: &State<Registration>) -> Writes {
-        let registered = |state: &State<Registration>, key: &Key| state.get(key).is_some_and(|r| r.state == REGISTERED);
-        let open = found
-            .state
-            .iter()
-            .filter(|(key, registration)| registration.state == REGISTERED && !goal.contains_key(*key));
-        let out = open.map(|(key, registration)| self.deregister(target, key, registration).boxed());
-        let missing = goal.iter().filter(|(key, _)| registered(goal, key) && !registered(&found.state, key));
-        let back = missing.map(|(key, registration)| self.register(target, key, registration).boxed());
-        let calls: Vec<_> = out.chain(back).collect();
-        let results: Vec<Result<()>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
-        let mut writes = Writes::default();
-        for result in results {
-            writes.note(result);
-        }
-        writes
     }
 }
 

@@ -33,6 +33,7 @@ fn step(ec2: &[&Rule], elb: &[&Rule], elbv2: &[&Rule]) -> DeregisterTargets {
         ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, ec2),
         elb: mock_client!(aws_sdk_elasticloadbalancing, RuleMode::MatchAny, elb),
         elbv2: mock_client!(aws_sdk_elasticloadbalancingv2, RuleMode::MatchAny, elbv2),
+        registered_in: OnceLock::new(),
     }
 }
 
@@ -91,7 +92,7 @@ async fn every_port_and_every_address_of_the_instance_is_found_and_nobody_elses(
         format!("tg-web Target {ID}:8080"),
     ];
     assert_eq!(keys, expected);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(goal.residual_risk[0].contains("1 target groups of type `ip` in other VPCs"));
 }
 
@@ -259,5 +260,5 @@ fn draining_is_accepted_and_no_registration_is_not_applicable() {
     let step = step(&[], &[], &[]);
     let draining = found(&[("tg-web", "Target a:80", Some(80), DRAINING)]);
     assert!(draining.state.values().all(|r| step.accepted(r)));
-    assert!(step.contained(&target(), &found(&[])).not_applicable.is_some());
+    assert!(step.contained(&target(), &found(&[]), &Journaled::default()).not_applicable.is_some());
 }

@@ -6,12 +6,9 @@
 mod facts;
 mod host;
 
-use std::collections::BTreeMap;
-
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::{IamInstanceProfileAssociation, Instance, InstanceAttributeName, InstanceStateName};
-use containment::{Error, First, Journal, Key, Outcome, Result, Status, Step, Target, keep_first};
-use deregister_targets::DeregisterTargets;
+use containment::{Error, First, Journal, Key, Outcome, Result, Status, Step, Target, journal_ahead};
 use detach_autoscaling::{DetachAutoscaling, registrations};
 use evidence::Recorder;
 use evidence::{Bucket, Entry};
@@ -34,8 +31,9 @@ pub struct Described {
     /// The target, with the instance profile that the case found first, and whether isolation is to leave a window for a
     /// capture.
     pub target: Target,
-    /// First values that `detach-autoscaling` is to journal before it detaches: see [`Target::unjournaled`].
-    pub unjournaled: BTreeMap<&'static str, BTreeMap<String, Value>>,
+    /// What the instance's Auto Scaling group has registered for it. `detach-autoscaling` journals it before it detaches, and
+    /// reads it itself where it is absent.
+    pub registrations: Option<First>,
     /// The facts for the execution's result; all of them are in the evidence.
     pub facts: Value,
     /// Where AWS's replies are stored; absent in a dry run. Not in the case's ledger yet: that would be a round trip more
@@ -70,9 +68,9 @@ pub async fn describe_instance(
     let ssm = host::client(aws, &recorder);
     let mut missed = Missed::default();
 
-    let (found, first, volumes, associations, attributes, membership, network, host) = futures::join!(
+    let (found, journaled, volumes, associations, attributes, membership, network, host) = futures::join!(
         found(&ec2, &target),
-        journal.first(&target, NAME),
+        journal.read(&target, NAME),
         instance::volumes(&ec2, &target),
         instance::profile_associations(&ec2, &target),
         attributes(&ec2, &target),
@@ -81,7 +79,7 @@ pub async fn describe_instance(
         host::host(&ssm, &target),
     );
     let instance = containable(found?)?;
-    let first = first?;
+    let first = journaled?.first;
     let volumes = missed.or_default(volumes);
     // The instance shows its profile as well, so that one failed call cannot make the case forget it (trap B1).
     let shown = instance.iam_instance_profile().and_then(|p| p.arn()).map(ToOwned::to_owned);
@@ -109,12 +107,11 @@ pub async fn describe_instance(
         to_keep.filter(|_| !first.contains_key(&key)).map(|value| (key.clone(), value)).into_iter().collect();
     let target = Target { instance_profile_arn: first_profile.or(newly_found), capture_window, ..target };
     if target.dry_run {
-        let unjournaled = BTreeMap::new();
-        return Ok(Described { target, unjournaled, facts, evidence: None, outcome: missed.outcome() });
+        return Ok(Described { target, registrations: None, facts, evidence: None, outcome: missed.outcome() });
     }
     let evidence = json!({ "Target": target, "Facts": facts, "Replies": recorder.replies() });
     let (kept, stored, journaled, registered) = futures::join!(
-        journal.keep_first(&target, NAME, &to_keep),
+        keep(journal, &target, to_keep),
         bucket.put(&target, NAME, &evidence),
         first_states(&target, journal, (&detach, membership.as_ref()), (&isolate, network.as_ref())),
         registered(&autoscaling, &target, membership.as_ref()),
@@ -122,10 +119,15 @@ pub async fn describe_instance(
     kept?;
     let evidence = missed.or_none(stored);
     missed.or_default(journaled);
-    // Where it could not be read, `detach-autoscaling` reads it.
-    let unjournaled = missed.or_none(registered).flatten();
-    let unjournaled = unjournaled.into_iter().map(|registered| (DeregisterTargets::NAME, registered)).collect();
-    Ok(Described { target, unjournaled, facts, evidence, outcome: missed.outcome() })
+    let registrations = missed.or_none(registered).flatten();
+    Ok(Described { target, registrations, facts, evidence, outcome: missed.outcome() })
+}
+
+async fn keep(journal: &impl Journal, target: &Target, first: First) -> Result<()> {
+    if first.is_empty() {
+        return Ok(());
+    }
+    journal.keep(target, NAME, &first.into()).await.map(|_| ())
 }
 
 /// What could not be read or stored; said at the end, and no reason to leave an instance connected.
@@ -163,13 +165,13 @@ async fn first_states(
 ) -> Result<()> {
     let detach = async {
         match membership {
-            Some(found) => keep_first(detach, target, found, journal).await,
+            Some(found) => journal_ahead(detach, target, found, journal).await,
             None => Ok(()),
         }
     };
     let isolate = async {
         match network {
-            Some(found) => keep_first(isolate, target, found, journal).await,
+            Some(found) => journal_ahead(isolate, target, found, journal).await,
             None => Ok(()),
         }
     };
@@ -181,10 +183,9 @@ async fn registered(
     autoscaling: &aws_sdk_autoscaling::Client,
     target: &Target,
     membership: Option<&Membership>,
-) -> Result<Option<BTreeMap<String, Value>>> {
+) -> Result<Option<First>> {
     let Some(found) = membership else { return Ok(None) };
-    let registered = registrations(autoscaling, target, &found.state).await?;
-    Ok(Some(registered.into_iter().map(|(key, value)| (key.to_text(), value)).collect()))
+    registrations(autoscaling, target, &found.state).await.map(Some)
 }
 
 async fn found(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Instance> {

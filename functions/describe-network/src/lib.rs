@@ -28,7 +28,7 @@ pub async fn describe_network(
 ) -> Result<Outcome> {
     let recorder = Recorder::default();
     let config = aws_sdk_ec2::config::Builder::from(aws).interceptor(recorder.clone()).build();
-    let first = journal.first(target, ISOLATION).await?;
+    let first = journal.read(target, ISOLATION).await?.first;
     read(&Client::from_conf(config), target, &first).await?;
     if target.dry_run {
         return Ok(Outcome::new(NAME, Status::Done, "read; a dry run stores nothing".to_owned()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_autoscaling::Client;
-use containment::{Error, First, Found, Goal, Key, Result, State, Target, Writes, command, journaled};
+use containment::{Error, First, Found, Goal, Key, Result, State, Target, Writes, command, first_values};
 
 use crate::{BETWEEN_TRIES, MEMBERSHIP, Membership, Refusal, TRIES, refusal};
 
@@ -55,7 +55,7 @@ pub(crate) async fn groups(autoscaling: &Client, first: &First) -> Result<BTreeM
 /// is restored, and standby where it was in standby; a standby that somebody has ordered since is left.
 pub(crate) fn released(target: &Target, found: &Memberships, first: &First) -> Goal<Membership> {
     let mut goal = Goal::new(found.state.clone());
-    let (values, unreadable) = journaled::<Membership>(first);
+    let (values, unreadable) = first_values::<Membership>(first);
     goal.unsupported = unreadable;
     for (key, before) in values {
         let Some(before) = before.filter(|_| key.attribute == MEMBERSHIP) else { continue };

@@ -8,7 +8,10 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::IamInstanceProfileAssociation;
 use aws_sdk_ec2::types::IamInstanceProfileSpecification;
-use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes, command,
+    first_values,
+};
 use serde::{Deserialize, Serialize};
 
 /// The step. Reads the instance's profile associations; changes them by `DisassociateIamInstanceProfile` (trap B6), and back
@@ -50,6 +53,9 @@ const ASSOCIATED: &str = "associated";
 const ASSOCIATING: &str = "associating";
 const DISASSOCIATING: &str = "disassociating";
 
+/// An association mostly comes or goes within seconds: the loop waits for it rather than the workflow.
+const SETTLES_WITHIN: Duration = Duration::from_secs(15);
+
 fn by_hand(target: &Target, operation: &str, option: &str, id: &str, profile: &str) -> String {
     command(target, operation, &[(option, &[id]), ("--iam-instance-profile", &[&format!("Arn={profile}")])])
 }
@@ -83,8 +89,6 @@ impl Step for DetachProfile {
     type Value = Association;
     type Facts = ();
     const NAME: &'static str = "detach-profile";
-    const LATER: Later = Later::Away;
-    const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 
     async fn read(&self, target: &Target) -> Result<Found<Association, ()>> {
         let found = instance::profile_associations(&self.ec2, target).await?;
@@ -97,7 +101,7 @@ impl Step for DetachProfile {
         Ok(Found { state: state.into_iter().filter(|(_, a)| a.state != "disassociated").collect(), facts: () })
     }
 
-    fn contained(&self, _: &Target, found: &Found<Association, ()>) -> Goal<Association> {
+    fn contained(&self, _: &Target, found: &Found<Association, ()>, _: &Journaled) -> Goal<Association> {
         let mut goal = Goal::new(State::new());
         if found.state.is_empty() {
             goal.not_applicable = Some("the instance has no instance profile".to_owned());
@@ -109,11 +113,30 @@ impl Step for DetachProfile {
         association.state == DISASSOCIATING
     }
 
+    async fn write(&self, target: &Target, found: &Found<Association, ()>, goal: &State<Association>) -> Writes {
+        let mut writes = Writes { settles_within: SETTLES_WITHIN, ..Writes::default() };
+        let unwanted = found.state.iter().filter(|(key, _)| !goal.contains_key(*key));
+        for (key, _) in unwanted.filter(|(_, association)| !self.accepted(association)) {
+            let sent = self.ec2.disassociate_iam_instance_profile().association_id(&key.resource).send().await;
+            writes.note(sent.map_err(Error::aws("ec2:DisassociateIamInstanceProfile", &key.resource)));
+        }
+        if found.state.is_empty() {
+            for association in goal.values() {
+                writes.note(self.associate(target, &association.profile_arn).await);
+            }
+        }
+        writes
+    }
+}
+
+impl Reversible for DetachProfile {
+    const ON_DRIFT: OnDrift = OnDrift::Discard;
+
     /// Compares profiles and not associations, whose ids are new each time. Another profile that somebody has associated
     /// since is left: it may be what the instance is meant to have now.
     fn released(&self, target: &Target, found: &Found<Association, ()>, first: &First) -> Goal<Association> {
         let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<Association>(first);
+        let (values, unreadable) = first_values::<Association>(first);
         goal.unsupported = unreadable;
         if values.iter().all(|(_, value)| value.is_none()) {
             return goal;
@@ -153,21 +176,6 @@ impl Step for DetachProfile {
     /// An instance takes the profile only when the last one is off it.
     fn returning(&self, association: &Association, wanted: Option<&Association>) -> bool {
         association.state == DISASSOCIATING || (association.state == ASSOCIATING && wanted.is_some())
-    }
-
-    async fn write(&self, target: &Target, found: &Found<Association, ()>, goal: &State<Association>) -> Writes {
-        let mut writes = Writes::default();
-        let unwanted = found.state.iter().filter(|(key, _)| !goal.contains_key(*key));
-        for (key, _) in unwanted.filter(|(_, association)| !self.accepted(association)) {
-            let sent = self.ec2.disassociate_iam_instance_profile().association_id(&key.resource).send().await;
-            writes.note(sent.map_err(Error::aws("ec2:DisassociateIamInstanceProfile", &key.resource)));
-        }
-        if found.state.is_empty() {
-            for association in goal.values() {
-                writes.note(self.associate(target, &association.profile_arn).await);
-            }
-        }
-        writes
     }
 }
 
@@ -209,7 +217,7 @@ mod tests {
         let none = shows(&[]);
         let step = step(&[&none]);
         let found = step.read(&target()).await.expect("read");
-        assert!(step.contained(&target(), &found).not_applicable.is_some());
+        assert!(step.contained(&target(), &found, &Journaled::default()).not_applicable.is_some());
     }
 
     #[tokio::test]
@@ -217,7 +225,7 @@ mod tests {
         let leaving = shows(&[IamInstanceProfileAssociationState::Disassociating]);
         let step = step(&[&leaving]);
         let found = step.read(&target()).await.expect("read");
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(found.state.values().all(|a| step.accepted(a)));
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     }

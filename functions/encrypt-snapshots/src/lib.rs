@@ -8,7 +8,7 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use snapshots::{
     CaseSnapshots, SnapshotCopy, ask_for, best, case_snapshots, copy_url, failure, is_verified, tag, taken_at,
 };
@@ -116,7 +116,7 @@ impl Step for EncryptSnapshots {
         Ok(Found { state: state.collect(), facts })
     }
 
-    fn contained(&self, _: &Target, found: &Found<SnapshotCopy, CaseSnapshots>) -> Goal<SnapshotCopy> {
+    fn contained(&self, _: &Target, found: &Found<SnapshotCopy, CaseSnapshots>, _: &Journaled) -> Goal<SnapshotCopy> {
         let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), copy.completed())).collect());
         if found.state.is_empty() {
             goal.not_applicable = Some(match self.under_this_key {
@@ -153,6 +153,8 @@ impl Step for EncryptSnapshots {
         ask_for(found.facts.originals.iter().filter(missing).map(|source| self.copy(target, source)).collect()).await
     }
 }
+
+impl Irreversible for EncryptSnapshots {}
 
 #[cfg(test)]
 mod tests;

@@ -117,9 +117,9 @@ async fn hash_snapshots(
     key: Option<&str>,
     until: Instant,
 ) -> Result<Outcome> {
-    let (snapshots, first) = futures::try_join!(case_snapshots(ec2, target), journal.first(target, NAME))?;
+    let (snapshots, journaled) = futures::try_join!(case_snapshots(ec2, target), journal.read(target, NAME))?;
     let (ids, unreadable) = readable(&snapshots.originals, &snapshots.copies, key);
-    let mut done = parts(&first)?;
+    let mut done = parts(&journaled.first)?;
     let mut changes = Vec::new();
     for id in &ids {
         let parts = done.entry(id.clone()).or_default();
@@ -136,8 +136,8 @@ async fn hash_snapshots(
             evidence::enter(journal, target, &entry).await?;
             let part = Part { name, sha256: entry.sha256.unwrap_or_default(), blocks: lines.len() as u64, next };
             let kept: First = [(Key::new(id, format!("part-{number:05}")), json!(part))].into();
-            let stands = journal.keep_first(target, NAME, &kept).await?;
-            if kept.iter().any(|(key, part)| stands.get(key) != Some(part)) {
+            let held = journal.keep(target, NAME, &kept.clone().into()).await?.first;
+            if kept.iter().any(|(key, part)| held.get(key) != Some(part)) {
                 let reason = format!("another call of this function lists {id}");
                 return Ok(Outcome { changes, ..Outcome::new(NAME, Status::InProgress, reason) });
             }

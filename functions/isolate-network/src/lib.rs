@@ -9,6 +9,7 @@
 
 mod groups;
 mod release;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,11 +17,12 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::NetworkInterface;
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, First, Found, Goal, Journaled, Key, Result, Reversible, State, Step, Target, Writes};
 use futures::future::join_all;
 use network::{CAPTURE, CONVERSION, Group, ISOLATION, Interface, Window, automatically_tracked, everything};
 
 use groups::Ready;
+pub use watch::handle;
 
 /// The step. Reads interfaces and Cordon's security groups; creates and repairs those groups, and sets interfaces' groups.
 /// A release sets the interfaces' groups only: Cordon's own stay, since other cases may use them.
@@ -224,24 +226,12 @@ impl Step for IsolateNetwork {
     type Value = BTreeSet<String>;
     type Facts = Facts;
     const NAME: &'static str = "isolate-network";
-    const IS_WATCHED_FROM_HERE: bool = true;
 
     async fn read(&self, target: &Target) -> Result<Found<Self::Value, Facts>> {
         self.read_with(target, true).await
     }
 
-    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Self::Value, Facts>> {
-        let (found, there) = futures::join!(self.read_with(target, false), release::existing(&self.ec2, first));
-        let mut found = found?;
-        found.facts.journaled = there?;
-        Ok(found)
-    }
-
-    fn released(&self, target: &Target, found: &Found<Self::Value, Facts>, first: &First) -> Goal<Self::Value> {
-        release::released(target, found, first)
-    }
-
-    fn contained(&self, target: &Target, found: &Found<Self::Value, Facts>) -> Goal<Self::Value> {
+    fn contained(&self, target: &Target, found: &Found<Self::Value, Facts>, _: &Journaled) -> Goal<Self::Value> {
         let mut goal = Goal::new(found.state.clone());
         goal.residual_risk.extend([UNSEEN.to_owned(), UNFILTERED.to_owned()]);
         for (id, interface) in &found.facts.interfaces {
@@ -275,9 +265,6 @@ impl Step for IsolateNetwork {
     }
 
     async fn write(&self, target: &Target, found: &Found<Self::Value, Facts>, goal: &State<Self::Value>) -> Writes {
-        if target.release.is_some() {
-            return self.restore(found, goal).await;
-        }
         let mut writes = Writes { residual_risk: drifted(found, goal), ..Writes::default() };
         let facts = &found.facts;
         let ready = groups::ensure(&self.ec2, target, facts, goal, &mut writes).await;
@@ -318,6 +305,23 @@ impl Step for IsolateNetwork {
             )),
         }
         writes
+    }
+}
+
+impl Reversible for IsolateNetwork {
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Self::Value, Facts>> {
+        let (found, there) = futures::join!(self.read_with(target, false), release::existing(&self.ec2, first));
+        let mut found = found?;
+        found.facts.journaled = there?;
+        Ok(found)
+    }
+
+    fn released(&self, target: &Target, found: &Found<Self::Value, Facts>, first: &First) -> Goal<Self::Value> {
+        release::released(target, found, first)
+    }
+
+    async fn restore(&self, _: &Target, found: &Found<Self::Value, Facts>, goal: &State<Self::Value>) -> Writes {
+        self.set_back(found, goal).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, SecurityGroup};
-use containment::{Error, First, Found, Goal, Key, Result, State, Target, Writes, command, journaled};
+use containment::{Error, First, Found, Goal, Key, Result, State, Target, Writes, command, first_values};
 use futures::future::{join_all, try_join_all};
 
 use crate::{Facts, GROUPS, IsolateNetwork};
@@ -20,7 +20,7 @@ fn first_groups(first: &First) -> First {
 /// Which of the groups to be restored there still are. Asked for by a filter, since an id that does not exist fails a call
 /// that names it.
 pub(crate) async fn existing(ec2: &Client, first: &First) -> Result<BTreeSet<String>> {
-    let (values, _) = journaled::<BTreeSet<String>>(&first_groups(first));
+    let (values, _) = first_values::<BTreeSet<String>>(&first_groups(first));
     let ids: BTreeSet<String> = values.into_iter().filter_map(|(_, groups)| groups).flatten().collect();
     let ids: Vec<String> = ids.into_iter().collect();
     let pages = ids.chunks(IDS_A_CALL).map(|ids| async move {
@@ -46,7 +46,7 @@ pub(crate) fn released(
     first: &First,
 ) -> Goal<BTreeSet<String>> {
     let mut goal = Goal::new(found.state.clone());
-    let (values, unreadable) = journaled::<BTreeSet<String>>(&first_groups(first));
+    let (values, unreadable) = first_values::<BTreeSet<String>>(&first_groups(first));
     goal.unsupported = unreadable;
     if values.is_empty() {
         goal.not_applicable = Some("this case changed no interface's groups".to_owned());
@@ -118,7 +118,7 @@ fn by_hand(target: &Target, interface: &str, groups: &BTreeSet<String>) -> Strin
 
 impl IsolateNetwork {
     /// One call for each interface, without the conversion group: nothing has to be cut, and nobody else let in.
-    pub(crate) async fn restore(
+    pub(crate) async fn set_back(
         &self,
         found: &Found<BTreeSet<String>, Facts>,
         goal: &State<BTreeSet<String>>,

@@ -43,7 +43,7 @@ fn found(interfaces: &[(&str, &str, &[&str])]) -> Found<BTreeSet<String>, Facts>
 #[test]
 fn every_interface_ends_on_the_isolation_group_of_its_own_vpc() {
     let found = found(&[("eni-1", "vpc-a", &["sg-web"]), ("eni-2", "vpc-b", &["sg-x", "sg-y"])]);
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
     assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-iso-vpc-b"]));
 }
@@ -51,14 +51,14 @@ fn every_interface_ends_on_the_isolation_group_of_its_own_vpc() {
 #[test]
 fn what_is_contained_stays_as_it_is() {
     let found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
-    assert_eq!(step(&[]).contained(&target(), &found).state, found.state);
+    assert_eq!(step(&[]).contained(&target(), &found, &Journaled::default()).state, found.state);
 }
 
 #[test]
 fn a_rule_that_somebody_added_to_the_isolation_group_is_not_part_of_the_goal() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
     found.state.insert(rules_key("vpc-a", ISOLATION), set(&["ingress tcp 22-22 0.0.0.0/0"]));
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
 }
 
@@ -67,7 +67,7 @@ fn a_vpc_that_cordon_has_not_seen_is_to_get_both_groups() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     found.state.retain(|key, _| key.attribute == GROUPS);
     (found.facts.isolation, found.facts.conversion) = Default::default();
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
     assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], everything());
 }
@@ -76,7 +76,7 @@ fn a_vpc_that_cordon_has_not_seen_is_to_get_both_groups() {
 fn an_interface_that_aws_manages_is_unsupported_and_left_alone() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     found.facts.interfaces.get_mut("eni-1").expect("there").managed_by = Some("amazon-eks".into());
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state, found.state);
     assert!(goal.unsupported[0].contains("eni-1 is managed by amazon-eks"));
 }
@@ -84,7 +84,7 @@ fn an_interface_that_aws_manages_is_unsupported_and_left_alone() {
 #[test]
 fn dns_and_imds_are_named_as_residual_risk_even_when_all_is_isolated() {
     let found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
-    let risk = step(&[]).contained(&target(), &found).residual_risk.join(" ");
+    let risk = step(&[]).contained(&target(), &found, &Journaled::default()).residual_risk.join(" ");
     assert!(risk.contains("DNS") && risk.contains("metadata"));
 }
 
@@ -161,7 +161,7 @@ async fn conversion_comes_first_stays_a_moment_and_isolation_follows() {
     let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &isolation, &routes]);
     let step = IsolateNetwork::with_client(client);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let started = tokio::time::Instant::now();
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
@@ -174,7 +174,7 @@ async fn a_run_that_was_killed_on_the_conversion_group_goes_forward_to_isolation
     let (modified, routes) = (modifies("sg-iso-vpc-a"), routes());
     let found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
     let step = step(&[&modified, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     assert_eq!(modified.num_calls(), 1);
 }
@@ -190,7 +190,7 @@ async fn a_conversion_that_fails_does_not_keep_the_interface_from_being_isolated
     let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
     let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     let step = step(&[&refused, &isolation, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert_eq!(isolation.num_calls(), 1);
@@ -228,7 +228,7 @@ async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_
         .then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
     let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
     let step = step(&[&rules, &revoked, &conversion, &isolation, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert!(writes.residual_risk[0].contains("cordon-isolation in vpc-a had rules"));
@@ -246,7 +246,7 @@ async fn another_containment_that_settles_the_same_group_first_is_no_failure() {
     });
     let (modified, routes) = (modified(), routes());
     let step = step(&[&rules, &gone, &modified, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
 }
 
@@ -267,7 +267,7 @@ async fn a_name_that_somebody_took_first_is_used_after_its_rules_are_gone() {
         .then_output(|| DescribeSecurityGroupRulesOutput::builder().build());
     let (isolated, routes) = (modifies("sg-theirs"), routes());
     let step = step(&[&taken, &theirs, &rules, &isolated, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     assert_eq!(isolated.num_calls(), 1);
 }
@@ -279,7 +279,7 @@ async fn without_an_isolation_group_no_interface_is_left_on_a_group_that_isolate
     let created = mock!(Client::create_security_group).then_output(|| CreateSecurityGroupOutput::builder().build());
     let (modified, routes) = (modified(), routes());
     let step = step(&[&created, &modified, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), modified.num_calls()), (1, 0));
 }
@@ -294,7 +294,7 @@ async fn an_instance_that_cannot_be_isolated_is_not_opened_to_everybody_either()
     });
     let (modified, routes) = (modified(), routes());
     let step = step(&[&refused, &modified, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), modified.num_calls()), (1, 0));
 }
@@ -311,7 +311,7 @@ async fn an_interface_that_refuses_the_isolation_group_does_not_stay_on_the_one_
     let still_open = shows("sg-con-vpc-a");
     let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     let step = step(&[&conversion, &refused, &restored, &routes, &still_open]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), refused.num_calls(), restored.num_calls()), (1, 4, 1));
 }
@@ -323,7 +323,7 @@ async fn an_interface_on_a_conversion_group_with_other_rules_is_converted_first(
     found.facts.conversion.get_mut("vpc-a").expect("there").rules = narrow.clone();
     found.state.insert(rules_key("vpc-a", CONVERSION), narrow);
     assert!(needs_conversion(&found, "eni-1"));
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], everything());
 }
 
@@ -331,7 +331,7 @@ async fn an_interface_on_a_conversion_group_with_other_rules_is_converted_first(
 fn a_trunk_is_not_called_isolated() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
     found.facts.interfaces.get_mut("eni-1").expect("there").kind = "trunk".into();
-    assert!(step(&[]).contained(&target(), &found).unsupported[0].contains("branch interfaces"));
+    assert!(step(&[]).contained(&target(), &found, &Journaled::default()).unsupported[0].contains("branch interfaces"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,7 +356,7 @@ async fn a_new_group_is_not_believed_to_be_empty_before_its_default_rule_has_bee
         mock!(Client::revoke_security_group_egress).then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
     let (isolated, routes) = (modifies("sg-new"), routes());
     let step = step(&[&created, &late, &revoked, &isolated, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     assert_eq!((revoked.num_calls(), isolated.num_calls()), (1, 1));
 }
@@ -384,7 +384,7 @@ fn with_ways(mut found: Found<BTreeSet<String>, Facts>, capture: Option<&[&str]>
 #[test]
 fn with_a_window_an_interface_ends_on_the_capture_group_and_the_report_says_what_stays_open() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
-    let goal = step(&[]).contained(&with_window(), &found);
+    let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&[CAPTURE]), "a group that has no id yet");
     assert_eq!(goal.state[&rules_key("vpc-a", CAPTURE)], set(&[TO_SSM]));
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
@@ -399,15 +399,15 @@ fn with_a_window_an_interface_ends_on_the_capture_group_and_the_report_says_what
 #[test]
 fn an_open_window_is_a_fixed_point_and_so_is_a_closed_one() {
     let open = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
-    assert_eq!(step(&[]).contained(&with_window(), &open).state, open.state);
+    assert_eq!(step(&[]).contained(&with_window(), &open, &Journaled::default()).state, open.state);
     let closed = with_ways(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]), Some(&[TO_SSM]));
-    assert_eq!(step(&[]).contained(&target(), &closed).state, closed.state);
+    assert_eq!(step(&[]).contained(&target(), &closed, &Journaled::default()).state, closed.state);
 }
 
 #[test]
 fn a_run_that_comes_late_does_not_open_a_window_on_what_is_isolated() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]), Some(&[TO_SSM]));
-    let goal = step(&[]).contained(&with_window(), &found);
+    let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state, found.state);
     assert!(goal.residual_risk.iter().any(|r| r.contains("eni-1 is isolated, so no window")));
 }
@@ -415,7 +415,7 @@ fn a_run_that_comes_late_does_not_open_a_window_on_what_is_isolated() {
 #[test]
 fn a_window_that_is_still_open_is_not_isolated_for_whoever_wants_none() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
     assert_eq!(goal.state[&rules_key("vpc-a", CAPTURE)], set(&[TO_SSM]), "others may have theirs open");
 }
@@ -424,14 +424,14 @@ fn a_window_that_is_still_open_is_not_isolated_for_whoever_wants_none() {
 fn without_a_usable_way_it_is_isolated_at_once_and_a_sentence_says_why() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
     found.facts.windows.get_mut("eni-1").expect("there").obstacles = vec!["vpc-a has no endpoint for ssm".into()];
-    let goal = step(&[]).contained(&with_window(), &found);
+    let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
     assert!(!goal.state.contains_key(&rules_key("vpc-a", CAPTURE)));
     let risk = goal.residual_risk.join(" ");
     let why = "impossible after its isolation: vpc-a has no endpoint for ssm";
     assert!(risk.contains(why) && risk.contains("CaptureFirst"), "{risk}");
     found.state = goal.state;
-    let afterwards = step(&[]).contained(&with_window(), &found).residual_risk.join(" ");
+    let afterwards = step(&[]).contained(&with_window(), &found, &Journaled::default()).residual_risk.join(" ");
     assert!(afterwards.contains(why), "{afterwards}");
 }
 
@@ -439,7 +439,7 @@ fn without_a_usable_way_it_is_isolated_at_once_and_a_sentence_says_why() {
 fn each_interface_has_the_window_of_its_own_vpc() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"]), ("eni-2", "vpc-b", &["sg-x"])]), None);
     found.facts.windows.get_mut("eni-2").expect("there").obstacles = vec!["vpc-b has no endpoint for s3".into()];
-    let goal = step(&[]).contained(&with_window(), &found);
+    let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&[CAPTURE]));
     assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-iso-vpc-b"]));
 }
@@ -448,7 +448,7 @@ fn each_interface_has_the_window_of_its_own_vpc() {
 fn an_interface_that_aws_manages_gets_no_window() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
     found.facts.interfaces.get_mut("eni-1").expect("there").managed_by = Some("amazon-eks".into());
-    assert_eq!(step(&[]).contained(&with_window(), &found).state, found.state);
+    assert_eq!(step(&[]).contained(&with_window(), &found, &Journaled::default()).state, found.state);
 }
 
 #[tokio::test(start_paused = true)]
@@ -457,7 +457,7 @@ async fn conversion_comes_before_the_capture_group_as_well() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&[TO_SSM]));
     let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &capture, &routes]);
     let step = IsolateNetwork::with_client(client);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let started = tokio::time::Instant::now();
     assert!(step.write(&with_window(), &found, &goal.state).await.failures.is_empty());
     assert_eq!((conversion.num_calls(), capture.num_calls()), (1, 1));
@@ -469,7 +469,7 @@ async fn a_run_that_was_killed_on_the_conversion_group_goes_forward_to_the_captu
     let (capture, routes) = (modifies("sg-cap-vpc-a"), routes());
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]), Some(&[TO_SSM]));
     let step = step(&[&capture, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     assert!(step.write(&with_window(), &found, &goal.state).await.failures.is_empty());
     assert_eq!(capture.num_calls(), 1);
 }
@@ -479,7 +479,7 @@ async fn a_window_is_closed_without_letting_everybody_in_and_says_what_may_go_on
     let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
     let step = step(&[&isolation, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let started = tokio::time::Instant::now();
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
@@ -499,7 +499,7 @@ async fn a_window_that_leads_elsewhere_is_closed_like_any_other_group() {
         let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
         let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &isolation, &routes]);
         let step = IsolateNetwork::with_client(client);
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
         assert_eq!((conversion.num_calls(), isolation.num_calls()), (1, 1));
     }
@@ -530,7 +530,7 @@ async fn a_drifted_capture_group_loses_what_it_should_not_have_and_gets_what_it_
         .then_output(|| AuthorizeSecurityGroupEgressOutput::builder().build());
     let (conversion, capture, routes) = (modifies("sg-con-vpc-a"), modifies("sg-cap-vpc-a"), routes());
     let step = step(&[&rules, &revoked, &authorized, &conversion, &capture, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let writes = step.write(&with_window(), &found, &goal.state).await;
     assert!(writes.failures.is_empty(), "{:?}", writes.failures);
     assert!(writes.residual_risk[0].contains("cordon-capture in vpc-a had rules"));
@@ -546,7 +546,7 @@ async fn without_a_capture_group_the_interface_is_isolated_at_once_and_that_is_n
     });
     let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
     let step = step(&[&refused, &isolation, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let writes = step.write(&with_window(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert_eq!(isolation.num_calls(), 1);
@@ -564,7 +564,7 @@ async fn an_interface_that_refuses_the_capture_group_is_isolated_at_once() {
     let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&[TO_SSM]));
     let step = step(&[&refused, &conversion, &isolation, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let writes = step.write(&with_window(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert_eq!((refused.num_calls(), isolation.num_calls()), (1, 1));
@@ -581,7 +581,7 @@ async fn without_an_isolation_group_the_capture_group_is_still_better_than_the_g
     });
     let (capture, routes) = (modifies("sg-cap-vpc-a"), routes());
     let step = step(&[&refused, &capture, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let writes = step.write(&with_window(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), capture.num_calls()), (1, 1));
 }

@@ -7,7 +7,9 @@
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{LockMode, LockState, LockedSnapshotsInfo, Snapshot, SnapshotState};
-use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{
+    Error, Forensic, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes,
+};
 use futures::{StreamExt, stream};
 use runtime::Aws;
 use serde::Serialize;
@@ -119,7 +121,7 @@ impl Step for LockSnapshots {
         Ok(Found { state: state.collect(), facts: () })
     }
 
-    fn contained(&self, _: &Target, found: &Found<Lock, ()>) -> Goal<Lock> {
+    fn contained(&self, _: &Target, found: &Found<Lock, ()>, _: &Journaled) -> Goal<Lock> {
         let mut goal = Goal::new(found.state.iter().map(|(key, lock)| (key.clone(), self.goal(lock))).collect());
         if found.state.is_empty() {
             goal.not_applicable = Some("the forensic account has no verified copy of the case's snapshots".to_owned());
@@ -147,6 +149,8 @@ impl Step for LockSnapshots {
         writes
     }
 }
+
+impl Irreversible for LockSnapshots {}
 
 #[cfg(test)]
 mod tests;

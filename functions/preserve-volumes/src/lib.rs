@@ -8,7 +8,10 @@ use aws_sdk_ec2::types::{
     EbsInstanceBlockDeviceSpecification, InstanceBlockDeviceMappingSpecification, NetworkInterface,
     NetworkInterfaceAttachmentChanges, Volume,
 };
-use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes, command,
+    first_values,
+};
 
 /// The step. Reads attachments of volumes and interfaces; changes `DeleteOnTermination` of each (trap D5).
 #[derive(Debug, Clone)]
@@ -70,7 +73,6 @@ impl Step for PreserveVolumes {
     type Value = bool;
     type Facts = BTreeMap<Key, Attachment>;
     const NAME: &'static str = "preserve-volumes";
-    const LATER: Later = Later::AsSeen;
 
     async fn read(&self, target: &Target) -> Result<Found<bool, Self::Facts>> {
         let (volumes, interfaces) =
@@ -78,25 +80,10 @@ impl Step for PreserveVolumes {
         Ok(found(target, &volumes, &interfaces))
     }
 
-    fn contained(&self, _: &Target, found: &Found<bool, Self::Facts>) -> Goal<bool> {
+    fn contained(&self, _: &Target, found: &Found<bool, Self::Facts>, _: &Journaled) -> Goal<bool> {
         let mut goal = Goal::new(found.state.keys().map(|key| (key.clone(), false)).collect());
         if found.state.is_empty() {
             goal.not_applicable = Some("the instance has neither volumes nor interfaces of its own".to_owned());
-        }
-        goal
-    }
-
-    /// What has been detached since has no such setting any more: it is named, and whoever attaches it again decides.
-    fn released(&self, target: &Target, found: &Found<bool, Self::Facts>, first: &First) -> Goal<bool> {
-        let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<bool>(first);
-        goal.unsupported = unreadable;
-        for (key, value) in values {
-            match (goal.state.get_mut(&key), value) {
-                (Some(delete), Some(value)) => *delete = value,
-                (None, Some(value)) => goal.unsupported.push(detached(target, &key, value)),
-                (_, None) => {}
-            }
         }
         goal
     }
@@ -109,6 +96,25 @@ impl Step for PreserveVolumes {
             writes.note(result);
         }
         writes
+    }
+}
+
+impl Reversible for PreserveVolumes {
+    const ON_DRIFT: OnDrift = OnDrift::RestoreBaseline;
+
+    /// What has been detached since has no such setting any more: it is named, and whoever attaches it again decides.
+    fn released(&self, target: &Target, found: &Found<bool, Self::Facts>, first: &First) -> Goal<bool> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = first_values::<bool>(first);
+        goal.unsupported = unreadable;
+        for (key, value) in values {
+            match (goal.state.get_mut(&key), value) {
+                (Some(delete), Some(value)) => *delete = value,
+                (None, Some(value)) => goal.unsupported.push(detached(target, &key, value)),
+                (_, None) => {}
+            }
+        }
+        goal
     }
 }
 
@@ -201,7 +207,7 @@ mod tests {
             .then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build());
         let step = PreserveVolumes { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&by_device, &by_attachment]) };
         let found = found(&target(), &volumes, &[interface("eni-1", false)]);
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
         assert_eq!((by_device.num_calls(), by_attachment.num_calls()), (100, 1));
     }
@@ -227,7 +233,10 @@ mod tests {
         ];
         let before = found(&target(), &volumes, &[interface("eni-1", false)]);
         let first: First = before.state.iter().map(|(key, delete)| (key.clone(), (*delete).into())).collect();
-        let mut contained = Found { state: step.contained(&target(), &before).state, facts: before.facts.clone() };
+        let mut contained = Found {
+            state: step.contained(&target(), &before, &Journaled::default()).state,
+            facts: before.facts.clone(),
+        };
         contained.state.remove(&Key::new("vol-2", "DeleteOnTermination"));
         let goal = step.released(&target(), &contained, &first);
         assert_eq!(

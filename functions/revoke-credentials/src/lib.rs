@@ -10,7 +10,9 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::Filter;
 use aws_sdk_iam::operation::get_role_policy::GetRolePolicyError;
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, restored};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, Result, Reversible, State, Step, Target, Writes, restored,
+};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -150,7 +152,7 @@ impl Step for RevokeCredentials {
         Ok(Found { state: state.collect(), facts })
     }
 
-    fn contained(&self, target: &Target, found: &Found<Value, Facts>) -> Goal<Value> {
+    fn contained(&self, target: &Target, found: &Found<Value, Facts>, _: &Journaled) -> Goal<Value> {
         let mut goal = Goal::new(found.state.clone());
         if found.facts.roles.is_empty() && found.facts.profiles.is_empty() {
             goal.not_applicable =
@@ -188,24 +190,6 @@ impl Step for RevokeCredentials {
         goal
     }
 
-    /// The policies that this case has put, by the names in its journal: whose profile they came with does not matter
-    /// any more, and it may be gone. A role that is gone has no policy either.
-    async fn read_journaled(&self, _: &Target, first: &First) -> Result<Found<Value, Facts>> {
-        let policies =
-            futures::future::try_join_all(first.keys().map(|key| self.policy(&key.resource, &key.attribute))).await?;
-        let state = first.keys().cloned().zip(policies).filter_map(|(key, policy)| Some((key, policy?)));
-        let facts = Facts { profiles: BTreeSet::new(), roles: BTreeMap::new(), shared_with: Ok(0), now: String::new() };
-        Ok(Found { state: state.collect(), facts })
-    }
-
-    /// A policy's name has the instance in it, so that another instance's deny on the same role is never touched. What
-    /// somebody has written into this instance's since goes with it; the outcome has its text.
-    fn released(&self, _: &Target, found: &Found<Value, Facts>, first: &First) -> Goal<Value> {
-        let mut goal = restored(&found.state, first);
-        goal.residual_risk.push(AFTERWARDS.to_owned());
-        goal
-    }
-
     async fn write(&self, _: &Target, found: &Found<Value, Facts>, goal: &State<Value>) -> Writes {
         let mut writes = Writes::default();
         for key in found.state.keys().filter(|key| !goal.contains_key(*key)) {
@@ -224,6 +208,26 @@ impl Step for RevokeCredentials {
                 .note(sent.map_err(Error::aws("iam:PutRolePolicy", format!("{} of {}", key.attribute, key.resource))));
         }
         writes
+    }
+}
+
+impl Reversible for RevokeCredentials {
+    /// The policies that this case has put, by the names in its journal: whose profile they came with does not matter
+    /// any more, and it may be gone. A role that is gone has no policy either.
+    async fn read_journaled(&self, _: &Target, first: &First) -> Result<Found<Value, Facts>> {
+        let policies =
+            futures::future::try_join_all(first.keys().map(|key| self.policy(&key.resource, &key.attribute))).await?;
+        let state = first.keys().cloned().zip(policies).filter_map(|(key, policy)| Some((key, policy?)));
+        let facts = Facts { profiles: BTreeSet::new(), roles: BTreeMap::new(), shared_with: Ok(0), now: String::new() };
+        Ok(Found { state: state.collect(), facts })
+    }
+
+    /// A policy's name has the instance in it, so that another instance's deny on the same role is never touched. What
+    /// somebody has written into this instance's since goes with it; the outcome has its text.
+    fn released(&self, _: &Target, found: &Found<Value, Facts>, first: &First) -> Goal<Value> {
+        let mut goal = restored(&found.state, first);
+        goal.residual_risk.push(AFTERWARDS.to_owned());
+        goal
     }
 }
 
@@ -273,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_deny_names_this_instance_by_arn_and_by_session_and_nobody_else() {
-        let goal = step(&[], &[]).contained(&target(false), &found(0));
+        let goal = step(&[], &[]).contained(&target(false), &found(0), &Journaled::default());
         let policy = &goal.state[&Key::new("web", "cordon-deny-i-0123456789abcdef0")];
         let statements = policy["Statement"].as_array().expect("statements");
         assert!(statements.iter().all(|s| s["Effect"] == "Deny" && s["Condition"].is_object()));
@@ -293,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_role_that_others_share_is_reported_with_their_number() {
-        let goal = step(&[], &[]).contained(&target(false), &found(7));
+        let goal = step(&[], &[]).contained(&target(false), &found(7), &Journaled::default());
         assert!(goal.residual_risk.iter().any(|r| r.contains("7 other instances") && r.contains("not denied")));
     }
 
@@ -301,19 +305,19 @@ mod tests {
     fn a_profile_whose_role_was_taken_out_is_not_called_harmless() {
         let mut found = found(0);
         found.facts.roles.clear();
-        let goal = step(&[], &[]).contained(&target(false), &found);
+        let goal = step(&[], &[]).contained(&target(false), &found, &Journaled::default());
         assert!(goal.not_applicable.is_none() && goal.unsupported[0].contains("may be valid for hours"));
         found.facts.profiles.clear();
-        assert!(step(&[], &[]).contained(&target(false), &found).not_applicable.is_some());
+        assert!(step(&[], &[]).contained(&target(false), &found, &Journaled::default()).not_applicable.is_some());
     }
 
     #[test]
     fn all_sessions_are_revoked_as_of_the_first_time_and_a_second_run_keeps_that_time() {
         let step = step(&[], &[]);
-        let goal = step.contained(&target(true), &found(0));
+        let goal = step.contained(&target(true), &found(0), &Journaled::default());
         let later =
             Found { state: goal.state.clone(), facts: Facts { now: "2026-11-22T03:00:00Z".into(), ..found(0).facts } };
-        assert_eq!(step.contained(&target(true), &later).state, goal.state);
+        assert_eq!(step.contained(&target(true), &later, &Journaled::default()).state, goal.state);
     }
 
     fn profile_and_role() -> Rule {
@@ -352,7 +356,7 @@ mod tests {
         let step = step(&[&nothing_associated(), &three_instances()], &[&profile_and_role(), &absent]);
         let found = step.read(&target(false)).await.expect("read");
         assert_eq!((found.facts.roles.len(), found.facts.shared_with.clone()), (1, Ok(2)));
-        assert_eq!(step.contained(&target(false), &found).state.len(), 1);
+        assert_eq!(step.contained(&target(false), &found, &Journaled::default()).state.len(), 1);
     }
 
     #[tokio::test]
@@ -367,7 +371,7 @@ mod tests {
         });
         let step = step(&[&nothing_associated(), &unknown], &[&profile_and_role(), &stored]);
         let found = step.read(&target(false)).await.expect("read");
-        let goal = step.contained(&target(false), &found);
+        let goal = step.contained(&target(false), &found, &Journaled::default());
         assert_eq!(goal.state.len(), 1);
         assert!(goal.residual_risk.iter().any(|r| r.contains("is unknown") && r.contains("UnauthorizedOperation")));
     }
@@ -382,7 +386,7 @@ mod tests {
         });
         let step = step(&[&nothing_associated(), &three_instances()], &[&profile_and_role(), &stored]);
         let found = step.read(&target(false)).await.expect("read");
-        assert_eq!(step.contained(&target(false), &found).state, found.state);
+        assert_eq!(step.contained(&target(false), &found, &Journaled::default()).state, found.state);
     }
 
     #[tokio::test]
@@ -392,7 +396,7 @@ mod tests {
             PutRolePolicyError::generic(meta.message("Maximum policy size of 10240 bytes exceeded").build())
         });
         let step = step(&[], &[&full]);
-        let goal = step.contained(&target(false), &found(0));
+        let goal = step.contained(&target(false), &found(0), &Journaled::default());
         let writes = step.write(&target(false), &found(0), &goal.state).await;
         assert!(writes.failures[0].to_string().contains("iam:PutRolePolicy on cordon-deny-i-0123456789abcdef0 of web"));
     }
@@ -446,7 +450,8 @@ mod tests {
             })
             .then_output(|| PutRolePolicyOutput::builder().build());
         let step = step(&[], &[&put]);
-        let contained = Found { state: step.contained(&target(false), &found(0)).state, ..found(0) };
+        let contained =
+            Found { state: step.contained(&target(false), &found(0), &Journaled::default()).state, ..found(0) };
         let goal = step.released(&target(false), &contained, &kept(earlier));
         assert!(step.write(&target(false), &contained, &goal.state).await.failures.is_empty());
         assert_eq!(put.num_calls(), 1);
@@ -456,7 +461,7 @@ mod tests {
     async fn a_document_is_put_on_every_role_of_the_profile() {
         let put = mock!(aws_sdk_iam::Client::put_role_policy).then_output(|| PutRolePolicyOutput::builder().build());
         let step = step(&[], &[&put]);
-        let goal = step.contained(&target(true), &found(0));
+        let goal = step.contained(&target(true), &found(0), &Journaled::default());
         assert!(step.write(&target(true), &found(0), &goal.state).await.failures.is_empty());
         assert_eq!(put.num_calls(), 2);
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{CreateVolumePermission, OperationType, SnapshotAttributeName};
-use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Forensic, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, TryStreamExt, stream};
 use snapshots::{case_snapshots, shareable};
 
@@ -77,7 +77,7 @@ impl Step for ShareSnapshots {
         Ok(Found { state, facts: () })
     }
 
-    fn contained(&self, target: &Target, found: &Found<BTreeSet<String>, ()>) -> Goal<BTreeSet<String>> {
+    fn contained(&self, target: &Target, found: &Found<BTreeSet<String>, ()>, _: &Journaled) -> Goal<BTreeSet<String>> {
         let only_them = BTreeSet::from([self.account.clone()]);
         let mut goal = Goal::new(found.state.keys().map(|key| (key.clone(), only_them.clone())).collect());
         if target.account_id == self.account {
@@ -111,6 +111,8 @@ impl Step for ShareSnapshots {
         writes
     }
 }
+
+impl Irreversible for ShareSnapshots {}
 
 #[cfg(test)]
 mod tests {
@@ -174,7 +176,7 @@ mod tests {
 
     async fn write(step: &ShareSnapshots) -> Writes {
         let found = step.read(&target()).await.expect("read");
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         step.write(&target(), &found, &goal.state).await
     }
 
@@ -204,7 +206,10 @@ mod tests {
         let (case, shared) = (case(ONE), shared(&[THEM]));
         let step = step(&[&case, &shared]);
         let found = step.read(&target()).await.expect("read");
-        assert_eq!((step.contained(&target(), &found).state, found.state.len()), (found.state, 1));
+        assert_eq!(
+            (step.contained(&target(), &found, &Journaled::default()).state, found.state.len()),
+            (found.state, 1)
+        );
     }
 
     #[tokio::test]
@@ -216,7 +221,7 @@ mod tests {
         let case = case(SNAPSHOTS);
         let step = step(&[&case]);
         let found = step.read(&target()).await.expect("read");
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(found.state.is_empty() && goal.not_applicable.expect("why").contains("no completed snapshot"));
     }
 
@@ -224,7 +229,7 @@ mod tests {
     async fn where_the_stacks_key_does_not_reach_nothing_is_looked_at_and_the_reason_is_given() {
         let step = ShareSnapshots { key: None, ..step(&[]) };
         let found = step.read(&target()).await.expect("read");
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(goal.unsupported[0].starts_with("in eu-west-1 no snapshot can be shared"), "{:?}", goal.unsupported);
     }
 
@@ -232,7 +237,9 @@ mod tests {
     async fn in_the_forensic_account_itself_there_is_nothing_to_share() {
         let step = ShareSnapshots { account: target().account_id, ..step(&[]) };
         let found = step.read(&target()).await.expect("read");
-        assert!(step.contained(&target(), &found).not_applicable.expect("why").contains("already"));
+        assert!(
+            step.contained(&target(), &found, &Journaled::default()).not_applicable.expect("why").contains("already")
+        );
     }
 
     #[tokio::test]

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Tag, TagDescription};
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, journaled};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, Result, Reversible, State, Step, Target, Writes, first_values,
+};
 use futures::future::{join_all, try_join_all};
 
 /// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others; a release takes them back, and
@@ -111,58 +113,12 @@ impl Step for TagResources {
         Ok(found)
     }
 
-    fn contained(&self, target: &Target, found: &Found<String, BTreeSet<String>>) -> Goal<String> {
+    fn contained(&self, target: &Target, found: &Found<String, BTreeSet<String>>, _: &Journaled) -> Goal<String> {
         let mut goal = Goal::new(found.state.clone());
         for (tag, value) in target.incident_tags() {
             goal.state.extend(found.facts.iter().map(|id| (key(id, &tag), value.clone())));
         }
         goal.state.remove(&key(&target.instance_id, RELEASED));
-        goal
-    }
-
-    /// The tags of what the journal names, wherever it is now: a volume that was detached keeps its tags. Snapshots are
-    /// evidence, and keep theirs.
-    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<String, BTreeSet<String>>> {
-        let journaled = first.keys().filter(|key| !is_evidence(key)).map(|key| key.resource.clone());
-        let ids: BTreeSet<String> = journaled.chain([target.instance_id.clone()]).collect();
-        let all: Vec<String> = ids.iter().cloned().collect();
-        let described = try_join_all(all.chunks(IDS_A_CALL).map(|ids| self.tags_of(ids))).await?;
-        let mut found = Found { state: State::new(), facts: ids };
-        for tag in described.iter().flatten() {
-            let (Some(id), Some(name)) = (tag.resource_id(), tag.key()) else { continue };
-            found.state.extend(ours(id, [(name, tag.value().unwrap_or_default())]));
-        }
-        Ok(found)
-    }
-
-    /// A tag that has neither Cordon's value nor the first one was changed by somebody since, and is left. Which ticket and
-    /// owner containment was given is not known any more: these two go back to what they were, whoever wrote them last.
-    fn released(&self, target: &Target, found: &Found<String, BTreeSet<String>>, first: &First) -> Goal<String> {
-        let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<String>(first);
-        goal.unsupported = unreadable;
-        let given = target.incident_tags();
-        for (key, value) in values.into_iter().filter(|(key, _)| !is_evidence(key)) {
-            let Some(tag) = tag_of(&key).filter(|tag| *tag != RELEASED) else { continue };
-            let now = found.state.get(&key);
-            let fixed = given.get(tag).filter(|_| !matches!(tag, "IncidentTicket" | "Owner"));
-            if let (Some(now), Some(fixed)) = (now, fixed)
-                && now != fixed
-                && Some(now) != value.as_ref()
-            {
-                let before = value.map_or("absent".to_owned(), |value| format!("{value:?}"));
-                goal.residual_risk.push(format!(
-                    "the tag {tag} of {} is {now:?} now, which is not Cordon's, and is left; before the containment it was {before}",
-                    key.resource
-                ));
-                continue;
-            }
-            match value {
-                Some(value) => _ = goal.state.insert(key, value),
-                None => _ = goal.state.remove(&key),
-            }
-        }
-        goal.state.insert(key(&target.instance_id, RELEASED), target.case_id.clone());
         goal
     }
 
@@ -194,6 +150,54 @@ impl Step for TagResources {
             writes.note(result);
         }
         writes
+    }
+}
+
+impl Reversible for TagResources {
+    /// The tags of what the journal names, wherever it is now: a volume that was detached keeps its tags. Snapshots are
+    /// evidence, and keep theirs.
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<String, BTreeSet<String>>> {
+        let journaled = first.keys().filter(|key| !is_evidence(key)).map(|key| key.resource.clone());
+        let ids: BTreeSet<String> = journaled.chain([target.instance_id.clone()]).collect();
+        let all: Vec<String> = ids.iter().cloned().collect();
+        let described = try_join_all(all.chunks(IDS_A_CALL).map(|ids| self.tags_of(ids))).await?;
+        let mut found = Found { state: State::new(), facts: ids };
+        for tag in described.iter().flatten() {
+            let (Some(id), Some(name)) = (tag.resource_id(), tag.key()) else { continue };
+            found.state.extend(ours(id, [(name, tag.value().unwrap_or_default())]));
+        }
+        Ok(found)
+    }
+
+    /// A tag that has neither Cordon's value nor the first one was changed by somebody since, and is left. Which ticket and
+    /// owner containment was given is not known any more: these two go back to what they were, whoever wrote them last.
+    fn released(&self, target: &Target, found: &Found<String, BTreeSet<String>>, first: &First) -> Goal<String> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = first_values::<String>(first);
+        goal.unsupported = unreadable;
+        let given = target.incident_tags();
+        for (key, value) in values.into_iter().filter(|(key, _)| !is_evidence(key)) {
+            let Some(tag) = tag_of(&key).filter(|tag| *tag != RELEASED) else { continue };
+            let now = found.state.get(&key);
+            let fixed = given.get(tag).filter(|_| !matches!(tag, "IncidentTicket" | "Owner"));
+            if let (Some(now), Some(fixed)) = (now, fixed)
+                && now != fixed
+                && Some(now) != value.as_ref()
+            {
+                let before = value.map_or("absent".to_owned(), |value| format!("{value:?}"));
+                goal.residual_risk.push(format!(
+                    "the tag {tag} of {} is {now:?} now, which is not Cordon's, and is left; before the containment it was {before}",
+                    key.resource
+                ));
+                continue;
+            }
+            match value {
+                Some(value) => _ = goal.state.insert(key, value),
+                None => _ = goal.state.remove(&key),
+            }
+        }
+        goal.state.insert(key(&target.instance_id, RELEASED), target.case_id.clone());
+        goal
     }
 }
 
@@ -242,7 +246,7 @@ mod tests {
     fn other_tags_are_neither_read_nor_planned_and_an_owner_that_is_not_given_is_left_alone() {
         let found = found(&[("i-1", &[("Name", "web"), ("Owner", "team-a")])]);
         assert_eq!(found.state, State::from([(key("i-1", "Owner"), "team-a".into())]));
-        let goal = nothing_called().contained(&target(), &found);
+        let goal = nothing_called().contained(&target(), &found, &Journaled::default());
         assert_eq!(goal.state[&key("i-1", "Owner")], "team-a");
         assert!(!first(&found, &goal).contains_key(&key("i-1", "Owner")), "so no release can touch it");
     }
@@ -265,7 +269,7 @@ mod tests {
             .then_output(|| CreateTagsOutput::builder().build());
         let step = TagResources { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&full, &tagged]) };
         let found = found(&[("i-1", &[]), ("vol-1", &[])]);
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert_eq!(step.write(&target(), &found, &goal.state).await.failures.len(), 1);
         assert_eq!(tagged.num_calls(), 1);
     }
@@ -280,7 +284,7 @@ mod tests {
             .then_output(|| CreateTagsOutput::builder().build());
         let step = TagResources { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&rule]) };
         let found = found(&[("i-1", &[]), ("vol-1", &[]), ("vol-2", &[("Evidence", "Yes")])]);
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
         assert_eq!(rule.num_calls(), 2);
     }
@@ -289,7 +293,7 @@ mod tests {
     fn a_release_gives_each_tag_its_first_value_takes_away_what_was_absent_and_says_that_it_was_released() {
         let before = found(&[(ID, &[("Owner", "team-a")]), ("vol-1", &[("Evidence", "No")]), ("snap-1", &[])]);
         let target = Target { owner: Some("response".into()), ..target() };
-        let goal = nothing_called().contained(&target, &before);
+        let goal = nothing_called().contained(&target, &before, &Journaled::default());
         let first = first(&before, &goal);
         let contained = Found { state: goal.state, facts: before.facts.clone() };
         let without_owner = Target { owner: None, incident_ticket: None, ..target };
@@ -306,7 +310,7 @@ mod tests {
     #[test]
     fn a_tag_that_somebody_has_changed_since_is_left_and_named() {
         let before = found(&[(ID, &[])]);
-        let mut contained = nothing_called().contained(&target(), &before);
+        let mut contained = nothing_called().contained(&target(), &before, &Journaled::default());
         let first = first(&before, &contained);
         contained.state.insert(key(ID, "SecurityIncidentStatus"), "Closed".into());
         let contained = Found { state: contained.state, facts: before.facts };
@@ -320,7 +324,7 @@ mod tests {
     fn a_later_containment_takes_the_mark_of_the_release_away_and_its_own_release_leaves_its_own() {
         let released = found(&[(ID, &[(RELEASED, "c-1")])]);
         let later = Target { case_id: "c-2".into(), ..target() };
-        let goal = nothing_called().contained(&later, &released);
+        let goal = nothing_called().contained(&later, &released, &Journaled::default());
         assert!(!goal.state.contains_key(&key(ID, RELEASED)));
         let first = first(&released, &goal);
         let contained = Found { state: goal.state, facts: released.facts };

@@ -11,7 +11,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::primitives::DateTimeFormat;
 use aws_sdk_ssm::types::{Session, SessionFilter, SessionFilterKey, SessionState, SessionStatus};
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
@@ -39,6 +39,9 @@ const SESSION: &str = "Session";
 /// Of what others have chosen, no more than this goes into the journal and the report. An ARN of a role's session is
 /// shorter, as AWS bounds its parts.
 const OWNER_CHARACTERS: usize = 200;
+
+/// A session mostly ends within seconds: the loop waits for it rather than the workflow.
+const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 
 /// Systems Manager's calls share a small rate.
 const AT_ONCE: usize = 4;
@@ -72,7 +75,6 @@ impl Step for TerminateSessions {
     type Value = Opened;
     type Facts = ();
     const NAME: &'static str = "terminate-sessions";
-    const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 
     async fn read(&self, target: &Target) -> Result<Found<Opened, ()>> {
         let to_host = SessionFilter::builder().key(SessionFilterKey::TargetId).value(&target.instance_id).build();
@@ -87,7 +89,7 @@ impl Step for TerminateSessions {
         Ok(Found { state: ours.filter_map(opened).collect(), facts: () })
     }
 
-    fn contained(&self, _: &Target, found: &Found<Opened, ()>) -> Goal<Opened> {
+    fn contained(&self, _: &Target, found: &Found<Opened, ()>, _: &Journaled) -> Goal<Opened> {
         let mut goal = Goal::new(State::new());
         if found.state.is_empty() {
             goal.not_applicable = Some("no Session Manager session to the instance is open".to_owned());
@@ -100,7 +102,7 @@ impl Step for TerminateSessions {
     }
 
     async fn write(&self, _: &Target, found: &Found<Opened, ()>, _: &State<Opened>) -> Writes {
-        let mut writes = Writes::default();
+        let mut writes = Writes { settles_within: SETTLES_WITHIN, ..Writes::default() };
         let open: Vec<(&Key, &Opened)> = found.state.iter().filter(|(_, opened)| !self.accepted(opened)).collect();
         let calls: Vec<_> = open.iter().map(|(key, _)| self.end(&key.resource)).collect();
         let results: Vec<_> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
@@ -118,6 +120,8 @@ impl Step for TerminateSessions {
     }
 }
 
+impl Irreversible for TerminateSessions {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +129,7 @@ mod tests {
     use aws_sdk_ssm::operation::terminate_session::{TerminateSessionError, TerminateSessionOutput};
     use aws_sdk_ssm::primitives::DateTime;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-    use containment::{First, Journal, Kept, Status, converge, inspect};
+    use containment::{MemoryJournal, Status, converge, inspect};
     use std::sync::Mutex;
 
     const ALICE: &str = "arn:aws:sts::123456789012:assumed-role/admin/alice";
@@ -168,28 +172,11 @@ mod tests {
             .then_output(|| TerminateSessionOutput::builder().build())
     }
 
-    #[derive(Default)]
-    struct InMemory(Mutex<First>);
-
-    impl Journal for InMemory {
-        async fn kept(&self, _: &Target, _: &str) -> Result<Kept> {
-            Ok(Kept { first: self.0.lock().expect("not poisoned").clone(), seen: None })
-        }
-
-        async fn keep(&self, _: &Target, _: &str, found: &First, _: Option<&First>) -> Result<Kept> {
-            let mut first = self.0.lock().expect("not poisoned");
-            for (key, value) in found {
-                first.entry(key.clone()).or_insert_with(|| value.clone());
-            }
-            Ok(Kept { first: first.clone(), seen: None })
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn every_session_to_the_host_is_ended_and_its_owner_is_kept() {
         let open = [session("alice-1", SessionStatus::Connected), session("bob-2", SessionStatus::Disconnected)];
         let (sessions, alice, bob) = (shows(&[&open, &[]]), ends("alice-1"), ends("bob-2"));
-        let outcome = converge(&step(&[&sessions, &alice, &bob]), &Target::example(), &InMemory::default()).await;
+        let outcome = converge(&step(&[&sessions, &alice, &bob]), &Target::example(), &MemoryJournal::default()).await;
         let outcome = outcome.expect("ended");
         assert_eq!((outcome.status, alice.num_calls(), bob.num_calls()), (Status::Done, 1, 1));
         let change = &outcome.changes[0];
@@ -204,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_session_now_or_before_the_step_does_not_apply() {
-        let (none, journal) = (shows(&[&[]]), InMemory::default());
+        let (none, journal) = (shows(&[&[]]), MemoryJournal::default());
         let step = step(&[&none]);
         let outcome = converge(&step, &Target::example(), &journal).await.expect("read");
         assert_eq!((outcome.status, outcome.changes.len()), (Status::NotApplicable, 0));
@@ -213,7 +200,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_second_run_ends_nothing_and_still_shows_what_was_ended() {
         let (sessions, ended) = (shows(&[&[session("alice-1", SessionStatus::Connected)], &[]]), ends("alice-1"));
-        let (step, journal) = (step(&[&sessions, &ended]), InMemory::default());
+        let (step, journal) = (step(&[&sessions, &ended]), MemoryJournal::default());
         let first = converge(&step, &Target::example(), &journal).await.expect("ended");
         let second = converge(&step, &Target::example(), &journal).await.expect("nothing to do");
         let verified = inspect(&step, &Target::example(), &journal).await.expect("read");
@@ -228,7 +215,7 @@ mod tests {
             let meta = aws_sdk_ssm::error::ErrorMetadata::builder().code("ValidationException").build();
             TerminateSessionError::generic(meta)
         });
-        let outcome = converge(&step(&[&sessions, &refused]), &Target::example(), &InMemory::default()).await;
+        let outcome = converge(&step(&[&sessions, &refused]), &Target::example(), &MemoryJournal::default()).await;
         assert_eq!(outcome.expect("gone").status, Status::Done);
     }
 
@@ -239,7 +226,7 @@ mod tests {
             let meta = aws_sdk_ssm::error::ErrorMetadata::builder().code("AccessDeniedException").build();
             TerminateSessionError::generic(meta)
         });
-        let error = converge(&step(&[&sessions, &refused]), &Target::example(), &InMemory::default()).await;
+        let error = converge(&step(&[&sessions, &refused]), &Target::example(), &MemoryJournal::default()).await;
         let text = error.expect_err("still open").to_string();
         assert!(text.contains("Session of alice-1") && text.contains("ssm:TerminateSession on alice-1"), "{text}");
     }
@@ -248,7 +235,7 @@ mod tests {
     async fn a_session_that_is_being_ended_is_left_to_it() {
         let (sessions, ended) = (shows(&[&[session("alice-1", SessionStatus::Terminating)]]), ends("alice-1"));
         let step = step(&[&sessions, &ended]);
-        let outcome = converge(&step, &Target::example(), &InMemory::default()).await.expect("moving");
+        let outcome = converge(&step, &Target::example(), &MemoryJournal::default()).await.expect("moving");
         assert_eq!((outcome.status, ended.num_calls()), (Status::InProgress, 0));
     }
 
@@ -256,7 +243,7 @@ mod tests {
     async fn a_dry_run_names_the_sessions_and_ends_none() {
         let (sessions, ended) = (shows(&[&[session("alice-1", SessionStatus::Connected)]]), ends("alice-1"));
         let target = Target { dry_run: true, ..Target::example() };
-        let outcome = converge(&step(&[&sessions, &ended]), &target, &InMemory::default()).await.expect("planned");
+        let outcome = converge(&step(&[&sessions, &ended]), &target, &MemoryJournal::default()).await.expect("planned");
         assert_eq!((outcome.status, outcome.changes.len(), ended.num_calls()), (Status::Planned, 1, 0));
     }
 
