@@ -217,7 +217,7 @@ mod tests {
     use aws_sdk_autoscaling::operation::enter_standby::EnterStandbyOutput;
     use aws_sdk_autoscaling::operation::set_instance_protection::SetInstanceProtectionOutput;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-    use containment::Step;
+    use containment::Reversible;
     use serde_json::json;
 
     fn target() -> Target {
@@ -257,7 +257,7 @@ mod tests {
         let (step, first) = (step(&[&attached]), first("web", member("InService", false)));
         let out = found(&[], &[("web", 2, 4)]);
         let goal = step.released(&target(), &out, &first);
-        let writes = step.write(&target(), &out, &goal.state).await;
+        let writes = step.restore(&target(), &out, &goal.state).await;
         assert!(writes.failures.is_empty() && writes.residual_risk[0].contains("by one, from 2"));
         assert_eq!(attached.num_calls(), 1);
         let back = found(&[("web", member("InService", false))], &[("web", 3, 4)]);
@@ -276,15 +276,15 @@ mod tests {
         let (step, first) = (step(&[&protected, &standby, &attached]), first("web", member("Standby", true)));
         let out = found(&[], &[("web", 2, 4)]);
         let goal = step.released(&target(), &out, &first);
-        assert!(step.write(&target(), &out, &goal.state).await.waiting, "so that the workflow asks again");
+        assert!(step.restore(&target(), &out, &goal.state).await.waiting, "so that the workflow asks again");
         let pending = found(&[("web", member("Pending", false))], &[("web", 3, 4)]);
         let goal = step.released(&target(), &pending, &first);
         assert!(pending.state.iter().all(|(key, value)| step.returning(value, goal.state.get(key))));
-        assert!(step.write(&target(), &pending, &goal.state).await.failures.is_empty());
+        assert!(step.restore(&target(), &pending, &goal.state).await.failures.is_empty());
         assert_eq!((protected.num_calls(), standby.num_calls()), (0, 0), "it has to arrive first");
         let arrived = found(&[("web", member("InService", false))], &[("web", 3, 4)]);
         let goal = step.released(&target(), &arrived, &first);
-        assert!(step.write(&target(), &arrived, &goal.state).await.failures.is_empty());
+        assert!(step.restore(&target(), &arrived, &goal.state).await.failures.is_empty());
         assert_eq!((protected.num_calls(), standby.num_calls()), (1, 1));
     }
 
@@ -336,7 +336,7 @@ mod tests {
         });
         let (step, out) = (step(&[&refused]), found(&[], &[("web", 2, 4)]));
         let goal = step.released(&target(), &out, &first("web", member("InService", false)));
-        let writes = step.write(&target(), &out, &goal.state).await;
+        let writes = step.restore(&target(), &out, &goal.state).await;
         let said = writes.failures[0].to_string();
         assert!(
             said.contains("autoscaling:AttachInstances on web: ValidationError")

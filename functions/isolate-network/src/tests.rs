@@ -635,7 +635,7 @@ async fn a_release_puts_each_interface_on_the_groups_it_had_in_one_call_and_leav
     let released = Target { release: Some(vec!["isolate-network".into()]), ..target() };
     let goal = step.released(&released, &contained, &first);
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new(), "a rule that had drifted in stays out");
-    assert!(step.write(&released, &contained, &goal.state).await.failures.is_empty());
+    assert!(step.restore(&released, &contained, &goal.state).await.failures.is_empty());
     assert_eq!(modified.num_calls(), 2);
     let again = Found { state: goal.state.clone(), facts: contained.facts };
     assert_eq!(step.released(&released, &again, &first), goal);
