@@ -85,7 +85,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["whether connections that were open are cut cannot be read back"],
+        &["AWS does not show whether open connections were cut"],
         words("AWS does not show whether open connections are cut", "既存の接続が切れたかは AWS から確認できない"),
         words(
             "Read the flow logs of the instance's interfaces: ACCEPT after the isolation means that a connection lives. Then use a \
@@ -117,7 +117,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["had rules when it was looked at"],
+        &["had rules that somebody else added"],
         words("Somebody had put rules on the isolation group", "隔離用セキュリティグループにルールが追加されていた"),
         words(
             "Find out in CloudTrail who added them (AuthorizeSecurityGroupIngress, AuthorizeSecurityGroupEgress), revoke that \
@@ -223,7 +223,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["until the capture is over,"],
+        &["until the capture ends,"],
         words(
             "A way to Systems Manager and S3 is open until the capture ends",
             "取得が終わるまで Systems Manager と S3 への経路が開いている",

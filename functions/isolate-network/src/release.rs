@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, SecurityGroup};
-use containment::{Error, First, Found, Goal, Key, Result, State, Target, Writes, command, first_values};
+use containment::{Error, First, Goal, Key, Result, State, Target, Writes, command, first_values};
 use futures::future::{join_all, try_join_all};
 
-use crate::{Facts, GROUPS, IsolateNetwork};
+use crate::{GROUPS, IsolateNetwork, Network};
 
 /// A filter takes 200 values.
 const IDS_A_CALL: usize = 200;
@@ -40,11 +40,7 @@ pub(crate) async fn existing(ec2: &Client, first: &First) -> Result<BTreeSet<Str
 /// that was a decision, and this would undo it. And one of whose groups one was deleted: what is left of them is a
 /// configuration that never was, in which a service comes up and does not reach what it needs; it stays isolated until a
 /// person has said what takes the deleted one's place.
-pub(crate) fn released(
-    target: &Target,
-    found: &Found<BTreeSet<String>, Facts>,
-    first: &First,
-) -> Goal<BTreeSet<String>> {
+pub(crate) fn released(target: &Target, found: &Network, first: &First) -> Goal<BTreeSet<String>> {
     let mut goal = Goal::new(found.state.clone());
     let (values, unreadable) = first_values::<BTreeSet<String>>(&first_groups(first));
     goal.unsupported = unreadable;
@@ -99,7 +95,7 @@ pub(crate) fn released(
     goal
 }
 
-fn cordons(found: &Found<BTreeSet<String>, Facts>, interface: &str) -> BTreeSet<String> {
+fn cordons(found: &Network, interface: &str) -> BTreeSet<String> {
     let facts = &found.facts;
     let vpc = facts.interfaces.get(interface).map(|interface| &interface.vpc);
     let of_vpc = [&facts.isolation, &facts.conversion, &facts.capture].into_iter().filter_map(|all| all.get(vpc?));
@@ -118,11 +114,7 @@ fn by_hand(target: &Target, interface: &str, groups: &BTreeSet<String>) -> Strin
 
 impl IsolateNetwork {
     /// One call for each interface, without the conversion group: nothing has to be cut, and nobody else let in.
-    pub(crate) async fn set_back(
-        &self,
-        found: &Found<BTreeSet<String>, Facts>,
-        goal: &State<BTreeSet<String>>,
-    ) -> Writes {
+    pub(crate) async fn set_back(&self, found: &Network, goal: &State<BTreeSet<String>>) -> Writes {
         let changed: Vec<(&Key, &BTreeSet<String>)> = goal
             .iter()
             .filter(|(key, groups)| key.attribute == GROUPS && found.state.get(key) != Some(groups))

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cut::CONVERSION_STAYS;
 use aws_sdk_ec2::operation::create_security_group::{CreateSecurityGroupError, CreateSecurityGroupOutput};
 use aws_sdk_ec2::operation::describe_network_interfaces::DescribeNetworkInterfacesOutput;
 use aws_sdk_ec2::operation::describe_route_tables::DescribeRouteTablesOutput;
@@ -322,7 +323,7 @@ async fn an_interface_on_a_conversion_group_with_other_rules_is_converted_first(
     let narrow = set(&["egress tcp 443-443 198.51.100.7/32"]);
     found.facts.conversion.get_mut("vpc-a").expect("there").rules = narrow.clone();
     found.state.insert(rules_key("vpc-a", CONVERSION), narrow);
-    assert!(needs_conversion(&found, "eni-1"));
+    assert_eq!(Standing::of(&found, "eni-1"), Standing::Open);
     let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], everything());
 }
@@ -389,10 +390,7 @@ fn with_a_window_an_interface_ends_on_the_capture_group_and_the_report_says_what
     assert_eq!(goal.state[&rules_key("vpc-a", CAPTURE)], set(&[TO_SSM]));
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
     let risk = goal.residual_risk.join(" ");
-    assert!(
-        risk.contains("until the capture is over, eni-1 may reach tcp/443") && risk.contains("10.0.9.1/32"),
-        "{risk}"
-    );
+    assert!(risk.contains("until the capture ends, eni-1 can reach tcp/443") && risk.contains("10.0.9.1/32"), "{risk}");
     assert!(risk.contains("endpoints' policies"), "{risk}");
 }
 

@@ -7,9 +7,7 @@
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{LockMode, LockState, LockedSnapshotsInfo, Snapshot, SnapshotState};
-use containment::{
-    Error, Forensic, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes,
-};
+use containment::{Error, Forensic, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
 use runtime::Aws;
 use serde::Serialize;
