@@ -188,7 +188,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["it may terminate it: an isolated instance fails its health check"],
+        &["may terminate the instance while it is a member"],
         words("The Auto Scaling group may terminate the instance", "Auto Scaling グループに終了される可能性"),
         words(
             "Suspend the group's processes Terminate, HealthCheck and ReplaceUnhealthy now, and detach the instance.",
@@ -256,7 +256,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["what a session has left running on the host goes on"],
+        &["programs that a session started on the host keep running"],
         words("Sessions can be opened again, and leave programs behind", "セッションの再開や残されたプログラムに注意"),
         words(
             "Ask each owner that the text names whether the session was theirs; if not, revoke that identity's credentials. Deny \

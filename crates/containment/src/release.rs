@@ -143,12 +143,12 @@ async fn to_restore<S: Step>(target: &Target, journal: &impl Journal) -> Result<
     if first.is_empty() { nothing("this case changed nothing here") } else { Ok(Ok(first)) }
 }
 
-/// A sentence for each value that somebody put there while the instance was contained.
+/// A sentence for each value that somebody added while the instance was contained.
 fn discarded<V>(found: &State<V>, first: &First) -> Vec<String> {
     let absent_at_first = first.iter().filter(|(_, value)| value.is_null());
     let said = absent_at_first.map(|(key, _)| {
-        let now = if found.contains_key(key) { "is left as it is now" } else { "does not come back" };
-        format!("{} of {} was put there while the instance was contained, and {now}", key.attribute, key.resource)
+        let now = if found.contains_key(key) { "stays as it is now" } else { "is not restored" };
+        format!("{} of {} was added while the instance was contained, and {now}", key.attribute, key.resource)
     });
     said.collect()
 }
@@ -262,7 +262,7 @@ mod tests {
         }
     }
 
-    /// The same, but that drift is no first value.
+    /// The same, but drift goes back to the baseline.
     struct Seeing<'a>(&'a House);
 
     impl Step for Seeing<'_> {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_changed_goes_back_to_what_it_was_and_what_was_added_goes_away() {
+    async fn what_was_changed_goes_back_and_what_was_added_goes_away() {
         let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
         let before = house.state();
         converge_reversibly(&house, &contained(), &journal).await.expect("contained");
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_containment_did_not_change_is_left_whatever_it_is_now() {
+    async fn what_containment_did_not_change_is_left_alone() {
         let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
         converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         house.state.lock().expect("lock").insert(Key::new("attic", "Lamp"), "flickering".to_owned());
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_drifted_goes_back_to_what_the_case_first_saw_and_what_came_later_to_what_it_was() {
+    async fn what_drifted_goes_back_to_the_baseline_and_what_came_later_to_what_the_repair_found() {
         let house = House::new(&ROOMS);
         locked_again_after_drift(&house, &Seeing(&house)).await;
         let state = house.state();
@@ -405,12 +405,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_somebody_put_there_meanwhile_stays_away_and_the_release_says_so() {
+    async fn what_somebody_added_meanwhile_is_not_restored_and_the_release_says_so() {
         let house = House::new(&ROOMS);
         let before = house.state();
         let outcome = locked_again_after_drift(&house, &Removing(&house)).await;
         assert_eq!(house.state(), before);
-        let said = "Lamp of cellar was put there while the instance was contained, and does not come back";
+        let said = "Lamp of cellar was added while the instance was contained, and is not restored";
         assert_eq!(outcome.residual_risk, [said.to_owned()]);
     }
 
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_step_that_is_not_asked_for_is_left_contained() {
+    async fn a_step_that_is_not_to_be_released_stays_contained() {
         let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
         converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         let (kept, others) = (house.state(), Target { release: Some(vec!["tag-resources".into()]), ..contained() });
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_refused_is_not_released_with_the_whole_outcome_and_a_second_run_finishes_it() {
+    async fn a_refused_release_says_so_in_its_outcome_and_a_second_run_finishes_it() {
         let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
         let before = house.state();
         converge_reversibly(&house, &contained(), &journal).await.expect("contained");
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_on_its_way_back_is_in_progress_and_not_asked_for_again() {
+    async fn a_value_on_its_way_back_is_in_progress_and_not_asked_for_again() {
         let (house, journal) = (House::new(&[("hall", "Lamp", "lit")]), MemoryJournal::default());
         converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         release(&house, &released(), &journal).await.expect("released");
@@ -529,7 +529,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_refused_in_either_direction_a_plain_re_run_ends_where_it_should(
+        fn a_plain_second_run_ends_where_it_should_whatever_the_first_was_refused(
             before in houses(),
             jammed in prop::collection::btree_set((0..12_usize, prop::bool::ANY), 0..8),
         ) {

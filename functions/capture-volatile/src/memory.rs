@@ -9,14 +9,14 @@ use crate::record::{Asked, Ended};
 
 pub(crate) const IMAGE: &str = "memory.image";
 
-/// With less time than this nothing is begun any more.
+/// With less time than this nothing is begun.
 const WORTH_BEGINNING: i64 = 30;
 
 /// Small enough for the host to keep one part in memory while it is uploaded; S3 asks for 5 MiB at least.
 const PART: u64 = 64 * 1024 * 1024;
 /// S3 takes so many parts of an object.
 const PARTS_AT_MOST: u64 = 10_000;
-/// The largest memory that an image is made of: of more, an hour's deadline would be over long before.
+/// The largest memory that is imaged: with more, an hour's deadline would pass long before the end.
 const MEMORY_AT_MOST: u64 = 2 * 1024 * 1024 * 1024 * 1024;
 
 /// The object that is to arrive, and how many bytes it may have.
@@ -82,7 +82,8 @@ pub(crate) struct Parts {
 
 impl Parts {
     /// Parts for the memory that the host says it has. An image has more than what Linux calls `MemTotal`, which leaves out
-    /// what firmware and kernel keep for themselves: an eighth and 512 MiB are added. None where it says what cannot be.
+    /// what firmware and kernel keep for themselves: an eighth and 512 MiB are added. None if the host's number is
+    /// impossible.
     pub(crate) fn of(memory_total: u64) -> Option<Parts> {
         if memory_total == 0 || memory_total > MEMORY_AT_MOST {
             return None;

@@ -120,7 +120,7 @@ fn nothing_there() -> Rule {
 }
 
 #[tokio::test]
-async fn the_first_call_journals_what_it_asks_for_and_asks() {
+async fn the_first_call_journals_its_request_and_sends_it() {
     let (journal, online, sent) = (MemoryJournal::default(), online(), sent());
     let outcome = outcome(&[&online, &sent], &[], &journal, &target(false), 0).await.expect("an outcome");
     assert_eq!((outcome.status, sent.num_calls()), (Status::InProgress, 1));
@@ -130,14 +130,14 @@ async fn the_first_call_journals_what_it_asks_for_and_asks() {
 }
 
 #[tokio::test]
-async fn a_command_whose_answer_was_lost_is_taken_over_and_no_other_is_sent() {
+async fn a_command_whose_answer_was_lost_is_found_and_no_other_is_sent() {
     let (journal, found, stand, sent) = (asked(None), listed(&["cmd-1"]), stands("InProgress", ""), sent());
     let outcome = outcome(&[&found, &stand, &sent], &[], &journal, &target(false), 5).await.expect("an outcome");
     assert_eq!((outcome.status, sent.num_calls()), (Status::InProgress, 0));
 }
 
 #[tokio::test]
-async fn a_command_that_nobody_has_heard_of_is_sent_again_only_when_it_would_be_listed_by_now() {
+async fn an_unlisted_command_is_sent_again_only_once_it_would_be_listed() {
     let (journal, none, sent) = (asked(None), listed(&[]), sent());
     let early = outcome(&[&none, &sent], &[], &journal, &target(false), 5).await.expect("an outcome");
     assert_eq!((early.status, sent.num_calls()), (Status::InProgress, 0));
@@ -146,7 +146,7 @@ async fn a_command_that_nobody_has_heard_of_is_sent_again_only_when_it_would_be_
 }
 
 #[tokio::test]
-async fn a_run_of_the_case_days_after_a_command_that_was_never_sent_begins_anew() {
+async fn a_run_days_after_a_command_that_was_never_sent_begins_again() {
     let (journal, none, online, sent) = (asked(None), listed(&[]), online(), sent());
     let days = 3 * 86_400;
     let outcome = outcome(&[&none, &online, &sent], &[], &journal, &target(false), days).await.expect("an outcome");
@@ -183,7 +183,7 @@ async fn success_without_an_object_is_a_failure() {
 }
 
 #[tokio::test]
-async fn what_the_host_does_not_allow_is_unsupported_in_our_own_words() {
+async fn a_host_that_does_not_allow_it_is_unsupported_in_our_own_words() {
     let (journal, none) = (asked(Some("cmd-1")), nothing_there());
     let stand = stands("Failed", "cordon unsupported no-uploader\n");
     let outcome = outcome(&[&stand], &[&none], &journal, &target(false), 60).await.expect("an outcome");
@@ -192,7 +192,7 @@ async fn what_the_host_does_not_allow_is_unsupported_in_our_own_words() {
 }
 
 #[tokio::test]
-async fn an_isolated_host_in_another_region_than_the_bucket_is_told_so_at_once() {
+async fn an_isolated_host_in_another_region_than_the_bucket_is_unsupported_at_once() {
     let mut target = target(false);
     target.capture = Some(Capture { mode: CaptureMode::IsolateFirst, memory: false });
     target.region = "us-east-1".into();
@@ -216,7 +216,7 @@ async fn a_host_that_was_isolated_without_a_window_is_sent_nothing() {
 }
 
 #[tokio::test]
-async fn a_dry_run_only_looks() {
+async fn a_dry_run_only_reads() {
     let (journal, online) = (MemoryJournal::default(), online());
     let target = Target { dry_run: true, ..target(true) };
     let outcome = outcome(&[&online], &[], &journal, &target, 0).await.expect("an outcome");

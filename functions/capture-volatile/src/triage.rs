@@ -46,7 +46,7 @@ impl<J: Journal> CaptureVolatile<'_, J> {
         })
     }
 
-    /// Whether isolation has left an interface a way out. A command that nobody can fetch would be waited for in vain.
+    /// Whether isolation has left an interface a way out. Without one, the host could not fetch the command.
     async fn has_window(&self, target: &Target) -> Result<bool> {
         let interfaces = instance::interfaces(&self.ec2, target).await?;
         let mut groups = interfaces.iter().flat_map(|interface| interface.groups());

@@ -1,5 +1,5 @@
-//! Copies the case's shared snapshots into the forensic account, under its own key: out of reach of whoever controls the
-//! account that they were taken in, or the key that they were shared under (trap G6).
+//! Copies the case's shared snapshots into the forensic account, under its own key: out of reach of an attacker who
+//! controls the account that they were taken in, or the key that they were shared under (trap G6).
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct CopySnapshots {
     key: Option<String>,
 }
 
-/// The snapshots that are to be copied, and the copies that there are, by the id of what they were made from.
+/// The snapshots that are to be copied, and the existing copies, by the id of their source.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshots {
     sources: Vec<Snapshot>,
@@ -125,7 +125,7 @@ impl Step for CopySnapshots {
             goal.unsupported.push(why);
         } else if self.key.is_none() {
             goal.unsupported.push(format!(
-                "in {} no snapshot is shared: the key of encrypted copies reaches only its own Region (SnapshotKeyArn)",
+                "in {} no snapshot is shared: the key of encrypted copies (SnapshotKeyArn) reaches only its own Region",
                 target.region
             ));
         } else if found.state.is_empty() {

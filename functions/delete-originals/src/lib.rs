@@ -1,5 +1,5 @@
-//! Deletes the unencrypted original of every snapshot whose encrypted copy has been verified: only when the operator has
-//! said so in the template, because the copy's lineage ends there (trap G11).
+//! Deletes the unencrypted original of every snapshot whose encrypted copy has been verified: only if the operator has
+//! chosen so in the template, because the copy's lineage ends there (trap G11).
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
@@ -28,7 +28,7 @@ impl Step for DeleteOriginals {
     type Facts = ();
     const NAME: &'static str = "delete-originals";
 
-    /// Reads only the originals that a verified copy stands for; the others are not this step's business.
+    /// Reads only the originals that a verified copy replaces.
     async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
         // Tags say what is a copy of what, and anybody can write tags (trap K6); only the stack can write under its key.
         let (true, Some(key)) = (self.wanted, self.key.as_deref()) else {
@@ -37,9 +37,9 @@ impl Step for DeleteOriginals {
         let snapshots = case_snapshots(&self.ec2, target).await?;
         let replaced = snapshots.originals.iter().filter(|s| !s.encrypted().unwrap_or(false)).filter_map(|original| {
             let id = original.snapshot_id()?;
-            let stands_for =
+            let replaces =
                 |copy: &&Snapshot| is_verified(copy, Some(key)) && copy.volume_size() == original.volume_size();
-            let copy = snapshots.copies.get(id)?.iter().find(stands_for)?;
+            let copy = snapshots.copies.get(id)?.iter().find(replaces)?;
             Some((Key::new(id, "Original"), copy.snapshot_id()?.to_owned()))
         });
         Ok(Found { state: replaced.collect(), facts: () })
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn originals_are_kept_and_not_even_looked_at_unless_the_operator_says_so() {
+    async fn originals_are_kept_and_not_even_read_unless_the_operator_chooses_so() {
         let found = step(&[], false).read(&target()).await.expect("read");
         let goal = step(&[], false).contained(&target(), &found, &Journaled::default());
         assert!(goal.not_applicable.expect("why").contains("are kept"));
     }
 
     #[tokio::test]
-    async fn a_copy_that_is_not_under_the_stacks_key_stands_for_nothing() {
+    async fn a_copy_under_another_key_replaces_nothing() {
         let case = case(SnapshotState::Completed);
         let mut step = step(&[&case], true);
         step.key = Some("another key".to_owned());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_original_goes_only_after_its_copy_is_completed() {
+    async fn an_original_is_deleted_only_after_its_copy_has_completed() {
         for (state, deletions) in
             [(SnapshotState::Completed, 1), (SnapshotState::Pending, 0), (SnapshotState::Error, 0)]
         {

@@ -1,6 +1,6 @@
 //! Takes the instance out of every load balancer: target groups by the exact target, classic load balancers by instance.
 //!
-//! Does not wait for draining: the network is already cut (trap F3).
+//! Does not wait for draining: the network is cut already (trap F3).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -24,8 +24,8 @@ pub struct DeregisterTargets {
     ec2: aws_sdk_ec2::Client,
     elb: classic::Client,
     elbv2: v2::Client,
-    /// What the first read looked at, as far as the instance was registered there. Nothing is registered elsewhere by our
-    /// hand, so later reads look at nothing else: the API is throttled per account and Region.
+    /// Where the first read found the instance registered. Later reads look nowhere else: the step itself registers it
+    /// nowhere, and the API is throttled per account and Region.
     registered_in: OnceLock<Places>,
 }
 
@@ -36,8 +36,8 @@ struct Places {
     any_classic: bool,
 }
 
-/// A registration as it has to be undone and, at a release, restored: a target is an id with a port and sometimes a zone,
-/// and there is no call that lists the target groups of an instance (traps F1, F2).
+/// A registration, as exact as its deregistration and its release need it: a target is an id with a port and sometimes
+/// a zone, and no call lists the target groups of an instance (traps F1, F2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {
@@ -55,11 +55,11 @@ pub struct Registration {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     addresses: BTreeSet<String>,
-    /// Type and default port of each target group that was looked at, by ARN.
+    /// Type and default port of each target group that was searched, by ARN.
     groups: BTreeMap<String, (TargetTypeEnum, Option<i32>)>,
     /// Target groups by address in other VPCs, which were not searched.
     elsewhere: usize,
-    /// The classic load balancers that there are; known only where a release asks for them.
+    /// All classic load balancers; read at a release only.
     load_balancers: BTreeSet<String>,
 }
 
@@ -217,9 +217,7 @@ fn obstacle(target: &Target, facts: &Facts, key: &Key, registration: &Registrati
             [("--load-balancer-name", &[resource]), ("--instances", &[&target.instance_id])];
         let by_hand = command(target, "elb register-instances-with-load-balancer", &options);
         return (!facts.load_balancers.contains(resource)).then(|| {
-            format!(
-                "the classic load balancer {resource:?} does not exist any more; when there is one again: {by_hand}"
-            )
+            format!("the classic load balancer {resource:?} no longer exists; once there is one again: {by_hand}")
         });
     }
     let mut tuple = format!("Id={id}");
@@ -234,13 +232,11 @@ fn obstacle(target: &Target, facts: &Facts, key: &Key, registration: &Registrati
     let options: [(&str, &[&str]); 2] = [("--target-group-arn", &[resource]), ("--targets", &[&tuple])];
     let by_hand = command(target, "elbv2 register-targets", &options);
     match facts.groups.get(resource) {
-        None => {
-            Some(format!("the target group {resource} does not exist any more; when there is one again: {by_hand}"))
-        }
-        // Somebody else may have the address by now, and the traffic would be his.
+        None => Some(format!("the target group {resource} no longer exists; once there is one again: {by_hand}")),
+        // Another host may have the address by now, and would get the traffic.
         Some((TargetTypeEnum::Ip, _)) if !facts.addresses.contains(id) => Some(format!(
-            "{id}, which was registered in {resource}, is no address of the instance any more; if it should be registered \
-             all the same: {by_hand}"
+            "{id}, which was registered in {resource}, is no longer an address of the instance; to register it all \
+             the same: {by_hand}"
         )),
         Some(_) => None,
     }
@@ -248,8 +244,8 @@ fn obstacle(target: &Target, facts: &Facts, key: &Key, registration: &Registrati
 
 /// The target groups in which the instance can be: by instance id in its own VPCs, by address in its own VPCs.
 ///
-/// An `ip` group of another VPC can hold the address as well, of this instance or of a stranger with the same one in a
-/// third VPC. A deregistration of the stranger would be an outage, so such a group is reported and not touched.
+/// An `ip` group of another VPC can hold the address too: of this instance, or of another host that has the same one in
+/// a third VPC. Deregistering that host would be an outage, so such a group is reported and not touched.
 fn candidates(
     groups: &[TargetGroup],
     vpcs: &BTreeSet<String>,
@@ -270,7 +266,7 @@ fn target_key(group: &str, id: &str, port: Option<i32>, default_port: Option<i32
     Key::new(group, format!("Target {id}{port}"))
 }
 
-/// What the instance's Auto Scaling group has registered for it, and takes away when the instance is detached: on the
+/// What the instance's Auto Scaling group has registered for it, and deregisters when the instance is detached: on the
 /// default port of each target group, and with each classic load balancer.
 ///
 /// The detach comes first and leaves nothing of this for [`DeregisterTargets`] to find, but a release must restore it.
@@ -376,7 +372,7 @@ impl Step for DeregisterTargets {
 impl Reversible for DeregisterTargets {
     const ON_DRIFT: OnDrift = OnDrift::Discard;
 
-    /// Only the groups and load balancers that the journal names, as far as there still are any.
+    /// Only the groups and load balancers that the journal names, as far as they still exist.
     async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Registration, Facts>> {
         let (of_classic, of_groups): (Vec<&Key>, Vec<&Key>) = first.keys().partition(|key| key.attribute == CLASSIC);
         let groups = async { if of_groups.is_empty() { Ok(Vec::new()) } else { self.target_groups().await } };
@@ -397,8 +393,8 @@ impl Reversible for DeregisterTargets {
         Ok(found)
     }
 
-    /// What was draining when the case was opened was on its way out, and stays there. How healthy a target is does not
-    /// matter: it is registered as soon as the load balancer has begun to look at it.
+    /// A target that was draining when the case was opened was leaving, and stays out. Its health does not matter: it
+    /// is registered as soon as the load balancer has begun to check it.
     fn released(&self, target: &Target, found: &Found<Registration, Facts>, first: &First) -> Goal<Registration> {
         let mut goal = Goal::new(found.state.clone());
         let (values, unreadable) = first_values::<Registration>(first);

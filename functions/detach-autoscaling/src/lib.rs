@@ -26,7 +26,7 @@ pub struct DetachAutoscaling {
     autoscaling: Client,
 }
 
-/// How the instance belongs to its group: what a release needs to know beside the group's name (trap E5).
+/// The instance's membership in its group: what a release needs to know beside the group's name (trap E5).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Membership {
@@ -38,7 +38,7 @@ pub struct Membership {
 
 const MEMBERSHIP: &str = "Membership";
 
-/// How often a group that is busy with another activity is asked again: isolation must not wait longer (trap E3).
+/// How often a group that is busy with another activity is tried: isolation must not wait longer (trap E3).
 const TRIES: usize = 4;
 const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
@@ -48,7 +48,7 @@ impl DetachAutoscaling {
         DetachAutoscaling { autoscaling: Client::new(aws) }
     }
 
-    /// The step with a client of the caller's, who may want to record its replies.
+    /// The step with the caller's own client, which may record the replies.
     pub fn with_client(autoscaling: Client) -> Self {
         DetachAutoscaling { autoscaling }
     }
@@ -63,8 +63,8 @@ impl DetachAutoscaling {
 /// What stays true when the instance has left (trap E2).
 fn replacement(group: &str) -> String {
     format!(
-        "{group} launches a replacement from the same launch template and image: whatever let the attacker in may let him \
-         in again"
+        "{group} launches a replacement from the same launch template and image: it has the same way in for the \
+         attacker"
     )
 }
 
@@ -92,7 +92,7 @@ fn refusal(error: &Error) -> Refusal {
 impl Step for DetachAutoscaling {
     /// Absent when the instance is in no group.
     type Value = Membership;
-    /// The groups that a release asks for, by name, as far as there still are any.
+    /// The groups that a release needs, by name, as far as they still exist.
     type Facts = BTreeMap<String, Capacity>;
     const NAME: &'static str = "detach-autoscaling";
 
@@ -122,15 +122,16 @@ impl Step for DetachAutoscaling {
             let (group, lifecycle) = (&key.resource, &member.lifecycle_state);
             if lifecycle.starts_with("Terminating") {
                 goal.residual_risk.push(format!(
-                    "{group} is terminating the instance ({lifecycle}): it can no longer be detached, and what is not \
-                     in a snapshot will be lost; a termination lifecycle hook, if there is one, can be prolonged with \
+                    "{group} is terminating the instance ({lifecycle}): it can no longer be detached, and what is in \
+                     no snapshot will be lost; extend a termination lifecycle hook, if there is one, with \
                      `aws autoscaling record-lifecycle-action-heartbeat`"
                 ));
             } else if lifecycle.starts_with("Warmed") {
                 goal.residual_risk.push(format!("the instance is in the warm pool of {group} ({lifecycle})"));
             } else {
                 goal.residual_risk.push(format!(
-                    "as long as {group} has the instance, it may terminate it: an isolated instance fails its health check"
+                    "{group} may terminate the instance while it is a member: an isolated instance fails its health \
+                     check"
                 ));
             }
             if target.auto_scaling == AutoScaling::Replace {
@@ -148,7 +149,7 @@ impl Step for DetachAutoscaling {
         let mut writes = Writes::default();
         for (key, member) in found.state.iter().filter(|(_, member)| !self.accepted(member)) {
             let group = &key.resource;
-            // Capacity was settled when the instance went to standby: to decrement again would terminate another one.
+            // Standby has lowered the capacity already: another decrement would terminate another instance.
             let mut decrement = target.auto_scaling == AutoScaling::Decrement && member.lifecycle_state != "Standby";
             for attempt in 1..=TRIES {
                 let Err(error) = self.detach(target, group, decrement).await else {
@@ -158,7 +159,7 @@ impl Step for DetachAutoscaling {
                     break;
                 };
                 match refusal(&error) {
-                    // Gone, or already going (the answer to an earlier try was lost), or not there yet: the read tells.
+                    // Gone, or leaving (the answer to an earlier try was lost), or not there yet: the read back tells.
                     Refusal::NotAMember | Refusal::NotInService => break,
                     Refusal::MinSize if decrement => {
                         decrement = false;
@@ -281,7 +282,7 @@ mod tests {
             let rule = detached(decrement);
             let writes = step(&[&rule]).write(&target(mode), &member("InService"), &State::new()).await;
             assert!(writes.failures.is_empty(), "{mode}");
-            assert_eq!(writes.residual_risk.is_empty(), decrement, "a replacement may be taken by the same way in");
+            assert_eq!(writes.residual_risk.is_empty(), decrement, "a replacement has the same way in");
         }
     }
 
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn at_minimum_size_the_group_is_let_replace_it_rather_than_keep_it() {
+    async fn at_minimum_size_the_group_replaces_the_instance_rather_than_keep_it() {
         let min_size = refused(
             "AutoScalingGroup web has min-size=1, max-size=50, and desired-size=1. To detach 1 instance, please update \
              the AutoScalingGroup sizes appropriately.",
@@ -311,10 +312,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_because_of_the_lifecycle_state_is_left_to_the_read_to_judge() {
+    async fn a_refusal_because_of_the_lifecycle_state_is_judged_by_the_read_back() {
         let refused = refused("The instance i-0123456789abcdef0 is not in InService or Standby.");
         let writes = step(&[&refused]).write(&target("Replace"), &member("InService"), &State::new()).await;
-        assert!(writes.failures.is_empty(), "it may be detaching already, after an answer that was lost");
+        assert!(writes.failures.is_empty(), "it may be detaching already, and the answer was lost");
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ impl DetachProfile {
         let sent = call.iam_instance_profile(specification).send().await;
         let by_hand =
             by_hand(target, "ec2 associate-iam-instance-profile", "--instance-id", &target.instance_id, profile);
-        let advice = format!("where the profile or its role was deleted, make it again first and then run {by_hand}");
+        let advice = format!("if the profile or its role was deleted, create it again first, then run {by_hand}");
         sent.map(|_| ())
             .map_err(Error::aws("ec2:AssociateIamInstanceProfile", profile))
             .map_err(|error| error.with_advice(&advice))
@@ -60,8 +60,8 @@ fn by_hand(target: &Target, operation: &str, option: &str, id: &str, profile: &s
     command(target, operation, &[(option, &[id]), ("--iam-instance-profile", &[&format!("Arn={profile}")])])
 }
 
-/// The profile to go back to: an instance has one at a time. Where somebody associated another one with the contained
-/// instance and containment took that away as well, the journal has both, and the case's own facts say which was first.
+/// The profile to go back to: an instance has one at a time. If somebody associated another one with the contained
+/// instance and containment detached that too, the journal has both, and the target says which was first.
 fn wanted(
     target: &Target,
     journaled: &[(Key, Option<Association>)],
@@ -77,7 +77,8 @@ fn wanted(
         None => {
             let profiles: Vec<String> = all.iter().map(|(_, a)| format!("{:?}", a.profile_arn)).collect();
             Err(format!(
-                "which instance profile {} had first is unknown, since containment has detached {}: associate the right one by hand",
+                "the first instance profile of {} is unknown, since containment has detached {}: associate the right \
+                 one by hand",
                 target.instance_id,
                 profiles.join(" and ")
             ))
@@ -132,8 +133,8 @@ impl Step for DetachProfile {
 impl Reversible for DetachProfile {
     const ON_DRIFT: OnDrift = OnDrift::Discard;
 
-    /// Compares profiles and not associations, whose ids are new each time. Another profile that somebody has associated
-    /// since is left: it may be what the instance is meant to have now.
+    /// Compares profiles and not associations, whose ids are new each time. Another profile that somebody has
+    /// associated since stays: the instance may be meant to have it now.
     fn released(&self, target: &Target, found: &Found<Association, ()>, first: &First) -> Goal<Association> {
         let mut goal = Goal::new(found.state.clone());
         let (values, unreadable) = first_values::<Association>(first);
@@ -144,7 +145,8 @@ impl Reversible for DetachProfile {
         if target.instance_profile_arn.as_deref() == Some("") {
             let profiles = values.iter().filter_map(|(_, value)| Some(format!("{:?}", value.as_ref()?.profile_arn)));
             goal.residual_risk.push(format!(
-                "{} had no instance profile first: {}, which somebody associated while it was contained, does not come back",
+                "{} had no instance profile when the case was opened: {}, which somebody associated while it was \
+                 contained, is not restored",
                 target.instance_id,
                 profiles.collect::<Vec<_>>().join(" and ")
             ));
@@ -164,7 +166,8 @@ impl Reversible for DetachProfile {
                 let (operation, profile) = ("ec2 replace-iam-instance-profile-association", &wanted.profile_arn);
                 let by_hand = by_hand(target, operation, "--association-id", &other.resource, profile);
                 goal.unsupported.push(format!(
-                    "{:?} has been associated since and is left; {profile:?}, which it had before, comes back with {by_hand}",
+                    "somebody has associated {:?} since, and it stays; the first profile, {profile:?}, comes back \
+                     with {by_hand}",
                     there.profile_arn
                 ));
             }
@@ -173,7 +176,7 @@ impl Reversible for DetachProfile {
         goal
     }
 
-    /// An instance takes the profile only when the last one is off it.
+    /// An instance takes a profile only after the last one is gone.
     fn returning(&self, association: &Association, wanted: Option<&Association>) -> bool {
         association.state == DISASSOCIATING || (association.state == ASSOCIATING && wanted.is_some())
     }
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_release_associates_the_profile_again_and_knows_it_by_its_arn_and_not_by_the_association() {
+    async fn a_release_associates_the_profile_again_and_knows_it_by_its_arn() {
         let associated = mock!(Client::associate_iam_instance_profile)
             .match_requests(|r| {
                 r.iam_instance_profile().and_then(|p| p.arn()) == Some(WEB)
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn another_profile_that_somebody_has_associated_since_is_left_and_the_way_back_is_named() {
+    fn another_profile_that_was_associated_since_stays_and_the_way_back_is_named() {
         let other = found(&[("iip-assoc-9", "arn:aws:iam::1:instance-profile/new", "associated")]);
         let goal = step(&[]).released(&target(), &other, &first(&[("iip-assoc-1", WEB)]));
         assert_eq!(goal.state, other.state);
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_profiles_that_were_detached_the_one_that_the_case_found_first_comes_back() {
+    fn of_two_detached_profiles_the_one_that_the_case_found_first_comes_back() {
         let both = first(&[("iip-assoc-1", WEB), ("iip-assoc-0", "arn:aws:iam::1:instance-profile/attacker")]);
         let known = Target { instance_profile_arn: Some(WEB.to_owned()), ..target() };
         let goal = step(&[]).released(&known, &found(&[]), &both);
@@ -299,7 +302,7 @@ mod tests {
         let none = Target { instance_profile_arn: Some(String::new()), ..target() };
         let not_ours = step(&[]).released(&none, &found(&[]), &both);
         assert!(not_ours.state.is_empty() && not_ours.unsupported.is_empty());
-        assert!(not_ours.residual_risk[0].contains("had no instance profile first"));
+        assert!(not_ours.residual_risk[0].contains("had no instance profile when the case was opened"));
         let unknown = step(&[]).released(&target(), &found(&[]), &both);
         assert!(unknown.state.is_empty() && unknown.unsupported[0].contains("associate the right one by hand"));
     }

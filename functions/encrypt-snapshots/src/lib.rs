@@ -1,6 +1,7 @@
 //! Makes an encrypted copy of every unencrypted snapshot of the case, under the stack's key where it reaches.
 //!
-//! Where copies go on to a forensic account, whatever is not under the stack's key is copied under it: a snapshot under
+//! If copies go on to a forensic account, everything that is not under the stack's key is copied under it: a snapshot
+//! under
 //! the account's default key for EBS can't be shared at all (trap G5), and another key is not Cordon's to hand over. The
 //! original is the evidence's lineage and stays; `delete-originals` is a step of its own, and off by default (trap G11).
 

@@ -13,7 +13,7 @@ use crate::standing::{End, Standing, is_settled};
 use crate::{Facts, GROUPS, IsolateNetwork, Network, risks};
 
 /// How long the conversion group stays, so that it has reached the hosts before it is replaced (trap A4).
-/// It lets everybody in for so long; that is why it comes last before isolation and never stays.
+/// Meanwhile it lets everybody in; that is why it comes right before isolation and never stays.
 pub(crate) const CONVERSION_STAYS: Duration = Duration::from_secs(5);
 
 /// The routes only inform; the step does not wait for them for long.
@@ -26,7 +26,7 @@ impl IsolateNetwork {
         let facts = &found.facts;
         let ready = groups::ensure(&self.ec2, target, facts, goal, &mut writes).await;
 
-        // Without a group to go on to, the conversion group would only open the instance to everybody.
+        // Without a next group, the conversion group would only open the instance to everybody.
         let has_end = |id: &String| {
             let vpc = &facts.interfaces[id].vpc;
             let has_window = End::of(target, found, id) == End::Window && ready.capture.contains_key(vpc);
@@ -71,7 +71,7 @@ impl IsolateNetwork {
         sent.map(|_| ()).map_err(Error::aws("ec2:ModifyNetworkInterfaceAttribute", interface))
     }
 
-    /// The first half: everything allowed, so that nothing is tracked. Never keeps the second half from happening.
+    /// The first half: everything allowed, so that nothing is tracked. A failure does not prevent the second half.
     async fn convert(
         &self,
         interfaces: &[&String],
@@ -84,7 +84,7 @@ impl IsolateNetwork {
         for (id, result) in join_all(calls).await {
             if let Err(error) = result {
                 writes.residual_risk.push(format!(
-                    "{id} could not be put on the conversion group, so connections that were open may go on: {error}"
+                    "{id} could not be put on the conversion group, so open connections may go on: {error}"
                 ));
             }
         }
@@ -119,8 +119,8 @@ impl IsolateNetwork {
         Err(error)
     }
 
-    /// Tries again before it gives up; the interface is then taken off the conversion group, since the groups it had let
-    /// less through than one that lets in everybody.
+    /// Tries again before it gives up. The caller then takes the interface off the conversion group, since its first
+    /// groups let less through than one that lets everybody in.
     async fn isolate(&self, interface: &str, group: &str) -> Result<()> {
         let mut result = self.set_groups(interface, [group.to_owned()]).await;
         for delay in [1, 2, 4].map(Duration::from_secs) {

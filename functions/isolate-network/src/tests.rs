@@ -56,7 +56,7 @@ fn what_is_contained_stays_as_it_is() {
 }
 
 #[test]
-fn a_rule_that_somebody_added_to_the_isolation_group_is_not_part_of_the_goal() {
+fn a_rule_that_was_added_to_the_isolation_group_is_not_part_of_the_goal() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
     found.state.insert(rules_key("vpc-a", ISOLATION), set(&["ingress tcp 22-22 0.0.0.0/0"]));
     let goal = step(&[]).contained(&target(), &found, &Journaled::default());
@@ -64,7 +64,7 @@ fn a_rule_that_somebody_added_to_the_isolation_group_is_not_part_of_the_goal() {
 }
 
 #[test]
-fn a_vpc_that_cordon_has_not_seen_is_to_get_both_groups() {
+fn a_new_vpc_is_to_get_both_groups() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     found.state.retain(|key, _| key.attribute == GROUPS);
     (found.facts.isolation, found.facts.conversion) = Default::default();
@@ -195,7 +195,7 @@ async fn a_conversion_that_fails_does_not_keep_the_interface_from_being_isolated
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert_eq!(isolation.num_calls(), 1);
-    assert!(writes.residual_risk[0].contains("connections that were open may go on"));
+    assert!(writes.residual_risk[0].contains("open connections may go on"));
 }
 
 /// An interface on an isolation group that lets everything out.
@@ -274,7 +274,7 @@ async fn a_name_that_somebody_took_first_is_used_after_its_rules_are_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_isolation_group_no_interface_is_left_on_a_group_that_isolates_nothing() {
+async fn without_an_isolation_group_no_interface_is_put_on_the_conversion_group() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
     found.facts.isolation.clear();
     let created = mock!(Client::create_security_group).then_output(|| CreateSecurityGroupOutput::builder().build());
@@ -286,7 +286,7 @@ async fn without_an_isolation_group_no_interface_is_left_on_a_group_that_isolate
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_cannot_be_isolated_is_not_opened_to_everybody_either() {
+async fn an_instance_that_cannot_be_isolated_is_not_opened_to_everybody() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     found.facts.isolation.clear();
     let refused = mock!(Client::create_security_group).then_error(|| {
@@ -301,7 +301,7 @@ async fn an_instance_that_cannot_be_isolated_is_not_opened_to_everybody_either()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interface_that_refuses_the_isolation_group_does_not_stay_on_the_one_that_lets_everybody_in() {
+async fn an_interface_that_refuses_the_isolation_group_does_not_stay_on_the_conversion_group() {
     let refused = mock!(Client::modify_network_interface_attribute)
         .match_requests(|r| r.groups() == ["sg-iso-vpc-a".to_owned()])
         .then_error(|| {
@@ -383,7 +383,7 @@ fn with_ways(mut found: Found<BTreeSet<String>, Facts>, capture: Option<&[&str]>
 }
 
 #[test]
-fn with_a_window_an_interface_ends_on_the_capture_group_and_the_report_says_what_stays_open() {
+fn with_a_window_an_interface_ends_on_the_capture_group_and_the_outcome_says_what_is_open() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
     let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&[CAPTURE]), "a group that has no id yet");
@@ -403,7 +403,7 @@ fn an_open_window_is_a_fixed_point_and_so_is_a_closed_one() {
 }
 
 #[test]
-fn a_run_that_comes_late_does_not_open_a_window_on_what_is_isolated() {
+fn a_late_run_does_not_open_a_window_on_an_isolated_interface() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]), Some(&[TO_SSM]));
     let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state, found.state);
@@ -411,7 +411,7 @@ fn a_run_that_comes_late_does_not_open_a_window_on_what_is_isolated() {
 }
 
 #[test]
-fn a_window_that_is_still_open_is_not_isolated_for_whoever_wants_none() {
+fn an_open_window_does_not_count_as_isolated_once_no_window_is_wanted() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
     let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
@@ -419,7 +419,7 @@ fn a_window_that_is_still_open_is_not_isolated_for_whoever_wants_none() {
 }
 
 #[test]
-fn without_a_usable_way_it_is_isolated_at_once_and_a_sentence_says_why() {
+fn without_a_usable_endpoint_it_is_isolated_at_once_and_a_sentence_says_why() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
     found.facts.windows.get_mut("eni-1").expect("there").obstacles = vec!["vpc-a has no endpoint for ssm".into()];
     let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
@@ -504,7 +504,7 @@ async fn a_window_that_leads_elsewhere_is_closed_like_any_other_group() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drifted_capture_group_loses_what_it_should_not_have_and_gets_what_it_lacks() {
+async fn a_drifted_capture_group_is_brought_back_to_its_rules() {
     use aws_sdk_ec2::operation::authorize_security_group_egress::AuthorizeSecurityGroupEgressOutput;
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&["egress -1 0.0.0.0/0"]));
     let rule = |id: &str| SecurityGroupRule::builder().security_group_rule_id(id).is_egress(true);
@@ -570,7 +570,7 @@ async fn an_interface_that_refuses_the_capture_group_is_isolated_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_isolation_group_the_capture_group_is_still_better_than_the_groups_that_it_had() {
+async fn without_an_isolation_group_the_capture_group_is_better_than_the_first_groups() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]), Some(&[TO_SSM]));
     found.facts.isolation.clear();
     let refused = mock!(Client::create_security_group).then_error(|| {
@@ -585,7 +585,7 @@ async fn without_an_isolation_group_the_capture_group_is_still_better_than_the_g
 }
 
 #[tokio::test]
-async fn endpoints_are_looked_at_only_where_a_window_is_wanted_or_open() {
+async fn endpoints_are_read_only_where_a_window_is_wanted_or_open() {
     use aws_sdk_ec2::operation::describe_vpc_endpoints::DescribeVpcEndpointsOutput;
     let (interfaces, groups) = (
         shows("sg-web"),
@@ -617,7 +617,7 @@ fn with_journaled(mut found: Found<BTreeSet<String>, Facts>, groups: &[&str]) ->
 }
 
 #[tokio::test]
-async fn a_release_puts_each_interface_on_the_groups_it_had_in_one_call_and_leaves_cordons_groups_alone() {
+async fn a_release_puts_each_interface_back_in_one_call_and_leaves_cordons_groups_alone() {
     let modified = mock!(Client::modify_network_interface_attribute)
         .match_requests(|r| match r.network_interface_id() {
             Some("eni-1") => r.groups() == ["sg-web"],
@@ -640,19 +640,19 @@ async fn a_release_puts_each_interface_on_the_groups_it_had_in_one_call_and_leav
 }
 
 #[test]
-fn an_interface_that_somebody_has_put_on_other_groups_since_is_left_and_the_way_back_is_named() {
+fn an_interface_that_was_put_on_other_groups_since_stays_there_and_the_way_back_is_named() {
     let other = with_journaled(found(&[("eni-1", "vpc-a", &["sg-new"])]), &["sg-web"]);
     let goal = step(&[]).released(&target(), &other, &first(&[("eni-1", &["sg-web"])]));
     assert_eq!(goal.state, other.state);
     let said = &goal.unsupported[0];
-    assert!(said.contains("sg-new since, and is left so"), "{said}");
+    assert!(said.contains("on sg-new since, and it stays there"), "{said}");
     let command =
         "`aws ec2 modify-network-interface-attribute --region eu-west-1 --network-interface-id eni-1 --groups sg-web`";
     assert!(said.contains(command), "{said}");
 }
 
 #[test]
-fn an_interface_of_whose_groups_one_was_deleted_stays_isolated_and_the_others_go_back() {
+fn an_interface_that_has_lost_a_group_stays_isolated_and_the_others_go_back() {
     let contained = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"]), ("eni-2", "vpc-a", &["sg-iso-vpc-a"])]);
     let contained = with_journaled(contained, &["sg-web", "sg-db"]);
     let goal =
@@ -660,21 +660,21 @@ fn an_interface_of_whose_groups_one_was_deleted_stays_isolated_and_the_others_go
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
     assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-db"]));
     let said = &goal.unsupported[0];
-    assert!(said.contains("eni-1 stays isolated") && said.contains("sg-old does not exist any more"), "{said}");
+    assert!(said.contains("eni-1 stays isolated") && said.contains("sg-old no longer exists"), "{said}");
     assert!(said.contains("--groups NEW-GROUP sg-web`"), "{said}");
 }
 
 #[test]
-fn a_detached_interface_is_named_and_a_group_that_was_added_to_cordons_is_said_to_be_taken_off() {
+fn a_detached_interface_is_named_and_so_is_a_group_that_was_added_beside_cordons() {
     let contained = with_journaled(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a", "sg-extra"])]), &["sg-web"]);
     let goal = step(&[]).released(&target(), &contained, &first(&[("eni-1", &["sg-web"]), ("eni-9", &["sg-web"])]));
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-web"]));
-    assert!(goal.unsupported[0].starts_with("eni-9 is not attached to the instance any more"));
+    assert!(goal.unsupported[0].starts_with("eni-9 is no longer attached to the instance"));
     assert!(goal.residual_risk[0].contains("sg-extra"));
 }
 
 #[tokio::test]
-async fn the_groups_to_go_back_to_are_asked_for_by_a_filter_that_a_deleted_one_does_not_fail() {
+async fn the_groups_to_go_back_to_are_read_by_a_filter_which_a_deleted_one_does_not_fail() {
     let interfaces = mock!(Client::describe_network_interfaces).then_output(|| {
         let on = GroupIdentifier::builder().group_id("sg-iso").build();
         let interface = aws_sdk_ec2::types::NetworkInterface::builder().network_interface_id("eni-1").vpc_id("vpc-a");

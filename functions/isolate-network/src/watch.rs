@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::IsolateNetwork;
 
-/// What comes next must not wait for long. The verification begins the watch as well.
+/// The next step must not wait for long, and the verification begins the watch too.
 const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The function: a target in, an outcome out.

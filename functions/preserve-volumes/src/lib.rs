@@ -24,7 +24,7 @@ pub struct PreserveVolumes {
 pub enum Attachment {
     /// A volume: the instance that it is attached to and the device there.
     Volume {
-        /// Mostly the target; another one for a Multi-Attach volume.
+        /// Usually the target; another one for a Multi-Attach volume.
         instance: String,
         /// Such as `/dev/xvda`.
         device: String,
@@ -42,7 +42,7 @@ impl PreserveVolumes {
         PreserveVolumes { ec2: Client::new(aws) }
     }
 
-    async fn keep(&self, key: &Key, attachment: &Attachment, delete: bool) -> Result<()> {
+    async fn set(&self, key: &Key, attachment: &Attachment, delete: bool) -> Result<()> {
         match attachment {
             Attachment::Volume { instance, device } => {
                 let ebs = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(delete).build();
@@ -90,7 +90,7 @@ impl Step for PreserveVolumes {
 
     async fn write(&self, _: &Target, found: &Found<bool, Self::Facts>, goal: &State<bool>) -> Writes {
         let changes = goal.iter().filter(|(key, delete)| found.state.get(key) != Some(delete));
-        let calls = changes.filter_map(|(key, delete)| Some(self.keep(key, found.facts.get(key)?, *delete)));
+        let calls = changes.filter_map(|(key, delete)| Some(self.set(key, found.facts.get(key)?, *delete)));
         let mut writes = Writes::default();
         for result in futures::future::join_all(calls).await {
             writes.note(result);
@@ -102,7 +102,7 @@ impl Step for PreserveVolumes {
 impl Reversible for PreserveVolumes {
     const ON_DRIFT: OnDrift = OnDrift::RestoreBaseline;
 
-    /// What has been detached since has no such setting any more: it is named, and whoever attaches it again decides.
+    /// A volume that was detached since no longer has the setting: it is named, and whoever attaches it again decides.
     fn released(&self, target: &Target, found: &Found<bool, Self::Facts>, first: &First) -> Goal<bool> {
         let mut goal = Goal::new(found.state.clone());
         let (values, unreadable) = first_values::<bool>(first);
@@ -125,8 +125,8 @@ fn detached(target: &Target, key: &Key, value: bool) -> String {
         false => command(target, "ec2 describe-volumes", &[("--volume-ids", &[&key.resource])]),
     };
     format!(
-        "{} is not attached to {instance} any more, so that its DeleteOnTermination can't be set back to {value}: whoever \
-         attaches it again has to set it; {shown} shows where it is",
+        "{} is no longer attached to {instance}, so its DeleteOnTermination can't be set back to {value}: set it when \
+         you attach it again; {shown} shows where it is",
         key.resource
     )
 }
@@ -138,7 +138,7 @@ fn found(
 ) -> Found<bool, BTreeMap<Key, Attachment>> {
     let mut found = Found { state: State::new(), facts: BTreeMap::new() };
     for volume in volumes {
-        // Whichever instance of a Multi-Attach volume goes last decides, so each attachment counts.
+        // The last instance of a Multi-Attach volume decides, so each attachment counts.
         for attachment in volume.attachments() {
             let (Some(id), Some(instance), Some(device)) =
                 (volume.volume_id(), attachment.instance_id(), attachment.device())
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_restores_each_attachment_that_is_left_and_names_what_was_detached() {
+    fn a_release_restores_each_attachment_and_names_what_was_detached() {
         let step = PreserveVolumes { ec2: mock_client!(aws_sdk_ec2, []) };
         let volumes = [
             volume("vol-1", &[("i-0123456789abcdef0", "/dev/sda")]),
@@ -245,12 +245,12 @@ mod tests {
         );
         assert_eq!(goal.unsupported.len(), 1);
         let said = &goal.unsupported[0];
-        assert!(said.starts_with("vol-2 is not attached to i-0123456789abcdef0 any more"), "{said}");
+        assert!(said.starts_with("vol-2 is no longer attached to i-0123456789abcdef0"), "{said}");
         assert!(said.contains("`aws ec2 describe-volumes --region eu-west-1 --volume-ids vol-2`"), "{said}");
     }
 
     #[test]
-    fn an_interface_that_aws_manages_is_not_ours_to_keep() {
+    fn an_interface_that_aws_manages_is_left_alone() {
         assert!(found(&target(), &[], &[interface("eni-1", true)]).state.is_empty());
     }
 }

@@ -117,7 +117,7 @@ impl Step for ProtectInstance {
 impl Reversible for ProtectInstance {
     const ON_DRIFT: OnDrift = OnDrift::RestoreBaseline;
 
-    /// Each attribute has two values, so one that is not as containment left it is as it was before.
+    /// Each attribute has two values: one that is not as containment left it is as it was before.
     fn released(&self, _: &Target, found: &Found<String, Facts>, first: &First) -> Goal<String> {
         restored(&found.state, first)
     }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spot_instance_is_told_unsupported_for_both_protections_and_still_stops_instead_of_terminating() {
+    fn a_spot_instance_takes_neither_protection_and_stops_instead_of_terminating() {
         let step = ProtectInstance { ec2: mock_client!(aws_sdk_ec2, []) };
         let goal = step.contained(&target(), &found(true, false), &Journaled::default());
         assert_eq!(values(&goal), ["false", "false", "stop"]);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_restores_what_was_there_and_not_a_default() {
+    fn a_release_restores_first_values_and_no_defaults() {
         let step = ProtectInstance { ec2: mock_client!(aws_sdk_ec2, []) };
         let before = found(false, false);
         let contained =
@@ -177,7 +177,7 @@ mod tests {
         let first = before.state.iter().filter(|(key, _)| key.attribute != STOP);
         let first: First = first.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         let goal = step.released(&target(), &contained, &first);
-        assert_eq!(values(&goal), ["true", "false", "terminate"], "what the journal has not is left");
+        assert_eq!(values(&goal), ["true", "false", "terminate"], "what is not in the journal is left alone");
         let again = Found { state: goal.state.clone(), facts: before.facts };
         assert_eq!(step.released(&target(), &again, &first), goal);
     }

@@ -1,6 +1,6 @@
 //! Shares the case's encrypted snapshots with the forensic account, and with nobody else.
 //!
-//! Whoever else they are shared with, or the whole world, is taken off the list: that is reported as a change.
+//! Anybody else they are shared with is removed, the public included, and reported as a change.
 
 use std::collections::BTreeSet;
 
@@ -84,8 +84,8 @@ impl Step for ShareSnapshots {
             goal.not_applicable = Some("the snapshots are in the forensic account already".to_owned());
         } else if self.key.is_none() {
             goal.unsupported.push(format!(
-                "in {} no snapshot can be shared: the key of encrypted copies reaches only its own Region \
-                 (SnapshotKeyArn), and what is under the account's default key for EBS can't be shared",
+                "in {} no snapshot can be shared: the key of encrypted copies (SnapshotKeyArn) reaches only its own \
+                 Region, and a snapshot under the account's default key for EBS can't be shared",
                 target.region
             ));
         } else if found.state.is_empty() {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_else_it_is_shared_with_is_taken_off_and_the_public_too() {
+    async fn anybody_else_it_is_shared_with_is_removed_and_so_is_the_public() {
         let (case, shared, added) = (case(ONE), shared(&["666666666666", "all", THEM]), added());
         let removed = mock!(Client::modify_snapshot_attribute)
             .match_requests(|r| {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_pending_or_under_another_key_is_not_shared() {
+    async fn a_snapshot_that_is_pending_or_under_another_key_is_not_shared() {
         const SNAPSHOTS: &[(&str, SnapshotState, &str)] = &[
             ("snap-1", SnapshotState::Pending, KEY),
             ("snap-2", SnapshotState::Completed, "arn:aws:kms:eu-west-1:123456789012:key/aws-ebs"),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_the_stacks_key_does_not_reach_nothing_is_looked_at_and_the_reason_is_given() {
+    async fn in_a_region_without_the_stacks_key_nothing_is_read_and_the_reason_is_given() {
         let step = ShareSnapshots { key: None, ..step(&[]) };
         let found = step.read(&target()).await.expect("read");
         let goal = step.contained(&target(), &found, &Journaled::default());

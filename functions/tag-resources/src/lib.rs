@@ -10,17 +10,17 @@ use containment::{
 };
 use futures::future::{join_all, try_join_all};
 
-/// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others; a release takes them back, and
+/// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others; a release removes them, and
 /// leaves one that says so.
 #[derive(Debug, Clone)]
 pub struct TagResources {
     ec2: Client,
 }
 
-/// On the instance, after a release: which case it was released from. The next containment takes it away.
+/// On the instance, after a release: the case that it was released from. The next containment removes it.
 const RELEASED: &str = "CordonReleased";
 
-/// The names that any run may set or take away.
+/// The names that any run may set or remove.
 const NAMES: [&str; 6] = ["CordonCase", RELEASED, "Evidence", "IncidentTicket", "Owner", "SecurityIncidentStatus"];
 
 /// A filter takes 200 values.
@@ -35,18 +35,18 @@ fn tag_of(key: &Key) -> Option<&str> {
     key.attribute.strip_prefix("Tag ")
 }
 
-/// Tags by name and value, and the resources that are to get them, or lose them: most have the same in common, so that
-/// one call serves them all.
+/// Tags by name and value, and the resources that are to get or lose them: most resources share the same tags, so one
+/// call serves them all.
 type Batches<'a> = BTreeMap<BTreeSet<(&'a str, &'a str)>, Vec<String>>;
 
-/// The tags that one state has and the other has not, or with another value.
+/// The tags of one state that differ from the other's.
 fn beyond<'a>(
     one: &'a State<String>,
     other: &State<String>,
-    unlike: impl Fn(&String, Option<&String>) -> bool,
+    differs: impl Fn(&String, Option<&String>) -> bool,
 ) -> Batches<'a> {
     let mut of_resource: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
-    for (key, value) in one.iter().filter(|(key, value)| unlike(value, other.get(*key))) {
+    for (key, value) in one.iter().filter(|(key, value)| differs(value, other.get(*key))) {
         if let Some(tag) = tag_of(key) {
             of_resource.entry(&key.resource).or_default().insert((tag, value));
         }
@@ -73,7 +73,7 @@ impl TagResources {
         call.send().await.map(|_| ()).map_err(Error::aws("ec2:CreateTags", ids.join(", ")))
     }
 
-    /// By name and value: what somebody has given another value in the meantime stays.
+    /// By name and value: a tag that somebody has changed meanwhile stays.
     async fn untag(&self, ids: &[String], tags: &[Tag]) -> Result<()> {
         let call = self.ec2.delete_tags().set_resources(Some(ids.to_vec())).set_tags(Some(tags.to_vec()));
         call.send().await.map(|_| ()).map_err(Error::aws("ec2:DeleteTags", ids.join(", ")))
@@ -128,7 +128,7 @@ impl Step for TagResources {
         let set = lacking.iter().map(|(batch, ids)| async move {
             let tags = tags(batch);
             match self.tag(ids, &tags).await {
-                // One resource that takes no more tags, or is gone, must not keep the others from theirs.
+                // The others get their tags even if one resource takes no more, or is gone.
                 Err(error) if ids.len() > 1 && !error.is_transient() => {
                     join_all(ids.iter().map(|id| self.tag(std::slice::from_ref(id), &tags))).await
                 }
@@ -154,8 +154,8 @@ impl Step for TagResources {
 }
 
 impl Reversible for TagResources {
-    /// The tags of what the journal names, wherever it is now: a volume that was detached keeps its tags. Snapshots are
-    /// evidence, and keep theirs.
+    /// The tags of everything that the journal names, wherever it is now: a detached volume keeps its tags. Snapshots
+    /// are evidence, and keep theirs too.
     async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<String, BTreeSet<String>>> {
         let journaled = first.keys().filter(|key| !is_evidence(key)).map(|key| key.resource.clone());
         let ids: BTreeSet<String> = journaled.chain([target.instance_id.clone()]).collect();
@@ -169,8 +169,9 @@ impl Reversible for TagResources {
         Ok(found)
     }
 
-    /// A tag that has neither Cordon's value nor the first one was changed by somebody since, and is left. Which ticket and
-    /// owner containment was given is not known any more: these two go back to what they were, whoever wrote them last.
+    /// Somebody has changed a tag that has neither Cordon's value nor its first one; it is left alone. The ticket and
+    /// the owner of the containment are no longer known: these two go back to their first values, whoever wrote them
+    /// last.
     fn released(&self, target: &Target, found: &Found<String, BTreeSet<String>>, first: &First) -> Goal<String> {
         let mut goal = Goal::new(found.state.clone());
         let (values, unreadable) = first_values::<String>(first);
@@ -186,7 +187,8 @@ impl Reversible for TagResources {
             {
                 let before = value.map_or("absent".to_owned(), |value| format!("{value:?}"));
                 goal.residual_risk.push(format!(
-                    "the tag {tag} of {} is {now:?} now, which is not Cordon's, and is left; before the containment it was {before}",
+                    "the tag {tag} of {} is {now:?} now, which Cordon did not set, and is left alone; its first value \
+                     was {before}",
                     key.resource
                 ));
                 continue;
@@ -205,7 +207,7 @@ fn is_evidence(key: &Key) -> bool {
     key.resource.starts_with("snap-")
 }
 
-/// Those of a resource's tags that are Cordon's to set.
+/// Those of a resource's tags that Cordon may set.
 fn ours<'a>(id: &str, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> State<String> {
     let ours = tags.into_iter().filter(|(name, _)| NAMES.contains(name));
     ours.map(|(name, value)| (key(id, name), value.to_owned())).collect()
@@ -243,12 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn other_tags_are_neither_read_nor_planned_and_an_owner_that_is_not_given_is_left_alone() {
+    fn other_tags_are_neither_read_nor_planned_and_neither_is_an_owner_that_was_not_given() {
         let found = found(&[("i-1", &[("Name", "web"), ("Owner", "team-a")])]);
         assert_eq!(found.state, State::from([(key("i-1", "Owner"), "team-a".into())]));
         let goal = nothing_called().contained(&target(), &found, &Journaled::default());
         assert_eq!(goal.state[&key("i-1", "Owner")], "team-a");
-        assert!(!first(&found, &goal).contains_key(&key("i-1", "Owner")), "so no release can touch it");
+        assert!(!first(&found, &goal).contains_key(&key("i-1", "Owner")), "so that no release touches it");
     }
 
     #[test]
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_resource_that_takes_no_more_tags_does_not_keep_the_others_from_theirs() {
+    async fn the_others_get_their_tags_even_if_one_resource_takes_no_more() {
         let full =
             mock!(Client::create_tags).match_requests(|r| r.resources().contains(&"i-1".to_owned())).then_error(|| {
                 let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("TagLimitExceeded").build();
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_gives_each_tag_its_first_value_takes_away_what_was_absent_and_says_that_it_was_released() {
+    fn a_release_restores_each_tag_removes_what_was_absent_and_tags_the_release() {
         let before = found(&[(ID, &[("Owner", "team-a")]), ("vol-1", &[("Evidence", "No")]), ("snap-1", &[])]);
         let target = Target { owner: Some("response".into()), ..target() };
         let goal = nothing_called().contained(&target, &before, &Journaled::default());
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_somebody_has_changed_since_is_left_and_named() {
+    fn a_tag_that_somebody_has_changed_since_is_left_alone_and_named() {
         let before = found(&[(ID, &[])]);
         let mut contained = nothing_called().contained(&target(), &before, &Journaled::default());
         let first = first(&before, &contained);

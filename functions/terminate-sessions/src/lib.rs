@@ -1,8 +1,8 @@
-//! Ends the Session Manager sessions to the host: whoever has one is on the host although its network is cut, because
-//! the agent's connection is the one that outlives a change of groups (traps A2, J10).
+//! Ends the Session Manager sessions to the host. A session stays on the host although its network is cut, because the
+//! agent's connection outlives a change of groups (traps A2, J10).
 //!
-//! An ended session can't be resumed, so there is nothing to undo. The owners are kept in the case: one of them may be
-//! whom the attacker acts as.
+//! An ended session can't be resumed, so there is nothing to undo. The case keeps the owners: the attacker may act as
+//! one of them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,8 +36,8 @@ pub struct Opened {
 
 const SESSION: &str = "Session";
 
-/// Of what others have chosen, no more than this goes into the journal and the report. An ARN of a role's session is
-/// shorter, as AWS bounds its parts.
+/// Others have chosen this text: no more of it goes into the journal and the report. The ARN of a role's session is
+/// shorter, since AWS limits its parts.
 const OWNER_CHARACTERS: usize = 200;
 
 /// A session mostly ends within seconds: the loop waits for it rather than the workflow.
@@ -84,7 +84,7 @@ impl Step for TerminateSessions {
         let pages = call.into_paginator().items().send();
         let sessions: Vec<Session> =
             pages.try_collect().await.map_err(Error::aws("ssm:DescribeSessions", &target.instance_id))?;
-        // A filter that were ignored must not end sessions to other hosts.
+        // If the filter were ignored, no session to another host must end.
         let ours = sessions.iter().filter(|session| session.target() == Some(&target.instance_id));
         Ok(Found { state: ours.filter_map(opened).collect(), facts: () })
     }
@@ -107,14 +107,15 @@ impl Step for TerminateSessions {
         let calls: Vec<_> = open.iter().map(|(key, _)| self.end(&key.resource)).collect();
         let results: Vec<_> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
         for result in results {
-            // One that its user ends at the same moment is gone at the next look, whatever the call has said.
+            // If its user ends it at the same moment, the read back finds it gone, whatever the call said.
             writes.note(result);
         }
         let owners: BTreeSet<&str> = open.iter().map(|(_, opened)| opened.owner.as_str()).collect();
         let owners = owners.into_iter().collect::<Vec<_>>().join(", ");
         writes.residual_risk.push(format!(
-            "what a session has left running on the host goes on; whoever may call ssm:StartSession can open another while the \
-             host's agent is connected, and a session's owner may be whom the attacker acts as: {owners}"
+            "programs that a session started on the host keep running; whoever may call ssm:StartSession can open \
+             another session while the host's agent is connected, and the attacker may be acting as a session's \
+             owner: {owners}"
         ));
         writes
     }
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_session_now_or_before_the_step_does_not_apply() {
+    async fn without_a_session_the_step_does_not_apply() {
         let (none, journal) = (shows(&[&[]]), MemoryJournal::default());
         let step = step(&[&none]);
         let outcome = converge(&step, &Target::example(), &journal).await.expect("read");
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_is_being_ended_is_left_to_it() {
+    async fn a_session_that_is_terminating_is_left_alone() {
         let (sessions, ended) = (shows(&[&[session("alice-1", SessionStatus::Terminating)]]), ends("alice-1"));
         let step = step(&[&sessions, &ended]);
         let outcome = converge(&step, &Target::example(), &MemoryJournal::default()).await.expect("moving");
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sessions_to_another_host_and_ended_ones_are_not_ours_and_a_long_owner_is_cut() {
+    async fn sessions_to_another_host_and_ended_ones_do_not_count_and_a_long_owner_is_cut() {
         let elsewhere = Session::builder().session_id("carol-3").target("i-0fedcba9876543210").build();
         let ended = session("dave-4", SessionStatus::Terminated);
         let long =
