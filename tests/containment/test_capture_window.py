@@ -28,7 +28,7 @@ def test_a_window_is_open_to_the_vpcs_own_endpoints_and_nothing_else_until_it_is
     assert set(map(tuple, groups_of(stack, victim).values())) == {("cordon-capture",)}
     assert rules_by_interface(stack, victim) == {eni: window_rules(those) for eni, those in zip(victim.interfaces, peers)}
     risks = " ".join(opened["ResidualRisk"])
-    assert all(f"until the capture is over, {eni} may reach tcp/443" in risks for eni in victim.interfaces), risks
+    assert all(f"until the capture ends, {eni} can reach tcp/443" in risks for eni in victim.interfaces), risks
     assert verified(stack, victim, opened, CaptureWindow=True)["Status"] == "Failed", "an open window is not contained, whoever asks"
 
     now = time.time()

@@ -322,7 +322,7 @@ def test_a_host_that_never_takes_the_command_is_given_up_at_the_deadline_and_the
     with stack.reconfigured("capture-volatile", CAPTURE_DEADLINE="5"):
         began = time.monotonic()
         outcome = host.captured()
-    assert outcome["Status"] == "Failed" and "given up 5 s after the first asking" in outcome["Reason"], outcome
+    assert outcome["Status"] == "Failed" and "given up 5 s after the first request" in outcome["Reason"], outcome
     assert "cancelled" in outcome["Reason"] and time.monotonic() - began < 20
     command = host.commands()[0]["CommandId"]
     assert stack.client("ssm").get_command_invocation(CommandId=command, InstanceId=host.instance)["StatusDetails"] == "Cancelled"

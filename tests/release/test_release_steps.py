@@ -43,7 +43,7 @@ def contain(stack: LocalStack, victim: Victim) -> dict[str, Any]:
     """A whole containment but for its evidence; answers the case's target."""
     described = invoke(stack, "describe-instance", target(stack, victim))
     case = described["Target"]
-    first = {**case, "Unjournaled": described["Unjournaled"]}
+    first = {**case, "Registrations": described["Registrations"]}
     said = {name: invoke(stack, name, first if name == GROUP else case) for name in (GROUP, *STEPS)}
     assert {name: one["Status"] for name, one in said.items()} == dict.fromkeys(said, "Done"), said
     return case
@@ -133,7 +133,7 @@ def test_what_somebody_did_while_it_was_contained_is_no_part_of_what_comes_back(
     assert {(victim.instance, "false"), (data, "True")} <= named and any(group == victim.instance_target_group for group, _ in named), named
     said = release(stack, case)
     assert differences(before, world(stack, victim)) == [(f"Tags {victim.instance} CordonReleased", None, case["CaseId"])]
-    assert any("was put there while the instance was contained" in risk for risk in said["deregister-targets"]["ResidualRisk"]), said
+    assert any("was added while the instance was contained" in risk for risk in said["deregister-targets"]["ResidualRisk"]), said
 
 
 def test_what_was_never_contained_or_is_not_asked_for_is_left_alone(stack: LocalStack) -> None:

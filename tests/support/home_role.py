@@ -29,10 +29,10 @@ UNNAMED = {
 }
 # What the calls of the case table's own functions need.
 TABLE = {
-    "dynamodb:GetItem": r"\bjournal\.first\(|\bledger\(|\binspect(_release)?\(|\bcases\.(case|last_case|guardrail|watched|has_drift)\(",
+    "dynamodb:GetItem": r"\b(journal|cases)\.read\(|\bledger\(|\binspect(_release)?\(|\bcases\.(case|last_case|guardrail|watched|has_drift)\(",
     "dynamodb:PutItem": r"\bcases\.(open|add_drift)\(|\.note_resources\(",
     "dynamodb:Query": r"\bcases\.instances_of\(",
-    "dynamodb:UpdateItem": r"\bkeep_first\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|note_verified|count_automatic|count_drift|close)\(",
+    "dynamodb:UpdateItem": r"\bjournal\.keep\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|note_verified|count_automatic|count_drift|close)\(",
 }
 # What AWS knows no resource for, beside its Describe calls.
 WITHOUT_RESOURCE = {
@@ -111,15 +111,15 @@ def needed(name: str) -> set[str]:
     actions -= FORENSIC.get(name, set())
     if acts_on_a_target(name) or name in FORENSIC:
         actions |= MEMBER
-    if re.search(r"\bserve(_forensic)?_step\(", source(name)):
-        watch = {"dynamodb:PutItem"} if "IS_WATCHED_FROM_HERE: bool = true" in source(name) else set()
+    if re.search(r"\b(serve(_forensic|_reversible)?_step|run_reversible|run_release)\(", source(name)):
+        watch = {"dynamodb:PutItem"} if ".watch_from_now(" in source(name) else set()
         return actions | {"dynamodb:GetItem", "dynamodb:UpdateItem"} | watch
     return actions | {action for action, calls in TABLE.items() if "case_table()" in source(name) and re.search(calls, source(name))}
 
 
 def acts_on_a_target(name: str) -> bool:
     """Whether a function acts in the target's account: only such a one asks for the target's configuration."""
-    return "serve_step(" in source(name) or "aws.of(" in source(name)
+    return re.search(r"\bserve(_reversible)?_step\(|\baws\.of\(", source(name)) is not None
 
 
 def allowed(name: str) -> set[str]:

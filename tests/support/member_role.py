@@ -58,8 +58,8 @@ def acting() -> set[str]:
     """The functions that call with a target's credentials."""
 
     def acts(name: str) -> bool:
-        source = FUNCTIONS / name / "src"
-        return any(entry in (source / file).read_text("utf-8") for file, entry in (("main.rs", "serve_step("), ("main.rs", "aws.of("), ("lib.rs", "aws.of(")))
+        sources = [path.read_text("utf-8") for path in (FUNCTIONS / name / "src").glob("*.rs") if path.name != "tests.rs"]
+        return any(entry in source for source in sources for entry in ("serve_step(", "serve_reversible_step(", "aws.of("))
 
     return {name for name in functions() if acts(name)}
 

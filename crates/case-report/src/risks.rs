@@ -85,7 +85,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["whether connections that were open are cut cannot be read back"],
+        &["AWS does not show whether open connections were cut"],
         words("AWS does not show whether open connections are cut", "既存の接続が切れたかは AWS から確認できない"),
         words(
             "Read the flow logs of the instance's interfaces: ACCEPT after the isolation means that a connection lives. Then use a \
@@ -117,7 +117,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["had rules when it was looked at"],
+        &["had rules that somebody else added"],
         words("Somebody had put rules on the isolation group", "隔離用セキュリティグループにルールが追加されていた"),
         words(
             "Find out in CloudTrail who added them (AuthorizeSecurityGroupIngress, AuthorizeSecurityGroupEgress), revoke that \
@@ -188,7 +188,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["it may terminate it: an isolated instance fails its health check"],
+        &["may terminate the instance while it is a member"],
         words("The Auto Scaling group may terminate the instance", "Auto Scaling グループに終了される可能性"),
         words(
             "Suspend the group's processes Terminate, HealthCheck and ReplaceUnhealthy now, and detach the instance.",
@@ -223,7 +223,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["until the capture is over,"],
+        &["until the capture ends,"],
         words(
             "A way to Systems Manager and S3 is open until the capture ends",
             "取得が終わるまで Systems Manager と S3 への経路が開いている",
@@ -256,7 +256,7 @@ const KNOWN: &[Known] = &[
         ),
     ),
     (
-        &["what a session has left running on the host goes on"],
+        &["programs that a session started on the host keep running"],
         words("Sessions can be opened again, and leave programs behind", "セッションの再開や残されたプログラムに注意"),
         words(
             "Ask each owner that the text names whether the session was theirs; if not, revoke that identity's credentials. Deny \

@@ -1,19 +1,18 @@
 //! The journal of a case, in the case table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use containment::{Error, First, Journal, Kept, Key, Result, Target};
-use serde_json::Value;
+use containment::{Error, Journal, Journaled, Key, Result, Target};
 
 use crate::case::held;
 
 /// The case table in DynamoDB. Key: `Instance` (account/Region/id) and `Record` (`case`, `guardrail`, or
 /// `journal#CASE#STEP`).
 ///
-/// A journal record has one attribute for each key, `RESOURCE|ATTRIBUTE`, holding the first value as JSON text, and `Seen`
-/// with all that was seen; `if_not_exists` makes each of them write-once, in one call, whatever runs at the same time.
+/// A journal record has one attribute for each key, `RESOURCE|ATTRIBUTE`, with the first value as JSON text, and `Seen` with
+/// the baseline. `if_not_exists` makes each of them write-once, in one call, whatever runs at the same time.
 #[derive(Debug, Clone)]
 pub struct CaseTable {
     pub(crate) client: Client,
@@ -22,6 +21,9 @@ pub struct CaseTable {
 
 /// An update expression has 4 KB, an assignment here some 35 bytes.
 const KEYS_A_CALL: usize = 80;
+
+/// The attribute of the baseline.
+const BASELINE: &str = "Seen";
 
 impl CaseTable {
     /// The table by this name.
@@ -42,66 +44,16 @@ impl CaseTable {
             .map_err(Error::aws("dynamodb:GetItem", &self.table))?;
         Ok(reply.item.unwrap_or_default())
     }
-}
 
-fn journal_record(target: &Target, step: &str) -> String {
-    format!("journal#{}#{step}", target.case_id)
-}
-
-const SEEN: &str = "Seen";
-
-fn kept(item: &HashMap<String, AttributeValue>) -> Result<Kept> {
-    let unreadable = |of: &str, error| Error::Misconfigured(format!("the journal of {of} is not JSON: {error}"));
-    let mut kept = Kept::default();
-    for (name, value) in item {
-        let Ok(text) = value.as_s() else { continue };
-        if let Some(key) = Key::from_text(name) {
-            let value = serde_json::from_str(text).map_err(|error| unreadable(&key.resource, error))?;
-            kept.first.insert(key, value);
-        } else if name == SEEN {
-            let seen: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|error| unreadable(SEEN, error))?;
-            kept.seen =
-                Some(seen.into_iter().filter_map(|(key, value)| Some((Key::from_text(&key)?, value))).collect());
-        }
-    }
-    Ok(kept)
-}
-
-/// What was seen, as the table has it.
-fn seen_text(seen: &First) -> Result<String> {
-    let seen: BTreeMap<String, &Value> = seen.iter().map(|(key, value)| (key.to_text(), value)).collect();
-    serde_json::to_string(&seen)
-        .map_err(|error| Error::Misconfigured(format!("what was seen can't be written as JSON: {error}")))
-}
-
-impl Journal for CaseTable {
-    async fn kept(&self, target: &Target, step: &str) -> Result<Kept> {
-        kept(&self.record(target, &journal_record(target, step)).await?)
-    }
-
-    async fn keep(&self, target: &Target, step: &str, first: &First, seen: Option<&First>) -> Result<Kept> {
-        self.write_once(target, step, first, seen, None).await
-    }
-
-    /// On the way to the isolation, so in one call.
-    async fn keep_ahead(&self, target: &Target, step: &str, first: &First, seen: Option<&First>) -> Result<bool> {
-        held(self.write_once(target, step, first, seen, Some("attribute_not_exists(Seen)")).await)
-    }
-}
-
-impl CaseTable {
     async fn write_once(
         &self,
         target: &Target,
         step: &str,
-        first: &First,
-        seen: Option<&First>,
+        new: &Journaled,
         condition: Option<&str>,
-    ) -> Result<Kept> {
-        let mut all = Kept::default();
-        let seen = seen.map(seen_text).transpose()?.map(|text| (SEEN.to_owned(), text));
-        let entries: Vec<(String, String)> =
-            first.iter().map(|(key, value)| (key.to_text(), value.to_string())).chain(seen).collect();
+    ) -> Result<Journaled> {
+        let mut all = Journaled::default();
+        let entries = attributes(new)?;
         for entries in entries.chunks(KEYS_A_CALL) {
             let mut update = self
                 .client
@@ -123,20 +75,66 @@ impl CaseTable {
                 .send()
                 .await
                 .map_err(Error::aws("dynamodb:UpdateItem", &self.table))?;
-            all = kept(&reply.attributes.unwrap_or_default())?;
+            all = journaled(&reply.attributes.unwrap_or_default())?;
         }
         Ok(all)
     }
 }
 
+impl Journal for CaseTable {
+    async fn read(&self, target: &Target, step: &str) -> Result<Journaled> {
+        journaled(&self.record(target, &journal_record(target, step)).await?)
+    }
+
+    async fn keep(&self, target: &Target, step: &str, new: &Journaled) -> Result<Journaled> {
+        self.write_once(target, step, new, None).await
+    }
+
+    /// Asks and writes in one call: it is on the way to isolation.
+    async fn keep_ahead(&self, target: &Target, step: &str, new: &Journaled) -> Result<bool> {
+        held(self.write_once(target, step, new, Some("attribute_not_exists(Seen)")).await)
+    }
+}
+
+fn journal_record(target: &Target, step: &str) -> String {
+    format!("journal#{}#{step}", target.case_id)
+}
+
+/// The record's attributes, as the table has them.
+fn attributes(new: &Journaled) -> Result<Vec<(String, String)>> {
+    let first = new.first.iter().map(|(key, value)| Ok((key.to_text(), value.to_string())));
+    let baseline = new.baseline.iter().map(|baseline| {
+        let text = serde_json::to_string(baseline).map_err(|error| Error::Misconfigured(error.to_string()))?;
+        Ok((BASELINE.to_owned(), text))
+    });
+    first.chain(baseline).collect()
+}
+
+fn journaled(item: &HashMap<String, AttributeValue>) -> Result<Journaled> {
+    let unreadable = |of: &str, error| Error::Misconfigured(format!("the journal of {of} is not JSON: {error}"));
+    let mut journaled = Journaled::default();
+    for (name, value) in item {
+        let Ok(text) = value.as_s() else { continue };
+        if let Some(key) = Key::from_text(name) {
+            let value = serde_json::from_str(text).map_err(|error| unreadable(&key.resource, error))?;
+            journaled.first.insert(key, value);
+        } else if name == BASELINE {
+            journaled.baseline = Some(serde_json::from_str(text).map_err(|error| unreadable(BASELINE, error))?);
+        }
+    }
+    Ok(journaled)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
     use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
     use aws_smithy_mocks::{mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
-    use serde_json::json;
+    use containment::First;
+    use serde_json::{Value, json};
 
     fn target() -> Target {
         Target::example()
@@ -155,13 +153,13 @@ mod tests {
                 UpdateItemOutput::builder().attributes("eni-1|Groups", kept).build()
             });
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
-        let found = [(Key::new("eni-1", "Groups"), json!(["sg-second"]))].into();
-        let kept = table.keep_first(&target(), "isolate-network", &found).await.expect("kept");
-        assert_eq!(kept[&Key::new("eni-1", "Groups")], json!(["sg-first"]), "what was there first stands");
+        let found = First::from([(Key::new("eni-1", "Groups"), json!(["sg-second"]))]);
+        let held = table.keep(&target(), "isolate-network", &found.into()).await.expect("kept");
+        assert_eq!(held.first[&Key::new("eni-1", "Groups")], json!(["sg-first"]), "what was there first stands");
     }
 
     #[tokio::test]
-    async fn what_was_seen_is_written_once_with_the_first_values_and_is_none_of_them() {
+    async fn a_baseline_is_written_once_beside_the_first_values_and_is_none_of_them() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
                 let (names, values) = (r.expression_attribute_names(), r.expression_attribute_values());
@@ -183,15 +181,36 @@ mod tests {
             });
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
         let volume = |id: &str| Key::new(id, "DeleteOnTermination");
-        let first = [(volume("vol-1"), json!(true))].into();
-        let seen = [(volume("vol-1"), json!(true)), (volume("vol-2"), json!(false))].into();
-        let kept = table.keep(&target(), "preserve-volumes", &first, Some(&seen)).await.expect("kept");
-        assert_eq!((kept.first, kept.seen), (first, Some([(volume("vol-9"), json!(true))].into())));
+        let first = First::from([(volume("vol-1"), json!(true))]);
+        let baseline = First::from([(volume("vol-1"), json!(true)), (volume("vol-2"), json!(false))]);
+        let new = Journaled { first: first.clone(), baseline: Some(baseline) };
+        let held = table.keep(&target(), "preserve-volumes", &new).await.expect("kept");
+        assert_eq!(held, Journaled { first, baseline: Some([(volume("vol-9"), json!(true))].into()) });
+    }
+
+    /// As build 2800eab wrote it.
+    #[tokio::test]
+    async fn a_record_of_the_first_version_is_read_as_it_was_written() {
+        let rule = mock!(Client::get_item).then_output(|| {
+            let text = |text: &str| AttributeValue::S(text.to_owned());
+            GetItemOutput::builder()
+                .item("Instance", text("123456789012/eu-west-1/i-0123456789abcdef0"))
+                .item("Record", text("journal#c-1#deregister-targets"))
+                .item("tg|1|Target i-1", text(r#"{"Id":"i-1","State":"registered"}"#))
+                .item("web|ClassicLoadBalancer", text("null"))
+                .item("Seen", text(r#"{"tg|1|Target i-1":{"Id":"i-1","State":"registered"}}"#))
+                .build()
+        });
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
+        let held = table.read(&target(), "deregister-targets").await.expect("read");
+        let registered = (Key::new("tg|1", "Target i-1"), json!({ "Id": "i-1", "State": "registered" }));
+        let first = [registered.clone(), (Key::new("web", "ClassicLoadBalancer"), Value::Null)].into();
+        assert_eq!(held, Journaled { first, baseline: Some([registered].into()) });
     }
 
     #[tokio::test]
-    async fn what_is_kept_ahead_of_a_step_is_kept_in_one_call_and_only_if_the_step_has_not_looked_yet() {
-        let looked = mock!(Client::update_item)
+    async fn what_is_kept_ahead_of_a_step_takes_one_call_and_is_kept_only_before_its_first_run() {
+        let has_run = mock!(Client::update_item)
             .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(Seen)"))
             .then_error(|| {
                 let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
@@ -199,10 +218,10 @@ mod tests {
                     ConditionalCheckFailedException::builder().meta(meta).build(),
                 )
             });
-        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&looked]), "cases");
-        let first = [(Key::new("web", "Membership"), json!("InService"))].into();
-        assert!(!table.keep_ahead(&target(), "detach-autoscaling", &first, None).await.expect("asked"));
-        assert_eq!(looked.num_calls(), 1);
+        let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&has_run]), "cases");
+        let first = First::from([(Key::new("web", "Membership"), json!("InService"))]);
+        assert!(!table.keep_ahead(&target(), "detach-autoscaling", &first.into()).await.expect("asked"));
+        assert_eq!(has_run.num_calls(), 1);
     }
 
     #[tokio::test]
@@ -212,7 +231,7 @@ mod tests {
             CaseTable::new(mock_client!(aws_sdk_dynamodb, aws_smithy_mocks::RuleMode::MatchAny, [&rule]), "cases");
         let found =
             (0..KEYS_A_CALL * 2 + 1).map(|n| (Key::new(format!("vol-{n}"), "DeleteOnTermination"), json!(true)));
-        table.keep_first(&target(), "preserve-volumes", &found.collect()).await.expect("kept");
+        table.keep(&target(), "preserve-volumes", &found.collect::<First>().into()).await.expect("kept");
         assert_eq!(rule.num_calls(), 3);
     }
 }

@@ -5,18 +5,23 @@
 //! Nothing here names a step, and nothing in a step names Lambda.
 
 mod by_hand;
+mod contain;
 mod error;
 mod forensic;
 mod journal;
 mod release;
+mod run;
 mod step;
 mod target;
 
 pub use by_hand::command;
+pub use contain::{Start, converge, converge_from, converge_reversibly, inspect, journal_ahead, start};
 pub use error::{AwsError, Error, Kind, Result};
 pub use forensic::Forensic;
-pub use journal::{First, Journal, Kept};
-pub use release::{inspect_release, journaled, release, restored};
-pub use step::{Found, Goal, Key, Later, State, Step, Writes, converge, inspect, keep_first};
+#[cfg(any(test, feature = "test-util"))]
+pub use journal::MemoryJournal;
+pub use journal::{First, Journal, Journaled};
+pub use release::{OnDrift, Reversible, first_values, inspect_release, release, restored};
+pub use step::{Found, Goal, Irreversible, Key, State, Step, Writes};
 pub use target::{AutoScaling, Capture, CaptureMode, Target, check_account, check_instance_id, check_region};
 pub use verdict::{Change, Outcome, Reported, Status, When};

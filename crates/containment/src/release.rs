@@ -1,143 +1,160 @@
 //! The loop's other direction: back to what the journal says was there first.
 //!
-//! The same reads and the same writes as a containment, towards another goal. Only what this case has changed is
+//! The same reads as a containment, and mostly the same writes, towards another goal. Only what this case has changed is
 //! restored, to the value that it had and never to a default; what can't be restored is named, and the rest goes on.
 
-use std::collections::BTreeSet;
+use std::future::Future;
 
 use serde::de::DeserializeOwned;
 
-use crate::step::{conclude, planned, read_back, unlike};
-use crate::{Error, First, Found, Goal, Journal, Key, Later, Outcome, Result, State, Status, Step, Target, Writes};
+use crate::run::{Direction, Run, planned};
+use crate::{Error, First, Found, Goal, Journal, Key, Outcome, Result, State, Status, Step, Target, Writes};
 
-/// Which way the loop goes.
-#[derive(Debug)]
-pub(crate) enum Direction<'a> {
-    /// Towards containment.
-    Contain,
-    /// Back to these first values.
-    Release(&'a First),
+/// What a release makes of drift: of a change that somebody made to a contained instance, and that a repair undid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDrift {
+    /// It goes back to what the repair found.
+    RestoreFound,
+    /// It goes back to the case's baseline; what is not in the baseline goes back to what the repair found.
+    RestoreBaseline,
+    /// It goes back to the case's baseline; what is not in the baseline stays away, since somebody put it there while the
+    /// instance was contained.
+    Discard,
 }
 
-impl Direction<'_> {
-    pub(crate) fn goal<S: Step>(&self, step: &S, target: &Target, found: &Found<S::Value, S::Facts>) -> Goal<S::Value> {
-        match self {
-            Direction::Contain => step.contained(target, found),
-            Direction::Release(first) => {
-                let mut goal = step.released(target, found, first);
-                if S::LATER == Later::Away {
-                    goal.residual_risk.extend(put_there_since(&found.state, first));
-                }
-                goal
-            }
-        }
+/// A step whose changes a release takes back.
+pub trait Reversible: Step {
+    /// What a release makes of drift. Unless nothing but the found value matters, the journal keeps a baseline for it.
+    const ON_DRIFT: OnDrift = OnDrift::RestoreFound;
+
+    /// What a release has to look at: the step's state, with whatever the journal names. Never changes anything.
+    fn read_journaled(
+        &self,
+        target: &Target,
+        _first: &First,
+    ) -> impl Future<Output = Result<Found<Self::Value, Self::Facts>>> + Send {
+        self.read(target)
     }
 
-    pub(crate) async fn read_again<S: Step>(
+    /// The state to go back to: pure, and a fixed point. Only what the journal says this case has changed goes back to
+    /// its first value, and nothing else; [`restored`] is that for a plain attribute.
+    fn released(&self, target: &Target, found: &Found<Self::Value, Self::Facts>, first: &First) -> Goal<Self::Value>;
+
+    /// Whether AWS is on its way from this value back to the wanted one already, so that there is nothing to write.
+    fn returning(&self, _value: &Self::Value, _wanted: Option<&Self::Value>) -> bool {
+        false
+    }
+
+    /// Moves the world back: [`write`](Step::write), unless the way back is another one.
+    fn restore(
+        &self,
+        target: &Target,
+        found: &Found<Self::Value, Self::Facts>,
+        goal: &State<Self::Value>,
+    ) -> impl Future<Output = Writes> + Send {
+        self.write(target, found, goal)
+    }
+}
+
+/// Back to these first values.
+struct Release<'a>(&'a First);
+
+impl<S: Reversible> Direction<S> for Release<'_> {
+    const ALREADY: &'static str = "as it was before the containment; nothing was changed by this run";
+
+    fn first(&self) -> &First {
+        static NONE: First = First::new();
+        &NONE
+    }
+
+    fn goal(&self, step: &S, target: &Target, found: &Found<S::Value, S::Facts>) -> Goal<S::Value> {
+        let mut goal = step.released(target, found, self.0);
+        if S::ON_DRIFT == OnDrift::Discard {
+            goal.residual_risk.extend(discarded(&found.state, self.0));
+        }
+        goal
+    }
+
+    fn is_under_way(&self, step: &S, now: &S::Value, wanted: Option<&S::Value>) -> bool {
+        step.returning(now, wanted)
+    }
+
+    async fn write(
         &self,
         step: &S,
         target: &Target,
         found: &Found<S::Value, S::Facts>,
-    ) -> Result<Found<S::Value, S::Facts>> {
-        match self {
-            Direction::Contain => step.read_again(target, found).await,
-            Direction::Release(first) => step.read_journaled(target, first).await,
-        }
-    }
-
-    /// Whether there is nothing to write: AWS is on its way to the goal with all that is unlike it.
-    pub(crate) fn is_moving<S: Step>(
-        &self,
-        step: &S,
-        found: &State<S::Value>,
         goal: &State<S::Value>,
-        open: &BTreeSet<Key>,
-    ) -> bool {
-        open.iter().all(|key| {
-            found.get(key).is_some_and(|value| match self {
-                Direction::Contain => step.accepted(value),
-                Direction::Release(_) => step.returning(value, goal.get(key)),
-            })
-        })
+    ) -> Writes {
+        step.restore(target, found, goal).await
     }
 
-    pub(crate) fn already(&self) -> &'static str {
-        match self {
-            Direction::Contain => "as it should be; nothing was changed by this run",
-            Direction::Release(_) => "as it was before the containment; nothing was changed by this run",
-        }
+    async fn read(&self, step: &S, target: &Target) -> Result<Found<S::Value, S::Facts>> {
+        step.read_journaled(target, self.0).await
     }
 
-    pub(crate) fn missed(&self, outcome: Outcome) -> Error {
-        match self {
-            Direction::Contain => Error::NotContained(Box::new(outcome)),
-            Direction::Release(_) => Error::NotReleased(Box::new(outcome)),
-        }
+    fn missed(outcome: Outcome) -> Error {
+        Error::NotReleased(Box::new(outcome))
     }
 }
 
 /// Releases a step: reads, writes what the journal has over what the case has changed, and reads back until AWS shows it.
 ///
-/// Reads and changes what the step does; reads the case's journal and never writes it, so that a release which was
-/// interrupted is finished by the next. The changes are from what this run found to what it read back.
+/// Reads and changes what the step does; reads the case's journal and never writes it, so that the next release finishes
+/// one that was interrupted. The changes are from what this run found to what it read back.
 /// `Done` means that AWS was read and is as it was before the containment, `NotApplicable` that this case changed nothing
 /// here (or that the step is not among those asked for), `Unsupported` that part of it can't be restored or was not, for
-/// the reason given, and the rest is. Errors: as [`converge`](crate::converge) has them, and
+/// the reason given, and the rest is. Errors: as [`converge`](crate::converge_reversibly()) has them, and
 /// [`Error::NotReleased`] for what should have been restored and is not.
-pub async fn release<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
-    let first = match journal_of::<S>(target, journal).await? {
+pub async fn release<S: Reversible>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
+    let first = match to_restore::<S>(target, journal).await? {
         Ok(first) => first,
         Err(outcome) => return Ok(outcome),
     };
     let found = step.read_journaled(target, &first).await?;
-    let way = Direction::Release(&first);
-    let goal = way.goal(step, target, &found);
+    let direction = Release(&first);
+    let goal = direction.goal(step, target, &found);
     if target.dry_run {
-        return Ok(planned::<S>(&found, goal));
+        return Ok(planned::<S>(&found.state, goal));
     }
-    let open = unlike(&found.state, &goal.state);
-    if way.is_moving(step, &found.state, &goal.state, &open) {
-        return conclude(step, &way, &First::new(), &found.state, &found, goal, Writes::default(), false);
-    }
-    let writes = step.write(target, &found, &goal.state).await;
-    let (after, goal) = read_back(step, &way, target, &found, &writes).await?;
-    conclude(step, &way, &First::new(), &found.state, &after, goal, writes, true)
+    Run { step, target, direction, residual_risk: Vec::new() }.carry_out(found, goal).await
 }
 
-/// Reads a step's state and says how its release stands, without changing anything: the verifier's look.
-pub async fn inspect_release<S: Step>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
-    let first = match journal_of::<S>(target, journal).await? {
+/// Reads a step's state and says how its release stands, without changing anything: what the verifier asks.
+pub async fn inspect_release<S: Reversible>(step: &S, target: &Target, journal: &impl Journal) -> Result<Outcome> {
+    let first = match to_restore::<S>(target, journal).await? {
         Ok(first) => first,
         Err(outcome) => return Ok(outcome),
     };
     let found = step.read_journaled(target, &first).await?;
-    let way = Direction::Release(&first);
-    let goal = way.goal(step, target, &found);
-    conclude(step, &way, &First::new(), &found.state, &found, goal, Writes::default(), false)
+    let direction = Release(&first);
+    let goal = direction.goal(step, target, &found);
+    let run = Run { step, target, direction, residual_risk: Vec::new() };
+    run.conclude(&found.state, &found.state, goal, None)
 }
 
 /// What the step has to restore, or the answer that it has nothing to.
-async fn journal_of<S: Step>(target: &Target, journal: &impl Journal) -> Result<std::result::Result<First, Outcome>> {
+async fn to_restore<S: Step>(target: &Target, journal: &impl Journal) -> Result<std::result::Result<First, Outcome>> {
     let nothing = |why: &str| Ok(Err(Outcome::new(S::NAME, Status::NotApplicable, why.to_owned())));
     if target.release.as_ref().is_some_and(|steps| !steps.iter().any(|step| step == S::NAME)) {
         return nothing("not among the steps that are to be released");
     }
-    let first = journal.first(target, S::NAME).await?;
+    let first = journal.read(target, S::NAME).await?.first;
     if first.is_empty() { nothing("this case changed nothing here") } else { Ok(Ok(first)) }
 }
 
-/// A sentence for each that somebody put there while the instance was contained.
-fn put_there_since<V>(found: &State<V>, first: &First) -> Vec<String> {
-    let since = first.iter().filter(|(_, value)| value.is_null());
-    let said = since.map(|(key, _)| {
-        let now = if found.contains_key(key) { "is left as it is now" } else { "does not come back" };
-        format!("{} of {} was put there while the instance was contained, and {now}", key.attribute, key.resource)
+/// A sentence for each value that somebody added while the instance was contained.
+fn discarded<V>(found: &State<V>, first: &First) -> Vec<String> {
+    let absent_at_first = first.iter().filter(|(_, value)| value.is_null());
+    let said = absent_at_first.map(|(key, _)| {
+        let now = if found.contains_key(key) { "stays as it is now" } else { "is not restored" };
+        format!("{} of {} was added while the instance was contained, and {now}", key.attribute, key.resource)
     });
     said.collect()
 }
 
 /// The first values as the step's own, absent ones as `None`, and a sentence for each that can't be read.
-pub fn journaled<V: DeserializeOwned>(first: &First) -> (Vec<(Key, Option<V>)>, Vec<String>) {
+pub fn first_values<V: DeserializeOwned>(first: &First) -> (Vec<(Key, Option<V>)>, Vec<String>) {
     let (mut values, mut unreadable) = (Vec::new(), Vec::new());
     for (key, value) in first {
         match serde_json::from_value(value.clone()) {
@@ -151,11 +168,11 @@ pub fn journaled<V: DeserializeOwned>(first: &First) -> (Vec<(Key, Option<V>)>, 
     (values, unreadable)
 }
 
-/// What was found, with each journaled value set back to what it was first. The default of most steps that set plain
-/// attributes: what the journal has not is left as it is.
+/// What was found, with each journaled value set back to what it was first: the goal of most steps that set plain
+/// attributes. What the journal does not have is left as it is.
 pub fn restored<V: Clone + DeserializeOwned>(found: &State<V>, first: &First) -> Goal<V> {
     let mut goal = Goal::new(found.clone());
-    let (values, unreadable) = journaled(first);
+    let (values, unreadable) = first_values(first);
     for (key, value) in values {
         match value {
             Some(value) => _ = goal.state.insert(key, value),
@@ -169,11 +186,10 @@ pub fn restored<V: Clone + DeserializeOwned>(found: &State<V>, first: &First) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Memory;
-    use crate::{Later, converge};
+    use crate::step::diff;
+    use crate::{Journaled, MemoryJournal, converge_reversibly};
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
-    use std::future::Future;
     use std::sync::Mutex;
 
     /// A house whose lamps containment switches off, and whose doors it locks. A write to what is in `jammed` is refused.
@@ -205,7 +221,7 @@ mod tests {
         }
 
         /// Lamps go off, doors are locked, and each room gets a seal.
-        fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
+        fn contained(&self, _: &Target, found: &Found<String, ()>, _: &Journaled) -> Goal<String> {
             let mut goal = Goal::new(found.state.clone());
             for key in found.state.keys() {
                 match key.attribute.as_str() {
@@ -218,18 +234,10 @@ mod tests {
             goal
         }
 
-        fn released(&self, _: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
-            restored(&found.state, first)
-        }
-
-        fn returning(&self, value: &String, wanted: Option<&String>) -> bool {
-            value == "warming up" && wanted.is_some_and(|wanted| wanted == "lit")
-        }
-
         async fn write(&self, _: &Target, found: &Found<String, ()>, goal: &State<String>) -> Writes {
             *self.writes.lock().expect("lock") += 1;
             let mut writes = Writes::default();
-            for key in unlike(&found.state, goal) {
+            for key in diff(&found.state, goal) {
                 if self.jammed.lock().expect("lock").contains(&key) {
                     writes.note::<()>(Err(Error::NotFound(format!("{} is jammed", key.to_text()))));
                     continue;
@@ -244,29 +252,42 @@ mod tests {
         }
     }
 
-    /// The same, but that drift is no first value.
+    impl Reversible for House {
+        fn released(&self, _: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
+            restored(&found.state, first)
+        }
+
+        fn returning(&self, value: &String, wanted: Option<&String>) -> bool {
+            value == "warming up" && wanted.is_some_and(|wanted| wanted == "lit")
+        }
+    }
+
+    /// The same, but drift goes back to the baseline.
     struct Seeing<'a>(&'a House);
 
     impl Step for Seeing<'_> {
         type Value = String;
         type Facts = ();
         const NAME: &'static str = House::NAME;
-        const LATER: Later = Later::AsSeen;
 
         async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
             self.0.read(target).await
         }
 
-        fn contained(&self, target: &Target, found: &Found<String, ()>) -> Goal<String> {
-            self.0.contained(target, found)
-        }
-
-        fn released(&self, target: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
-            self.0.released(target, found, first)
+        fn contained(&self, target: &Target, found: &Found<String, ()>, journaled: &Journaled) -> Goal<String> {
+            self.0.contained(target, found, journaled)
         }
 
         async fn write(&self, target: &Target, found: &Found<String, ()>, goal: &State<String>) -> Writes {
             self.0.write(target, found, goal).await
+        }
+    }
+
+    impl Reversible for Seeing<'_> {
+        const ON_DRIFT: OnDrift = OnDrift::RestoreBaseline;
+
+        fn released(&self, target: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
+            self.0.released(target, found, first)
         }
     }
 
@@ -277,13 +298,12 @@ mod tests {
         type Value = String;
         type Facts = ();
         const NAME: &'static str = "take-down-lamps";
-        const LATER: Later = Later::Away;
 
         async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
             self.0.read(target).await
         }
 
-        fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
+        fn contained(&self, _: &Target, found: &Found<String, ()>, _: &Journaled) -> Goal<String> {
             let mut goal = Goal::new(found.state.clone());
             goal.state.retain(|key, _| key.attribute != "Lamp" || key.resource == "attic");
             goal.state.extend(
@@ -296,12 +316,16 @@ mod tests {
             goal
         }
 
-        fn released(&self, _: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
-            restored(&found.state, first)
-        }
-
         async fn write(&self, target: &Target, found: &Found<String, ()>, goal: &State<String>) -> Writes {
             self.0.write(target, found, goal).await
+        }
+    }
+
+    impl Reversible for Removing<'_> {
+        const ON_DRIFT: OnDrift = OnDrift::Discard;
+
+        fn released(&self, _: &Target, found: &Found<String, ()>, first: &First) -> Goal<String> {
+            restored(&found.state, first)
         }
     }
 
@@ -317,10 +341,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_changed_goes_back_to_what_it_was_and_what_was_added_goes_away() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
+    async fn what_was_changed_goes_back_and_what_was_added_goes_away() {
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
         let before = house.state();
-        converge(&house, &contained(), &journal).await.expect("contained");
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         assert_ne!(house.state(), before);
         let outcome = release(&house, &released(), &journal).await.expect("released");
         assert_eq!((outcome.status, house.state()), (Status::Done, before));
@@ -332,8 +356,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_release_changes_nothing_and_says_so() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
-        converge(&house, &contained(), &journal).await.expect("contained");
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         release(&house, &released(), &journal).await.expect("released");
         let writes = *house.writes.lock().expect("lock");
         let again = release(&house, &released(), &journal).await.expect("released");
@@ -343,9 +367,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_containment_did_not_change_is_left_whatever_it_is_now() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
-        converge(&house, &contained(), &journal).await.expect("contained");
+    async fn what_containment_did_not_change_is_left_alone() {
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         house.state.lock().expect("lock").insert(Key::new("attic", "Lamp"), "flickering".to_owned());
         release(&house, &released(), &journal).await.expect("released");
         assert_eq!(
@@ -356,13 +380,13 @@ mod tests {
     }
 
     /// While the house is locked somebody lights a lamp that was off, and hangs one up where there was none.
-    async fn locked_again_after_drift<S: Step>(house: &House, step: &S) -> Outcome {
-        let journal = Memory::default();
-        converge(step, &contained(), &journal).await.expect("contained");
+    async fn locked_again_after_drift<S: Reversible>(house: &House, step: &S) -> Outcome {
+        let journal = MemoryJournal::default();
+        converge_reversibly(step, &contained(), &journal).await.expect("contained");
         for (room, light) in [("attic", "lit"), ("cellar", "lit")] {
             house.state.lock().expect("lock").insert(Key::new(room, "Lamp"), light.to_owned());
         }
-        let repaired = converge(step, &contained(), &journal).await.expect("contained again");
+        let repaired = converge_reversibly(step, &contained(), &journal).await.expect("contained again");
         let of_attic =
             repaired.changes.iter().find(|c| (c.resource.as_str(), c.attribute.as_str()) == ("attic", "Lamp"));
         let of_attic = of_attic.expect("the repair names what it changed");
@@ -372,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_drifted_goes_back_to_what_the_case_first_saw_and_what_came_later_to_what_it_was() {
+    async fn what_drifted_goes_back_to_the_baseline_and_what_came_later_to_what_the_repair_found() {
         let house = House::new(&ROOMS);
         locked_again_after_drift(&house, &Seeing(&house)).await;
         let state = house.state();
@@ -381,27 +405,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_somebody_put_there_meanwhile_stays_away_and_the_release_says_so() {
+    async fn what_somebody_added_meanwhile_is_not_restored_and_the_release_says_so() {
         let house = House::new(&ROOMS);
         let before = house.state();
         let outcome = locked_again_after_drift(&house, &Removing(&house)).await;
         assert_eq!(house.state(), before);
-        let said = "Lamp of cellar was put there while the instance was contained, and does not come back";
+        let said = "Lamp of cellar was added while the instance was contained, and is not restored";
         assert_eq!(outcome.residual_risk, [said.to_owned()]);
     }
 
     #[tokio::test]
     async fn a_case_that_changed_nothing_has_nothing_to_release_and_reads_nothing() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
         let outcome = release(&house, &released(), &journal).await.expect("answered");
         assert_eq!(outcome.status, Status::NotApplicable);
         assert_eq!(outcome.reason.as_deref(), Some("this case changed nothing here"));
     }
 
     #[tokio::test]
-    async fn a_step_that_is_not_asked_for_is_left_contained() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
-        converge(&house, &contained(), &journal).await.expect("contained");
+    async fn a_step_that_is_not_to_be_released_stays_contained() {
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         let (kept, others) = (house.state(), Target { release: Some(vec!["tag-resources".into()]), ..contained() });
         assert_eq!(release(&house, &others, &journal).await.expect("answered").status, Status::NotApplicable);
         assert_eq!(house.state(), kept);
@@ -409,18 +433,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_dry_run_of_a_release_shows_what_would_be_restored_and_touches_nothing() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
-        converge(&house, &contained(), &journal).await.expect("contained");
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         let kept = house.state();
         let outcome = release(&house, &Target { dry_run: true, ..released() }, &journal).await.expect("planned");
         assert_eq!((outcome.status, outcome.changes.len(), house.state()), (Status::Planned, 4, kept));
     }
 
     #[tokio::test]
-    async fn what_is_refused_is_not_released_with_the_whole_outcome_and_a_second_run_finishes_it() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
+    async fn a_refused_release_says_so_in_its_outcome_and_a_second_run_finishes_it() {
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
         let before = house.state();
-        converge(&house, &contained(), &journal).await.expect("contained");
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         house.jammed.lock().expect("lock").insert(Key::new("hall", "Door"));
         let error = release(&house, &released(), &journal).await.expect_err("the door is jammed");
         assert_eq!(error.name(), "NotReleased");
@@ -433,9 +457,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_on_its_way_back_is_in_progress_and_not_asked_for_again() {
-        let (house, journal) = (House::new(&[("hall", "Lamp", "lit")]), Memory::default());
-        converge(&house, &contained(), &journal).await.expect("contained");
+    async fn a_value_on_its_way_back_is_in_progress_and_not_asked_for_again() {
+        let (house, journal) = (House::new(&[("hall", "Lamp", "lit")]), MemoryJournal::default());
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         release(&house, &released(), &journal).await.expect("released");
         house.state.lock().expect("lock").insert(Key::new("hall", "Lamp"), "warming up".to_owned());
         let writes = *house.writes.lock().expect("lock");
@@ -445,10 +469,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_first_value_that_cannot_be_read_is_named_and_the_rest_goes_on() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
-        let odd = [(Key::new("hall", "Door"), json!({ "Angle": 12 }))].into();
-        journal.keep_first(&contained(), House::NAME, &odd).await.expect("kept");
-        converge(&house, &contained(), &journal).await.expect("contained");
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
+        let odd = First::from([(Key::new("hall", "Door"), json!({ "Angle": 12 }))]);
+        journal.keep(&contained(), House::NAME, &odd.into()).await.expect("kept");
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         let outcome = release(&house, &released(), &journal).await.expect("answered");
         assert_eq!(outcome.status, Status::Unsupported);
         let reason = outcome.reason.expect("a reason");
@@ -458,8 +482,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_inspection_of_what_is_still_contained_says_failed_and_changes_nothing() {
-        let (house, journal) = (House::new(&ROOMS), Memory::default());
-        converge(&house, &contained(), &journal).await.expect("contained");
+        let (house, journal) = (House::new(&ROOMS), MemoryJournal::default());
+        converge_reversibly(&house, &contained(), &journal).await.expect("contained");
         let kept = house.state();
         assert_eq!(inspect_release(&house, &released(), &journal).await.expect("read").status, Status::Failed);
         assert_eq!(house.state(), kept);
@@ -488,12 +512,12 @@ mod tests {
     proptest! {
         #[test]
         fn contained_and_released_again_and_again_a_house_is_what_it_was(before in houses(), cases in 1..4_usize) {
-            let (house, journal) = (House { state: Mutex::new(before.clone()), ..House::default() }, Memory::default());
+            let (house, journal) = (House { state: Mutex::new(before.clone()), ..House::default() }, MemoryJournal::default());
             for case in 0..cases {
                 let case_id = format!("c-{case}");
                 let target = Target { case_id: case_id.clone(), ..contained() };
-                run(converge(&house, &target, &journal)).expect("contained");
-                run(converge(&house, &target, &journal)).expect("a re-run overwrites no first value");
+                run(converge_reversibly(&house, &target, &journal)).expect("contained");
+                run(converge_reversibly(&house, &target, &journal)).expect("a re-run overwrites no first value");
                 let target = Target { case_id, ..released() };
                 let outcome = run(release(&house, &target, &journal)).expect("released");
                 prop_assert!(matches!(outcome.status, Status::Done | Status::NotApplicable));
@@ -505,11 +529,11 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_refused_in_either_direction_a_plain_re_run_ends_where_it_should(
+        fn a_plain_second_run_ends_where_it_should_whatever_the_first_was_refused(
             before in houses(),
             jammed in prop::collection::btree_set((0..12_usize, prop::bool::ANY), 0..8),
         ) {
-            let (house, journal) = (House { state: Mutex::new(before.clone()), ..House::default() }, Memory::default());
+            let (house, journal) = (House { state: Mutex::new(before.clone()), ..House::default() }, MemoryJournal::default());
             let jam = |release: bool| {
                 let seals = before.keys().map(|key| Key::new(&key.resource, "Seal"));
                 let keys: BTreeSet<Key> = before.keys().cloned().chain(seals).collect();
@@ -517,7 +541,7 @@ mod tests {
                 *house.jammed.lock().expect("lock") = of_way.filter_map(|(n, _)| keys.iter().nth(*n).cloned()).collect();
             };
             jam(false);
-            let first_try = run(converge(&house, &contained(), &journal));
+            let first_try = run(converge_reversibly(&house, &contained(), &journal));
             prop_assert!(first_try.is_ok() || !house.jammed.lock().expect("lock").is_empty());
             jam(true);
             let released_half = run(release(&house, &released(), &journal));

@@ -86,10 +86,6 @@ pub struct Target {
     /// Why a person is asked before anything disturbs the workload; absent where nobody has to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
-    /// First values that `describe-instance` read for later steps, by step and then by `RESOURCE|ATTRIBUTE`: the step
-    /// that gets them journals them while it reads, which costs no round trip of its own.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub unjournaled: BTreeMap<String, BTreeMap<String, Value>>,
     /// The instance profile that the case found first. Credentials outlive the association (trap B1),
     /// so their revocation must not depend on it. Empty at a release where it is known that there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

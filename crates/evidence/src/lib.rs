@@ -124,12 +124,12 @@ pub async fn enter(journal: &impl Journal, target: &Target, entry: &Entry) -> Re
     let value = serde_json::to_value(entry)
         .map_err(|error| Error::Misconfigured(format!("a ledger's entry can't be written as JSON: {error}")))?;
     let found: First = [(Key::new(&entry.pointer.key, version), value)].into();
-    journal.keep_first(target, LEDGER, &found).await.map(|_| ())
+    journal.keep(target, LEDGER, &found.into()).await.map(|_| ())
 }
 
 /// What the case's ledger says must be in the bucket.
 pub async fn ledger(journal: &impl Journal, target: &Target) -> Result<Vec<Entry>> {
-    let entries = journal.first(target, LEDGER).await?.into_values();
+    let entries = journal.read(target, LEDGER).await?.first.into_values();
     entries
         .map(|entry| {
             serde_json::from_value(entry).map_err(|error| Error::Misconfigured(format!("the case's ledger: {error}")))

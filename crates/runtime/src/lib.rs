@@ -3,4 +3,6 @@
 mod member;
 mod serve;
 
-pub use serve::{Aws, Caller, serve, serve_forensic_step, serve_step};
+pub use serve::{
+    Aws, Caller, answer, run_release, run_reversible, serve, serve_forensic_step, serve_reversible_step, serve_step,
+};

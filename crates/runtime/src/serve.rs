@@ -10,7 +10,9 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::{Builder, tls};
 use cases::CaseTable;
-use containment::{Error, Forensic, Outcome, Result, Status, Step, Target, converge, release};
+use containment::{
+    Error, Forensic, Irreversible, Outcome, Result, Reversible, Status, Target, converge, converge_reversibly, release,
+};
 use futures::FutureExt;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn, tracing};
 use serde::Serialize;
@@ -192,22 +194,33 @@ const NONE_CONFIGURED: &str = "no forensic account is configured";
 /// How many changes a step's answer carries.
 const CHANGES_AT_MOST: usize = 40;
 
-/// What comes next must not wait for long for the watch, which the verification begins as well.
-const WATCH_BEGINS_WITHIN: Duration = Duration::from_secs(5);
-
 /// A failure travels further: it is handed from containment to verification, with those of all other instances.
 const CHANGES_OF_A_FAILURE: usize = 3;
 
-/// Runs a step as a Lambda: one target in, one outcome out. A target with `Release` is released by it.
+/// Runs an irreversible step as a Lambda: one target in, one outcome out.
 pub async fn serve_step<S, N>(new: N) -> std::result::Result<(), lambda_runtime::Error>
 where
-    S: Step,
+    S: Irreversible,
     N: Fn(&Aws, &SdkConfig, &Target) -> S + Copy,
 {
     serve(|aws, event| async move {
         let target = Target::parse(event)?;
         let step = new(&aws, &aws.of(&target, S::NAME).await?, &target);
-        run(&aws, &step, &target).await
+        answer(&target, run_irreversible(&aws, &step, &target).await)
+    })
+    .await
+}
+
+/// Runs a reversible step as a Lambda: one target in, one outcome out. A target with `Release` is released by it.
+pub async fn serve_reversible_step<S, N>(new: N) -> std::result::Result<(), lambda_runtime::Error>
+where
+    S: Reversible,
+    N: Fn(&Aws, &SdkConfig, &Target) -> S + Copy,
+{
+    serve(|aws, event| async move {
+        let target = Target::parse(event)?;
+        let step = new(&aws, &aws.of(&target, S::NAME).await?, &target);
+        answer(&target, run_reversible(&aws, &step, &target).await)
     })
     .await
 }
@@ -216,7 +229,7 @@ where
 /// not called at all.
 pub async fn serve_forensic_step<S, N, F>(new: N) -> std::result::Result<(), lambda_runtime::Error>
 where
-    S: Step,
+    S: Irreversible,
     N: Fn(Arc<Aws>, Forensic, Target) -> F + Copy,
     F: Future<Output = Result<S>>,
 {
@@ -225,47 +238,53 @@ where
         let Some(forensic) = aws.forensic()? else {
             return Ok(Outcome::new(S::NAME, Status::NotApplicable, NONE_CONFIGURED.to_owned()));
         };
-        // Boxed for the same reason as a whole step: see `run`.
+        // Boxed for the same reason as a whole step: see `run_irreversible`.
         let step = new(Arc::clone(&aws), forensic, target.clone()).boxed_local().await?;
-        run(&aws, &step, &target).boxed_local().await
+        answer(&target, run_irreversible(&aws, &step, &target).boxed_local().await)
     })
     .await
 }
 
-async fn run<S: Step>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
-    let journal = aws.case_table()?;
+async fn run_irreversible<S: Irreversible>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
+    if target.release.is_some() {
+        let stays = format!("what {} has done stays: a release does not undo it", S::NAME);
+        return Ok(Outcome::new(S::NAME, Status::NotApplicable, stays));
+    }
     // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
-    let outcome = match &target.release {
-        None => converge(step, target, &journal).boxed().await,
-        Some(_) => {
-            // A release that was stopped, or is redriven, must not open what another execution has contained since. A dry
-            // run holds no case.
-            let case = journal.last_case(target).boxed().await?;
-            if let Some(case) = case.filter(|case| !target.dry_run && !case.is_held_for(target)) {
-                return Err(Error::InvalidInput(format!(
-                    "Execution: the case of {} is {} by now and is held by {}; start the release anew",
-                    target.instance_id, case.id, case.execution
-                )));
-            }
-            release(step, target, &journal).boxed().await
-        }
-    };
-    let mut outcome = outcome.map_err(|error| match error {
+    converge(step, target, &aws.case_table()?).boxed().await
+}
+
+/// Runs a reversible step in the direction that its target asks for.
+pub async fn run_reversible<S: Reversible>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
+    match &target.release {
+        None => converge_reversibly(step, target, &aws.case_table()?).boxed().await,
+        Some(_) => run_release(aws, step, target).await,
+    }
+}
+
+/// Releases a step, as long as the case is still the one that the target names.
+pub async fn run_release<S: Reversible>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
+    let journal = aws.case_table()?;
+    // A release that was stopped, or is redriven, must not open what another execution has contained since. A dry run holds
+    // no case.
+    let case = journal.last_case(target).boxed().await?;
+    if let Some(case) = case.filter(|case| !target.dry_run && !case.is_held_for(target)) {
+        return Err(Error::InvalidInput(format!(
+            "Execution: the case of {} is now {}, held by {}; start the release again",
+            target.instance_id, case.id, case.execution
+        )));
+    }
+    release(step, target, &journal).boxed().await
+}
+
+/// What a step's function answers: its outcome, in the log, and as much of it as travels through the workflow.
+pub fn answer(target: &Target, outcome: Result<Outcome>) -> Result<Outcome> {
+    let outcome = outcome.map_err(|error| match error {
         Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
         Error::NotReleased(outcome) => Error::NotReleased(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
         other => other,
     })?;
-    if S::IS_WATCHED_FROM_HERE && outcome.status == Status::Done && target.release.is_none() && !target.dry_run {
-        let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, journal.watch_from_now(target, &outcome)).boxed().await;
-        let unwatched = match begun {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("the case table has not answered in {} seconds", WATCH_BEGINS_WITHIN.as_secs())),
-        };
-        let said = unwatched.map(|why| format!("whoever undoes this is noticed only from the verification on: {why}"));
-        outcome.residual_risk.extend(said);
-    }
-    tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", S::NAME);
+    tracing::info!(instance = target.instance_id, outcome = outcome.to_json(), "{}", outcome.step);
     Ok(outcome.shortened(CHANGES_AT_MOST))
 }
 

@@ -50,7 +50,7 @@ impl BlockList {
 
 /// The lists that are whole, by snapshot, from the case's journal.
 pub async fn block_lists(journal: &impl Journal, target: &Target) -> Result<BTreeMap<String, BlockList>> {
-    let parts = parts(&journal.first(target, HASH_SNAPSHOTS).await?)?;
+    let parts = parts(&journal.read(target, HASH_SNAPSHOTS).await?.first)?;
     Ok(parts.iter().filter_map(|(snapshot, parts)| Some((snapshot.clone(), BlockList::whole(parts)?))).collect())
 }
 

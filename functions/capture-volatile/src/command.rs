@@ -40,7 +40,7 @@ pub(crate) struct Invocation {
 pub(crate) enum Sent {
     /// Its id.
     Command(String),
-    /// Systems Manager has nothing to send, or nobody to send it to.
+    /// Systems Manager lacks the document, or the host.
     Refused(String),
 }
 
@@ -55,7 +55,7 @@ impl Commands {
         Commands { ssm }
     }
 
-    /// Whether the host is managed and its agent has been heard of in the last minutes.
+    /// Whether the host is managed and its agent has been seen in the last minutes.
     pub(crate) async fn reach(&self, target: &Target) -> Result<Reach> {
         let id = &target.instance_id;
         let one = InstanceInformationStringFilter::builder().key("InstanceIds").values(id).build();
@@ -79,7 +79,7 @@ impl Commands {
             (ping, _) => {
                 let ping = ping.map_or("unknown", PingStatus::as_str);
                 let last = host.last_ping_date_time().and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
-                let last = last.map_or_else(String::new, |at| format!(", last heard of at {at}"));
+                let last = last.map_or_else(String::new, |at| format!(", last seen at {at}"));
                 Ok(Err(format!("the host's agent is offline: Systems Manager says {ping}{last}")))
             }
         }
@@ -87,8 +87,8 @@ impl Commands {
 
     /// Sends a document to the host.
     ///
-    /// `SendCommand` has no client token, so the SDK does not retry it: after a lost answer the command is looked for by
-    /// its comment. `delivery` is the seconds within which the agent must have taken it.
+    /// `SendCommand` has no client token, so the SDK does not retry it: after a lost answer the command is found by its
+    /// comment. `delivery` is the seconds within which the agent must have taken it.
     pub(crate) async fn send(
         &self,
         target: &Target,
@@ -144,7 +144,7 @@ impl Commands {
         }
     }
 
-    /// Asks that a command be ended. Whether it is, only the host knows.
+    /// Asks for a command to be ended. Only the host knows whether it is.
     pub(crate) async fn cancel(&self, target: &Target, command: &str) -> Result<()> {
         let call = self.ssm.cancel_command().command_id(command).instance_ids(&target.instance_id);
         call.send().await.map(|_| ()).map_err(Error::aws("ssm:CancelCommand", command))
@@ -182,17 +182,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_host_that_is_online_is_reached_and_any_other_is_told_why() {
+    async fn only_an_online_host_is_reached_and_for_any_other_the_reason_is_given() {
         assert_eq!(reach_of(vec![host(PingStatus::Online, PlatformType::Windows)]).await, Ok(Platform::Windows));
         let text = |reach: Reach| reach.expect_err("not reached");
         assert!(text(reach_of(vec![]).await).contains("not managed"));
         let lost = text(reach_of(vec![host(PingStatus::ConnectionLost, PlatformType::Linux)]).await);
-        assert!(lost.contains("ConnectionLost, last heard of at 2027-01-15T08:00:00Z"), "{lost}");
+        assert!(lost.contains("ConnectionLost, last seen at 2027-01-15T08:00:00Z"), "{lost}");
         assert!(text(reach_of(vec![host(PingStatus::Online, PlatformType::Macos)]).await).contains("MacOS"));
     }
 
     #[tokio::test]
-    async fn a_document_that_is_missing_in_the_account_is_an_answer_that_names_it() {
+    async fn a_missing_document_is_an_answer_that_names_it() {
         let rule = mock!(Client::send_command)
             .then_error(|| SendCommandError::generic(ErrorMetadata::builder().code("InvalidDocument").build()));
         let commands = Commands::faked(mock_client!(aws_sdk_ssm, [&rule]));

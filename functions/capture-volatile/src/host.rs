@@ -1,4 +1,5 @@
-//! What the host says of what it has sent: hostile input, bounded, parsed strictly, and never quoted (trap J10).
+//! What the host says about the objects that it sent: hostile input, bounded, parsed strictly, and never quoted (trap
+//! J10).
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ pub(crate) struct Statement {
     pub(crate) memory_total: Option<u64>,
     /// Why it failed, in our own words.
     pub(crate) problem: Option<&'static str>,
-    /// Why it can't be had from this host, in our own words.
+    /// Why this host does not allow it, in our own words.
     pub(crate) unsupported: Option<&'static str>,
 }
 
@@ -34,28 +35,28 @@ const PROBLEMS: [(&str, &str); 13] = [
     ("disk-full", "the host had no room for the next part of the memory image"),
     ("empty-image", "the memory tool wrote nothing"),
     ("no-folder", "the host has no folder with enough room to write to"),
-    ("plan", "the host did not get the plan for the memory image as it was written"),
+    ("plan", "the plan for the memory image did not reach the host as it was written"),
     ("script", "the script broke off with an exception"),
-    ("settings", "the host's agent did not hand on the document's parameters"),
+    ("settings", "the host's agent did not pass the document's parameters on"),
     ("tool-failed", "the memory tool failed"),
     ("tool-hash", "the memory tool does not have the SHA-256 of MemoryToolSha256, and was not run"),
     ("tool-missing", "the memory tool could not be downloaded from MemoryToolKey"),
     ("too-large", "the memory image is larger than the host's memory should be"),
     (
         "upload",
-        "the host could not upload, or was refused: an object of that key was there already, or nothing leads to S3",
+        "the host could not upload, or was refused: an object of that key existed already, or nothing leads to S3",
     ),
 ];
 
 /// The script's words for what this host does not allow.
 const UNSUPPORTED: [(&str, &str); 7] = [
-    ("lockdown", "the kernel's lockdown, as with Secure Boot, lets nobody read the memory (trap J5)"),
+    ("lockdown", "the kernel's lockdown (as with Secure Boot) prevents reading the memory"),
     ("no-archiver", "the host has no tar and gzip"),
     ("no-dd", "the host's dd cannot read whole blocks from a pipe"),
     ("no-hash", "the host has no tool that computes SHA-256 and MD5"),
     ("no-uploader", "the host has neither curl nor Python nor a wget that can upload"),
     ("not-root", "the agent's commands do not run as root"),
-    ("processor", "the memory tool is not built for the host's processor (trap J5)"),
+    ("processor", "the memory tool is not built for the host's processor"),
 ];
 
 fn meaning(words: &[(&str, &'static str)], word: &str) -> Option<&'static str> {
@@ -102,7 +103,7 @@ impl Statement {
 /// How a command stands on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stand {
-    /// It is on its way or at work.
+    /// It is being delivered, or is running.
     Waiting(&'static str),
     /// It ended with exit code 0, which is no evidence of anything (trap J4).
     Succeeded,
@@ -129,7 +130,7 @@ impl Stand {
             "Undeliverable" => Stand::Undelivered("the command could not be delivered to the host"),
             "AccessDenied" => Stand::Undelivered("the host was not allowed to take the command (AccessDenied)"),
             "InvalidPlatform" => Stand::Undelivered("the document is not for the host's platform"),
-            // A word that is not known yet is no end: the deadline is.
+            // An unknown status does not end the capture: the deadline does.
             _ => Stand::Waiting("the command has a status that Cordon does not know"),
         }
     }
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_anybody_else_makes_the_whole_of_it_worthless() {
+    fn a_line_that_the_script_does_not_write_makes_the_whole_output_worthless() {
         for line in [
             format!("cordon object ../../x {HASH} 17"),
             format!("cordon object triage.tar.gz {} 17", HASH.to_uppercase()),
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_counts_the_same_with_and_without_spaces_and_an_unknown_one_is_no_end() {
+    fn a_status_is_read_with_and_without_spaces_and_an_unknown_one_does_not_end_it() {
         assert_eq!(Stand::of("Delivery Timed Out"), Stand::of("DeliveryTimedOut"));
         assert!(matches!(Stand::of("Delivery Timed Out"), Stand::Undelivered(_)));
         assert!(matches!(Stand::of("Execution Timed Out"), Stand::Ended(_)));
@@ -199,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_output_of_a_host_makes_the_parser_fail_or_lets_its_words_through(output in ".{0,400}") {
+        fn no_output_of_a_host_makes_the_parser_fail_or_gets_its_words_through(output in ".{0,400}") {
             if let Some(said) = Statement::parse(&output, &["triage.tar.gz"]) {
                 prop_assert!(said.objects.keys().all(|name| name == "triage.tar.gz"));
             }

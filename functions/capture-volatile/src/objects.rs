@@ -1,4 +1,4 @@
-//! The capture's objects in the evidence bucket: the URLs that the host gets, and what has come of them.
+//! The capture's objects in the evidence bucket: the URLs that the host gets, and what arrived by them.
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ pub struct Objects {
     store: Bucket,
 }
 
-/// What has come of an object that the host was to upload.
+/// What became of an object that the host was to upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// It is there, and as the host says it is.
     Good(String),
-    /// It is there and in the ledger, but is not what the host says, or cannot be told to be.
+    /// It is there and in the ledger, but is not, or not provably, what the host says.
     Doubtful(String),
     /// There is nothing of that name.
     Missing,
@@ -40,7 +40,7 @@ pub(crate) enum Arrival {
 impl Objects {
     /// The bucket by this name.
     pub fn new(config: aws_sdk_s3::config::Builder, name: impl Into<String>, caller: Caller) -> Self {
-        // What is signed is a request whose body nobody has seen yet: the SDK's own checksum would be of an empty one.
+        // The signed request has no body yet: the SDK's own checksum would be that of an empty one.
         let config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
         let (s3, name) = (Client::from_conf(config.build()), name.into());
         let store = Bucket::new(s3.clone(), name.clone(), caller.clone());
@@ -102,7 +102,7 @@ impl Objects {
         reply.upload_id.ok_or_else(|| Error::Misconfigured(format!("{key}: S3 gave no upload id")))
     }
 
-    /// Stores what the function itself has to say, and enters it into the case's ledger.
+    /// Stores a text of the function's own, and enters it into the case's ledger.
     pub(crate) async fn store(&self, journal: &impl Journal, target: &Target, key: String, text: String) -> Result<()> {
         let entry = self.store.put_bytes(target, key, "text/plain", text.into_bytes()).await?;
         evidence::enter(journal, target, &entry).await
@@ -163,7 +163,7 @@ impl Objects {
     }
 
     /// Looks at what is there under a key, computes its SHA-256, enters it into the case's ledger, and compares it with
-    /// what the host says of it. Nothing the host says is believed for want of looking (trap J4).
+    /// what the host says of it. Nothing that the host says is believed without a check (trap J4).
     pub(crate) async fn arrival(
         &self,
         journal: &impl Journal,
@@ -224,7 +224,7 @@ fn judged(
     let (is, crc) = (sha256.unwrap_or("not computed"), crc.unwrap_or("none"));
     if size > limit {
         return Arrival::Doubtful(format!(
-            "{name} has {size} bytes, more than the {limit} that it may have, and was not read"
+            "{name} has {size} bytes, more than the {limit} that it may have, and it was not read"
         ));
     }
     match (stated, sha256) {

@@ -1,6 +1,6 @@
-use std::sync::Mutex;
-
 use super::*;
+use crate::part::comment;
+use crate::record::{ASKED, Asked, COMMAND, json};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_ssm::operation::cancel_command::CancelCommandOutput;
 use aws_sdk_ssm::operation::describe_instance_information::DescribeInstanceInformationOutput;
@@ -9,28 +9,8 @@ use aws_sdk_ssm::operation::list_commands::ListCommandsOutput;
 use aws_sdk_ssm::operation::send_command::SendCommandOutput;
 use aws_sdk_ssm::types::{Command, InstanceInformation, PingStatus, PlatformType};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-use containment::{Capture, Kept};
+use containment::{Capture, Journaled, MemoryJournal};
 use serde_json::json;
-
-/// A journal in memory, write-once as the table is.
-#[derive(Default)]
-struct Memory(Mutex<HashMap<String, First>>);
-
-impl Journal for Memory {
-    async fn kept(&self, _: &Target, step: &str) -> Result<Kept> {
-        let first = self.0.lock().expect("lock").get(step).cloned().unwrap_or_default();
-        Ok(Kept { first, seen: None })
-    }
-
-    async fn keep(&self, _: &Target, step: &str, found: &First, _: Option<&First>) -> Result<Kept> {
-        let mut all = self.0.lock().expect("lock");
-        let kept = all.entry(step.to_owned()).or_default();
-        for (key, value) in found {
-            kept.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-        Ok(Kept { first: kept.clone(), seen: None })
-    }
-}
 
 const BEGAN: i64 = 1_800_000_000;
 
@@ -49,11 +29,11 @@ fn given() -> Settings {
     }
 }
 
-fn asked(journal: &Memory, command: Option<&str>) {
+fn asked(command: Option<&str>) -> MemoryJournal {
     let what = Asked { at: BEGAN, within: 900, by: "1".into(), platform: Platform::Linux, upload: None, parts: None };
     let mut kept: First = [(Key::new("triage", ASKED), json(&what).expect("JSON"))].into();
     kept.extend(command.map(|id| (Key::new("triage", COMMAND), json!(id))));
-    journal.0.lock().expect("lock").insert(NAME.into(), kept);
+    MemoryJournal::of(NAME, kept)
 }
 
 /// An interface of the instance is in the group of this name.
@@ -68,7 +48,13 @@ fn on(group: &'static str) -> aws_sdk_ec2::Client {
     mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&shown])
 }
 
-async fn outcome(ssm: &[&Rule], s3: &[&Rule], journal: &Memory, target: &Target, seconds: i64) -> Result<Outcome> {
+async fn outcome(
+    ssm: &[&Rule],
+    s3: &[&Rule],
+    journal: &MemoryJournal,
+    target: &Target,
+    seconds: i64,
+) -> Result<Outcome> {
     outcome_on("cordon-capture", ssm, s3, journal, target, seconds).await
 }
 
@@ -76,7 +62,7 @@ async fn outcome_on(
     group: &'static str,
     ssm: &[&Rule],
     s3: &[&Rule],
-    journal: &Memory,
+    journal: &MemoryJournal,
     target: &Target,
     seconds: i64,
 ) -> Result<Outcome> {
@@ -134,27 +120,25 @@ fn nothing_there() -> Rule {
 }
 
 #[tokio::test]
-async fn the_first_call_journals_what_it_asks_for_and_asks() {
-    let (journal, online, sent) = (Memory::default(), online(), sent());
+async fn the_first_call_journals_its_request_and_sends_it() {
+    let (journal, online, sent) = (MemoryJournal::default(), online(), sent());
     let outcome = outcome(&[&online, &sent], &[], &journal, &target(false), 0).await.expect("an outcome");
     assert_eq!((outcome.status, sent.num_calls()), (Status::InProgress, 1));
-    let kept = journal.first(&target(false), NAME).await.expect("kept");
+    let kept = journal.read(&target(false), NAME).await.expect("kept").first;
     assert_eq!(kept[&Key::new("triage", COMMAND)], json!("cmd-1"));
     assert_eq!(kept[&Key::new("triage", ASKED)]["At"], json!(BEGAN));
 }
 
 #[tokio::test]
-async fn a_command_whose_answer_was_lost_is_taken_over_and_no_other_is_sent() {
-    let (journal, found, stand, sent) = (Memory::default(), listed(&["cmd-1"]), stands("InProgress", ""), sent());
-    asked(&journal, None);
+async fn a_command_whose_answer_was_lost_is_found_and_no_other_is_sent() {
+    let (journal, found, stand, sent) = (asked(None), listed(&["cmd-1"]), stands("InProgress", ""), sent());
     let outcome = outcome(&[&found, &stand, &sent], &[], &journal, &target(false), 5).await.expect("an outcome");
     assert_eq!((outcome.status, sent.num_calls()), (Status::InProgress, 0));
 }
 
 #[tokio::test]
-async fn a_command_that_nobody_has_heard_of_is_sent_again_only_when_it_would_be_listed_by_now() {
-    let (journal, none, sent) = (Memory::default(), listed(&[]), sent());
-    asked(&journal, None);
+async fn an_unlisted_command_is_sent_again_only_once_it_would_be_listed() {
+    let (journal, none, sent) = (asked(None), listed(&[]), sent());
     let early = outcome(&[&none, &sent], &[], &journal, &target(false), 5).await.expect("an outcome");
     assert_eq!((early.status, sent.num_calls()), (Status::InProgress, 0));
     let later = outcome(&[&none, &sent], &[], &journal, &target(false), 30).await.expect("an outcome");
@@ -162,23 +146,21 @@ async fn a_command_that_nobody_has_heard_of_is_sent_again_only_when_it_would_be_
 }
 
 #[tokio::test]
-async fn a_run_of_the_case_days_after_a_command_that_was_never_sent_begins_anew() {
-    let (journal, none, online, sent) = (Memory::default(), listed(&[]), online(), sent());
-    asked(&journal, None);
+async fn a_run_days_after_a_command_that_was_never_sent_begins_again() {
+    let (journal, none, online, sent) = (asked(None), listed(&[]), online(), sent());
     let days = 3 * 86_400;
     let outcome = outcome(&[&none, &online, &sent], &[], &journal, &target(false), days).await.expect("an outcome");
     assert_eq!((outcome.status, sent.num_calls()), (Status::InProgress, 1));
-    let kept = journal.first(&target(false), NAME).await.expect("kept");
+    let kept = journal.read(&target(false), NAME).await.expect("kept").first;
     assert_eq!(kept[&Key::new("triage-2", ASKED)]["At"], json!(BEGAN + days));
 }
 
 #[tokio::test]
 async fn at_the_deadline_the_command_is_cancelled_and_the_end_is_journaled() {
-    let (journal, stand, none) = (Memory::default(), stands("In Progress", ""), nothing_there());
+    let (journal, stand, none) = (asked(Some("cmd-1")), stands("In Progress", ""), nothing_there());
     let cancelled = mock!(aws_sdk_ssm::Client::cancel_command)
         .match_requests(|r| r.command_id() == Some("cmd-1") && r.instance_ids() == ["i-0123456789abcdef0"])
         .then_output(|| CancelCommandOutput::builder().build());
-    asked(&journal, Some("cmd-1"));
     let running = outcome(&[&stand, &cancelled], &[&none], &journal, &target(false), 899).await.expect("an outcome");
     assert_eq!((running.status, cancelled.num_calls()), (Status::InProgress, 0));
     let ended = outcome(&[&stand, &cancelled], &[&none], &journal, &target(true), 900).await.expect("an outcome");
@@ -193,33 +175,31 @@ async fn at_the_deadline_the_command_is_cancelled_and_the_end_is_journaled() {
 
 #[tokio::test]
 async fn success_without_an_object_is_a_failure() {
-    let (journal, none) = (Memory::default(), nothing_there());
+    let (journal, none) = (asked(Some("cmd-1")), nothing_there());
     let stand = stands("Success", "cordon memory-total 4096\n");
-    asked(&journal, Some("cmd-1"));
     let outcome = outcome(&[&stand], &[&none], &journal, &target(false), 60).await.expect("an outcome");
     assert_eq!(outcome.status, Status::Failed);
     assert!(outcome.reason.expect("a reason").contains("summary.json did not arrive"));
 }
 
 #[tokio::test]
-async fn what_the_host_does_not_allow_is_unsupported_in_our_own_words() {
-    let (journal, none) = (Memory::default(), nothing_there());
+async fn a_host_that_does_not_allow_it_is_unsupported_in_our_own_words() {
+    let (journal, none) = (asked(Some("cmd-1")), nothing_there());
     let stand = stands("Failed", "cordon unsupported no-uploader\n");
-    asked(&journal, Some("cmd-1"));
     let outcome = outcome(&[&stand], &[&none], &journal, &target(false), 60).await.expect("an outcome");
     assert_eq!(outcome.status, Status::Unsupported);
     assert!(outcome.reason.expect("a reason").starts_with("the host has neither curl"));
 }
 
 #[tokio::test]
-async fn an_isolated_host_in_another_region_than_the_bucket_is_told_so_at_once() {
+async fn an_isolated_host_in_another_region_than_the_bucket_is_unsupported_at_once() {
     let mut target = target(false);
     target.capture = Some(Capture { mode: CaptureMode::IsolateFirst, memory: false });
     target.region = "us-east-1".into();
-    let closed = outcome(&[], &[], &Memory::default(), &target, 0).await.expect("an outcome");
+    let closed = outcome(&[], &[], &MemoryJournal::default(), &target, 0).await.expect("an outcome");
     assert!(closed.reason.expect("a reason").contains("no window"));
     target.capture_window = true;
-    let far = outcome(&[], &[], &Memory::default(), &target, 0).await.expect("an outcome");
+    let far = outcome(&[], &[], &MemoryJournal::default(), &target, 0).await.expect("an outcome");
     assert_eq!(far.status, Status::Unsupported);
     assert!(far.reason.expect("a reason").contains("no VPC endpoint leads to another Region"));
 }
@@ -229,23 +209,25 @@ async fn a_host_that_was_isolated_without_a_window_is_sent_nothing() {
     let mut target = target(false);
     target.capture = Some(Capture { mode: CaptureMode::IsolateFirst, memory: false });
     target.capture_window = true;
-    let closed = outcome_on("cordon-isolation", &[], &[], &Memory::default(), &target, 0).await.expect("an outcome");
+    let closed =
+        outcome_on("cordon-isolation", &[], &[], &MemoryJournal::default(), &target, 0).await.expect("an outcome");
     assert_eq!(closed.status, Status::Unsupported);
     assert!(closed.reason.expect("a reason").contains("isolate-network says what is missing"));
 }
 
 #[tokio::test]
-async fn a_dry_run_only_looks() {
-    let (journal, online) = (Memory::default(), online());
+async fn a_dry_run_only_reads() {
+    let (journal, online) = (MemoryJournal::default(), online());
     let target = Target { dry_run: true, ..target(true) };
     let outcome = outcome(&[&online], &[], &journal, &target, 0).await.expect("an outcome");
     assert_eq!(outcome.status, Status::Planned);
-    assert!(journal.0.lock().expect("lock").is_empty());
+    assert_eq!(journal.read(&target, NAME).await.expect("read"), Journaled::default());
 }
 
 #[test]
 fn the_comment_fits_systems_manager_and_keeps_the_part_whatever_the_case_is_called() {
     let target = Target { case_id: "c".repeat(300), ..Target::example() };
-    let (one, other) = (comment(&target, Part::Triage), comment(&target, Part::Memory));
+    let triage = Ended::unsupported("");
+    let (one, other) = (comment(&target, Part::Triage), comment(&target, Part::Memory(&triage)));
     assert!(one.len() == 100 && other.len() == 100 && one != other);
 }

@@ -11,7 +11,7 @@ use containment::{AwsError, Error, Kind, Result, Target};
 /// EC2 keeps 64 KB of output, and a screenshot has some hundred; nothing that is longer is kept whole.
 const BYTES_AT_MOST: usize = 4 << 20;
 
-/// What was seen, or why there is nothing to see.
+/// What EC2 shows, or why it shows nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// Bytes to keep as evidence, and when EC2 last updated them, where it says so.
@@ -41,7 +41,7 @@ pub(crate) async fn output(ec2: &Client, target: &Target) -> Result<Seen> {
     Ok(seen(reply.output(), at))
 }
 
-/// A picture of the screen, JPEG. Not every type has one, and none that is stopped: AWS's words are the fact then.
+/// A picture of the screen, JPEG. Not every type has one, and no stopped instance: then AWS's words are the fact.
 pub(crate) async fn screenshot(ec2: &Client, target: &Target) -> Result<Seen> {
     let sent = ec2.get_console_screenshot().instance_id(&target.instance_id).send().await;
     let reply = match sent.map_err(Error::aws("ec2:GetConsoleScreenshot", &target.instance_id)) {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_older_type_that_has_no_latest_output_gives_that_of_its_last_start() {
+    async fn an_older_type_gives_the_output_of_its_last_start() {
         let latest = mock!(Client::get_console_output).match_requests(|r| r.latest() == Some(true)).then_error(|| {
             GetConsoleOutputError::generic(ErrorMetadata::builder().code("UnsupportedOperation").build())
         });
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_output_is_a_fact_in_words() {
+    async fn missing_output_is_a_fact() {
         let none = mock!(Client::get_console_output).then_output(|| GetConsoleOutputOutput::builder().build());
         let seen = output(&mock_client!(aws_sdk_ec2, [&none]), &target()).await.expect("seen");
         assert!(matches!(seen, Seen::Nothing(why) if why.contains("has none")));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_picture_is_not_kept_as_one() {
+    async fn only_a_picture_is_kept_as_one() {
         let page = mock!(Client::get_console_screenshot)
             .then_output(|| GetConsoleScreenshotOutput::builder().image_data("PGh0bWw+").build());
         let seen = screenshot(&mock_client!(aws_sdk_ec2, [&page]), &target()).await.expect("seen");

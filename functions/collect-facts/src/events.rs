@@ -1,6 +1,6 @@
 //! What CloudTrail's events say, in short. Pure.
 //!
-//! Whoever made a call chose its user agent, its parameters and its session's name: nothing of an event is believed or
+//! The caller chose the user agent, the parameters and the session's name: nothing of an event is believed or
 //! interpreted, all of it is cut and shown as text.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const NAMES_SHOWN: usize = 3;
 const CALLS_SHOWN: usize = 20;
 const COUNTS_SHOWN: usize = 20;
 
-/// One event, as much of it as the facts show. The whole of it is in the evidence.
+/// One event, as far as the facts show it. The evidence has the whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Event {
     /// When, in UTC.
@@ -37,7 +37,7 @@ pub(crate) struct Event {
     pub error: Option<String>,
     /// What it was about: the names in its parameters.
     pub of: Vec<String>,
-    /// Whether it changed nothing; as long as the event does not say so, it may have.
+    /// Whether it changed nothing; unless the event says so, it may have.
     pub read_only: bool,
 }
 
@@ -55,7 +55,7 @@ const NAMES: [&str; 10] = [
     "instanceProfileName",
 ];
 
-/// Calls that make a new way in, or widen one: what is left when this instance's credentials are denied.
+/// Calls that create or widen access: what remains when this instance's credentials are denied.
 const PERSISTENCE: [&str; 32] = [
     "AddRoleToInstanceProfile",
     "AddUserToGroup",
@@ -91,12 +91,12 @@ const PERSISTENCE: [&str; 32] = [
     "UploadServerCertificate",
 ];
 
-/// Calls that answer with other credentials: a deny on this instance's sessions does not reach those (trap B3).
+/// Calls that return other credentials: a deny on this instance's sessions does not reach those (trap B3).
 const OTHER_SESSIONS: [&str; 5] =
     ["AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetFederationToken", "GetSessionToken"];
 
 impl Event {
-    /// Reads an event. Never fails: what is missing or has another form is left empty.
+    /// Reads an event. Never fails: what is missing or malformed stays empty.
     pub(crate) fn read(raw: &Raw, region: &str) -> Event {
         let record: Value =
             raw.cloud_trail_event().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -132,7 +132,7 @@ pub(crate) fn launch(events: &[Event]) -> Option<&Event> {
     events.iter().filter(|event| event.name == "RunInstances" && event.error.is_none()).min_by_key(|event| &event.at)
 }
 
-/// What was done to the instance: all calls by number, and the newest of those that may have changed it.
+/// What was done to the instance: all calls by count, and the newest of those that may have changed it.
 pub(crate) fn about_instance(events: &[Event]) -> Value {
     json!({
         "Events": events.len(),
@@ -155,7 +155,7 @@ pub(crate) fn by_credentials(events: &[Event]) -> Value {
     })
 }
 
-/// How many of the events were allowed and are of these kinds: other sessions, and new ways in.
+/// How many of the events were allowed and are of these kinds: other sessions, and new access.
 pub(crate) fn of_concern(events: &[Event]) -> (usize, usize) {
     let allowed = |names: &[&str]| {
         events.iter().filter(|event| event.error.is_none() && names.contains(&event.name.as_str())).count()
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_says_who_called_what_from_where_about_whom_and_whether_it_was_refused() {
+    fn an_event_says_who_called_what_from_where_and_whether_it_was_refused() {
         let event = event("AssumeRole", Some("AccessDenied"));
         assert_eq!(event.by, "arn:aws:sts::123456789012:assumed-role/web/i-0123456789abcdef0");
         assert_eq!((event.from.as_str(), event.agent.as_str()), ("198.51.100.7", "aws-cli/2"));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sessions_and_new_ways_in_are_called_out_and_refused_ones_are_not_counted_as_made() {
+    fn other_sessions_and_new_access_are_named_and_refused_calls_do_not_count() {
         let events = [
             event("AssumeRole", None),
             event("CreateAccessKey", None),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_the_instance_leave_out_what_only_read() {
+    fn changes_of_the_instance_leave_out_calls_that_only_read() {
         let read = Event { read_only: true, ..event("DescribeInstances", None) };
         let facts = about_instance(&[read, event("ModifyInstanceAttribute", None)]);
         assert_eq!((&facts["Events"], &facts["Changes"]["Count"]), (&json!(2), &json!(1)));
@@ -282,7 +282,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
-        fn whatever_an_event_holds_the_facts_stay_small_and_show_no_control_character(
+        fn the_facts_stay_small_and_show_no_control_character_whatever_an_event_holds(
             records in prop::collection::vec((".{0,400}", json_of_any_form(), any::<bool>()), 0..60),
             rubbish in ".{0,200}",
         ) {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_nested_without_end_is_left_empty() {
+    fn a_deeply_nested_event_is_left_empty() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let event = Event::read(&Raw::builder().event_name("x").cloud_trail_event(deep).build(), "eu-west-1");
         assert_eq!((event.name.as_str(), event.by.as_str()), ("x", ""));

@@ -26,7 +26,7 @@ pub(crate) enum Origin {
 
 /// The facts about the image. Reads `DescribeImages`, disabled and deprecated images among them.
 ///
-/// An image that is not there any more, or not shared any more, is a fact and no error.
+/// An image that no longer exists, or is no longer shared, is a fact and no error.
 pub(crate) async fn image(ec2: &Client, target: &Target, id: &str) -> Result<Value> {
     let call = ec2.describe_images().image_ids(id).include_deprecated(true).include_disabled(true);
     let images = match call.send().await.map_err(Error::aws("ec2:DescribeImages", id)) {
@@ -38,7 +38,7 @@ pub(crate) async fn image(ec2: &Client, target: &Target, id: &str) -> Result<Val
         Some(image) => facts(target, id, image),
         None => json!({
             "ImageId": id, "Origin": "Gone",
-            "InWords": format!("{id} is not to be seen any more: deregistered, or no longer shared with this account"),
+            "InWords": format!("{id} is no longer visible: deregistered, or no longer shared with this account"),
         }),
     })
 }

@@ -1,7 +1,7 @@
-//! Collects what an investigator asks first: whose image the instance runs, what is on its console, who launched and
+//! Collects what an investigator asks first: whose image the instance runs, what its console shows, who launched and
 //! changed it, and what its credentials did.
 //!
-//! Reads beside the containment and changes nothing. Whatever cannot be read becomes a sentence, and the rest is kept.
+//! Reads beside the containment and changes nothing. What cannot be read becomes a sentence, and the rest is kept.
 
 mod console;
 mod events;
@@ -34,7 +34,7 @@ pub const NAME: &str = "collect-facts";
 /// How long one question to EC2 may take; the function has 60 seconds for all of them and for storing the answers.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long CloudTrail is asked, two requests a second.
+/// How long CloudTrail is read, two requests a second.
 const ASKED_FOR: Duration = Duration::from_secs(25);
 
 /// Bytes that become a piece of evidence of their own.
@@ -45,7 +45,7 @@ struct Object {
     bytes: Vec<u8>,
 }
 
-/// How an object is named, before and behind its time, and what it is.
+/// How an object is named, around its time, and its type.
 #[derive(Debug, Clone, Copy)]
 struct ObjectKind {
     name: &'static str,
@@ -92,7 +92,7 @@ impl Clients {
 /// into the case's ledger. Changes nothing; a dry run stores nothing.
 ///
 /// The stored `collect-facts-TIME.json` has the facts under `Facts`. The outcome is `Failed` where something could not
-/// be read, and says what; what AWS does not offer for the instance is a fact in words and no failure.
+/// be read, and says what; what AWS does not offer for the instance is a fact and no failure.
 /// Errors: the evidence or the ledger could not be written.
 pub async fn collect_facts(
     aws: &SdkConfig,
@@ -142,7 +142,7 @@ fn outcome(missed: Vec<String>, in_words: Vec<String>, stored: String) -> Outcom
 async fn collect(clients: &Clients, target: &Target, hours: u32, now: i64) -> Collected {
     let mut collected = Collected { facts: json!({}), objects: Vec::new(), missed: Vec::new(), in_words: Vec::new() };
     let deadline = Instant::now() + ASKED_FOR;
-    // The console does not need what the instance says of itself, and CloudTrail is asked first about its credentials.
+    // The console needs nothing of the instance's description, and CloudTrail is first asked about its credentials.
     let (of_instance, output, screenshot, trail) = futures::join!(
         of_instance(clients, target),
         within("ec2:GetConsoleOutput", target, console::output(&clients.ec2, target)),
@@ -184,8 +184,8 @@ impl Collected {
             _ => Answer::default(),
         };
         let mut notes = vec![
-            "CloudTrail delivers events with up to 15 minutes' delay: the last ones may be missing".to_owned(),
-            format!("only management events were asked for, in {}: other Regions were not", regions.join(" and ")),
+            "CloudTrail delivers events up to 15 minutes late: the latest may be missing".to_owned(),
+            format!("only management events were read, in {}: not those of other Regions", regions.join(" and ")),
         ];
         let started = launch(&instance.events).or_else(|| launch(&launch_asked.events));
         let when = launched.map_or_else(|| "at an unknown time".to_owned(), |at| format!("on {}", in_utc(at)));
@@ -194,19 +194,19 @@ impl Collected {
                 self.in_words.push(format!("launched {} by {} from {}", event.at, event.by, event.from));
             }
             (None, Some(at)) if now - at >= HISTORY_SECONDS => {
-                notes.push(format!("launched {when}, before the 90 days that CloudTrail's event history reaches back"));
+                notes.push(format!("launched {when}, before the 90 days of CloudTrail's event history"));
             }
             (None, _) if !instance.is_whole() || !launch_asked.is_whole() => {
-                notes.push(format!("launched {when}; CloudTrail was not read to the end, so by whom is not known"));
+                notes.push(format!("launched {when}; by whom is unknown, since CloudTrail was not read to the end"));
             }
             (None, _) => notes.push(format!("launched {when}; CloudTrail's event history has no event of it")),
         }
         let (sessions, ways_in) = of_concern(&credentials.events);
-        // What was not read is no call that was not made.
+        // Events that were not read may be calls that were made.
         let at_least = if credentials.is_whole() { "" } else { "at least " };
         self.in_words.push(format!(
-            "in the last {hours} hours its credentials made {at_least}{} calls, {sessions} of them for other sessions and \
-             {ways_in} that make or widen a way in",
+            "in the last {hours} hours its credentials made {at_least}{} calls, {sessions} of them for other sessions \
+             and {ways_in} that create or widen access",
             credentials.events.len(),
         ));
         self.facts["CloudTrail"] = json!({
@@ -227,7 +227,7 @@ impl Collected {
     }
 }
 
-/// What CloudTrail answered, and whom to ask about the launch.
+/// What CloudTrail answered, and the trail to ask about the launch.
 struct Asked {
     trail: Trail,
     instance: Answer,
@@ -269,8 +269,8 @@ fn in_utc(seconds: i64) -> String {
     DateTime::from_secs(seconds).fmt(DateTimeFormat::DateTime).unwrap_or_default()
 }
 
-/// When the instance was first launched. Its launch time is that of its last start; what was attached at the launch, its
-/// first interface, has kept the first.
+/// When the instance was first launched. Its launch time is that of its last start; its first interface, attached at
+/// the launch, keeps the first one.
 fn launched(instance: Option<&Instance>) -> Option<i64> {
     let instance = instance?;
     let attached = instance.network_interfaces().iter().filter_map(|interface| interface.attachment());
@@ -278,7 +278,7 @@ fn launched(instance: Option<&Instance>) -> Option<i64> {
     first.or(instance.launch_time()).map(DateTime::secs)
 }
 
-/// The instance, and its image: the one names the other.
+/// The instance, and the image that it names.
 async fn of_instance(clients: &Clients, target: &Target) -> (Result<Option<Instance>>, Result<Option<Value>>) {
     let instance = within("ec2:DescribeInstances", target, described(&clients.ec2, target)).await;
     let id = instance.as_ref().ok().and_then(Option::as_ref).and_then(|instance| instance.image_id());
@@ -297,7 +297,7 @@ async fn described(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Option<
     Ok(instances.into_iter().next())
 }
 
-/// A call that is not waited for longer than the function can.
+/// A call, for no longer than the function can wait.
 async fn within<T>(action: &'static str, target: &Target, call: impl Future<Output = Result<T>>) -> Result<T> {
     match timeout(ANSWERED_WITHIN, call).await {
         Ok(result) => result,
@@ -312,7 +312,7 @@ async fn within<T>(action: &'static str, target: &Target, call: impl Future<Outp
     }
 }
 
-/// How far back CloudTrail is asked, as `template.yaml` sets it.
+/// How far back CloudTrail is read, as `template.yaml` sets it.
 fn hours(setting: Option<String>) -> Result<u32> {
     let text = setting.unwrap_or_else(|| "24".to_owned());
     match text.parse() {

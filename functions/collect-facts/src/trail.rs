@@ -1,8 +1,8 @@
 //! Asks CloudTrail's event history: who launched the instance, who changed it, and what its credentials did.
 //!
-//! `LookupEvents` answers two requests a second for an account in a Region, and knows management events of the last 90
-//! days (<https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html>): the questions to one
-//! Region are asked one after the other, at that pace, each for so many pages, and all until a common deadline.
+//! `LookupEvents` answers two requests a second for an account and Region, and has the management events of the last 90
+//! days (<https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html>): the requests to one
+//! Region go one after the other, at that pace, each for a number of pages, and all until a common deadline.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::events::Event;
 /// throttled is counted at its last try. Other containments may be asking the same account.
 const PACE: Duration = Duration::from_millis(510);
 
-/// The launch is asked for last, and is worth some seconds more.
+/// The launch comes last, and is worth some extra seconds.
 const FOR_LAUNCH: Duration = Duration::from_secs(5);
 
 /// A page has 50 events, 1,000 events are more than a person reads, and the newest come first.
@@ -26,7 +26,7 @@ const PAGES_OF_CREDENTIALS: usize = 20;
 const PAGES_OF_INSTANCE: usize = 6;
 const PAGES_OF_LAUNCH: usize = 2;
 
-/// An event can be some hundred kilobytes, and whoever calls AWS chooses what is in it.
+/// An event can have some hundred kilobytes, and the caller chooses what is in it.
 const BYTES_AT_MOST: usize = 8 << 20;
 
 /// CloudTrail's event history ends here.
@@ -52,14 +52,14 @@ impl Answer {
         self.cut.is_none() && self.failed.is_none()
     }
 
-    /// A list that is cut by its time is as good as one that is cut by its length. One that never began is so where many
-    /// instances of an account are contained at once: what the SDK tries again takes the time.
+    /// A list that is cut by its time is as good as one that is cut by its length. One that never began is common where
+    /// many instances of an account are contained at once: the SDK's retries take the time.
     fn out_of_time(&mut self, what: &str) {
         self.cut = Some(format!("cloudtrail:LookupEvents on {what}: not read, no answer in time"));
     }
 }
 
-/// The span that is looked at, in seconds since 1970.
+/// The span that is read, in seconds since 1970.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     pub from: i64,

@@ -1,5 +1,5 @@
-//! Copies the case's shared snapshots into the forensic account, under its own key: out of reach of whoever controls the
-//! account that they were taken in, or the key that they were shared under (trap G6).
+//! Copies the case's shared snapshots into the forensic account, under its own key: out of reach of an attacker who
+//! controls the account that they were taken in, or the key that they were shared under (trap G6).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
-use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Forensic, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use snapshots::{
     SnapshotCopy, ask_for, best, case_snapshots, copy_url, failure, is_verified, shareable, tag, taken_at,
 };
@@ -25,7 +25,7 @@ pub struct CopySnapshots {
     key: Option<String>,
 }
 
-/// The snapshots that are to be copied, and the copies that there are, by the id of what they were made from.
+/// The snapshots that are to be copied, and the existing copies, by the id of their source.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshots {
     sources: Vec<Snapshot>,
@@ -119,13 +119,13 @@ impl Step for CopySnapshots {
         Ok(Found { state: state.collect(), facts: Snapshots { sources, copies } })
     }
 
-    fn contained(&self, target: &Target, found: &Found<SnapshotCopy, Snapshots>) -> Goal<SnapshotCopy> {
+    fn contained(&self, target: &Target, found: &Found<SnapshotCopy, Snapshots>, _: &Journaled) -> Goal<SnapshotCopy> {
         let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), copy.completed())).collect());
         if let Some(why) = self.forensic.out_of_reach(target) {
             goal.unsupported.push(why);
         } else if self.key.is_none() {
             goal.unsupported.push(format!(
-                "in {} no snapshot is shared: the key of encrypted copies reaches only its own Region (SnapshotKeyArn)",
+                "in {} no snapshot is shared: the key of encrypted copies (SnapshotKeyArn) reaches only its own Region",
                 target.region
             ));
         } else if found.state.is_empty() {
@@ -149,6 +149,8 @@ impl Step for CopySnapshots {
         ask_for(found.facts.sources.iter().filter(missing).map(|source| self.copy(target, source)).collect()).await
     }
 }
+
+impl Irreversible for CopySnapshots {}
 
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,7 @@ async fn read(step: &CopySnapshots) -> Found<SnapshotCopy, Snapshots> {
 
 async fn write(step: &CopySnapshots) -> Writes {
     let found = read(step).await;
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     step.write(&target(), &found, &goal.state).await
 }
 
@@ -158,7 +158,7 @@ async fn a_copy_is_good_only_if_it_is_completed_under_the_forensic_key_with_the_
         let found = read(&step).await;
         let shown: Vec<&str> = found.state.values().map(|copy| copy.state.as_str()).collect();
         assert_eq!(shown, [state]);
-        assert_eq!(step.contained(&target(), &found).state == found.state, state == "completed");
+        assert_eq!(step.contained(&target(), &found, &Journaled::default()).state == found.state, state == "completed");
     }
 }
 
@@ -194,7 +194,12 @@ async fn a_snapshot_that_is_not_under_the_shared_key_is_no_source() {
     let (here, there) = (shown(vec![snapshot("snap-1", "completed", "another", &[])]), shown(vec![]));
     let step = step(&[&here], &[&there]);
     let found = read(&step).await;
-    assert!(step.contained(&target(), &found).not_applicable.expect("why").contains("no completed snapshot"));
+    assert!(
+        step.contained(&target(), &found, &Journaled::default())
+            .not_applicable
+            .expect("why")
+            .contains("no completed snapshot")
+    );
 }
 
 #[tokio::test]
@@ -203,7 +208,7 @@ async fn where_a_key_does_not_reach_nothing_is_asked_for_and_the_reason_is_given
     let unshared = CopySnapshots { key: None, ..step(&[], &[]) };
     for (step, said) in [(elsewhere, "key in eu-central-1 does not reach"), (unshared, "no snapshot is shared")] {
         let found = read(&step).await;
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(found.state.is_empty() && goal.unsupported[0].contains(said), "{:?}", goal.unsupported);
     }
 }

@@ -1,7 +1,7 @@
 //! Switches flow logs on for each interface of the instance that none covers yet.
 //!
-//! They show whether traffic was still accepted after the isolation, which a change of groups does not prove (trap A1),
-//! and whom the instance talked to. The first records arrive some minutes later: nothing waits for them.
+//! They show whether traffic was accepted after the isolation, which a change of groups does not prove (trap A1), and
+//! whom the instance talked to. The first records arrive minutes later; nothing waits for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,15 @@ use aws_sdk_ec2::types::{
     Filter, FlowLog, FlowLogsResourceType, LogDestinationType, NetworkInterface, ResourceType, Tag, TagSpecification,
     TrafficType, UnsuccessfulItem,
 };
-use containment::{AwsError, Error, First, Found, Goal, Key, Kind, Result, State, Step, Target, Writes, journaled};
+use containment::{
+    AwsError, Error, First, Found, Goal, Journaled, Key, Kind, Result, Reversible, State, Step, Target, Writes,
+    first_values,
+};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
 /// The step. Reads the flow logs of the instance's interfaces, of their subnets and of their VPCs; makes one for each
-/// interface that none of them covers, and a release deletes those again. What they have delivered is evidence and stays.
+/// interface that none of them covers, and a release deletes those again. The delivered records are evidence and stay.
 #[derive(Debug, Clone)]
 pub struct CreateFlowLogs {
     ec2: Client,
@@ -31,7 +34,7 @@ pub struct CreateFlowLogs {
 pub struct Coverage {
     /// Whether there is any.
     pub covered: bool,
-    /// Each one's destination by its id. The owner's own flow logs count; whoever reads this sees where they go.
+    /// Each one's destination by its id. The owner's own flow logs count; the reader sees where they go.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub flow_logs: BTreeMap<String, String>,
 }
@@ -95,7 +98,7 @@ impl CreateFlowLogs {
     }
 }
 
-/// Where a case's flow logs are delivered to in the bucket: what is delivered there, this case has made.
+/// Where a case's flow logs are delivered in the bucket: a flow log with this destination is the case's own.
 fn prefix(target: &Target) -> String {
     format!("/flow-logs/{}/{}/{}/", target.account_id, target.region, target.case_id)
 }
@@ -178,7 +181,7 @@ fn ours(target: &Target, logs: &[FlowLog]) -> BTreeSet<String> {
 
 impl Step for CreateFlowLogs {
     type Value = Coverage;
-    /// The flow logs that this case has made; looked for at a release only.
+    /// The flow logs that this case has made; read at a release only.
     type Facts = BTreeSet<String>;
     const NAME: &'static str = "create-flow-logs";
 
@@ -191,39 +194,11 @@ impl Step for CreateFlowLogs {
         Ok(found(&interfaces, &logs))
     }
 
-    /// Interfaces that AWS manages count as well: flow logs can be made for them
-    /// (<https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-basics.html>). Whatever EC2 refuses, it says itself.
-    fn contained(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>) -> Goal<Coverage> {
+    /// Interfaces that AWS manages count too: flow logs can be made for them
+    /// (<https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-basics.html>). EC2 itself says what it refuses.
+    fn contained(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>, _: &Journaled) -> Goal<Coverage> {
         let covered = |coverage: &Coverage| Coverage { covered: true, ..coverage.clone() };
         Goal::new(found.state.iter().map(|(key, coverage)| (key.clone(), covered(coverage))).collect())
-    }
-
-    /// The journal's interfaces, those among them that are detached by now as well: their flow logs are still there.
-    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Coverage, BTreeSet<String>>> {
-        let attached = instance::interfaces(&self.ec2, target).await?;
-        let is_journaled = |id: &str| first.contains_key(&Key::new(id, FLOW_LOGS));
-        let mut interfaces: Vec<NetworkInterface> =
-            attached.into_iter().filter(|i| i.network_interface_id().is_some_and(is_journaled)).collect();
-        for key in first.keys() {
-            if !interfaces.iter().any(|i| i.network_interface_id() == Some(&key.resource)) {
-                interfaces.push(NetworkInterface::builder().network_interface_id(&key.resource).build());
-            }
-        }
-        let logs = self.flow_logs(target, &interfaces).await?;
-        Ok(found_with(&interfaces, &logs, &ours(target, &logs)))
-    }
-
-    /// Without the case's own flow logs. What the owner has made since stays, and goes on covering the interface.
-    fn released(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>, first: &First) -> Goal<Coverage> {
-        let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<Coverage>(first);
-        goal.unsupported = unreadable;
-        for (key, _) in values.iter().filter(|(_, before)| before.as_ref().is_none_or(|before| !before.covered)) {
-            let Some(coverage) = goal.state.get_mut(key) else { continue };
-            coverage.flow_logs.retain(|id, _| !found.facts.contains(id));
-            coverage.covered = !coverage.flow_logs.is_empty();
-        }
-        goal
     }
 
     async fn write(
@@ -238,7 +213,7 @@ impl Step for CreateFlowLogs {
         let surplus: BTreeSet<&String> = there.filter(|(key, id)| !wanted(key, id)).map(|(_, id)| id).collect();
         for result in join_all(surplus.into_iter().map(|id| self.delete(id))).await {
             match result {
-                // Somebody was faster; the read tells.
+                // Somebody was faster; the read back tells.
                 Err(error) if error.code() == Some("InvalidFlowLogId.NotFound") => {}
                 result => _ = writes.note(result),
             }
@@ -258,6 +233,36 @@ impl Step for CreateFlowLogs {
             writes.note(result);
         }
         writes
+    }
+}
+
+impl Reversible for CreateFlowLogs {
+    /// The journal's interfaces, detached ones included: their flow logs still exist.
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Coverage, BTreeSet<String>>> {
+        let attached = instance::interfaces(&self.ec2, target).await?;
+        let is_journaled = |id: &str| first.contains_key(&Key::new(id, FLOW_LOGS));
+        let mut interfaces: Vec<NetworkInterface> =
+            attached.into_iter().filter(|i| i.network_interface_id().is_some_and(is_journaled)).collect();
+        for key in first.keys() {
+            if !interfaces.iter().any(|i| i.network_interface_id() == Some(&key.resource)) {
+                interfaces.push(NetworkInterface::builder().network_interface_id(&key.resource).build());
+            }
+        }
+        let logs = self.flow_logs(target, &interfaces).await?;
+        Ok(found_with(&interfaces, &logs, &ours(target, &logs)))
+    }
+
+    /// Without the case's own flow logs. What the owner has made since stays, and keeps covering the interface.
+    fn released(&self, _: &Target, found: &Found<Coverage, BTreeSet<String>>, first: &First) -> Goal<Coverage> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = first_values::<Coverage>(first);
+        goal.unsupported = unreadable;
+        for (key, _) in values.iter().filter(|(_, before)| before.as_ref().is_none_or(|before| !before.covered)) {
+            let Some(coverage) = goal.state.get_mut(key) else { continue };
+            coverage.flow_logs.retain(|id, _| !found.facts.contains(id));
+            coverage.covered = !coverage.flow_logs.is_empty();
+        }
+        goal
     }
 }
 
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_log_of_the_interface_its_subnet_or_its_vpc_covers_it_and_says_where_it_goes() {
+    fn a_flow_log_of_the_interface_its_subnet_or_its_vpc_covers_it() {
         for on in ["eni-1", "subnet-1", "vpc-1"] {
             let flow_logs = [(format!("fl-{on}"), "arn:aws:s3:::theirs".to_owned())].into();
             assert_eq!(coverage(&[log(on)]), Coverage { covered: true, flow_logs });
@@ -317,9 +322,9 @@ mod tests {
     #[test]
     fn covered_interfaces_are_a_fixed_point_and_an_uncovered_one_is_planned() {
         let found = found(&[interface("eni-1")], &[log("vpc-1")]);
-        assert_eq!(step(&[]).contained(&target(), &found).state, found.state);
+        assert_eq!(step(&[]).contained(&target(), &found, &Journaled::default()).state, found.state);
         let open = super::found(&[interface("eni-1")], &[]);
-        assert_ne!(step(&[]).contained(&target(), &open).state, open.state);
+        assert_ne!(step(&[]).contained(&target(), &open, &Journaled::default()).state, open.state);
     }
 
     #[test]
@@ -329,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_interface_without_one_gets_a_flow_log_with_everything_in_it_below_the_cases_prefix() {
+    async fn only_an_uncovered_interface_gets_a_flow_log_below_the_cases_prefix() {
         let created = mock!(Client::create_flow_logs)
             .match_requests(|r| {
                 let tags = r.tag_specifications()[0].tags();
@@ -348,13 +353,13 @@ mod tests {
             &[log("subnet-1")],
         );
         let step = step(&[&created]);
-        let goal = step.contained(&target(), &found).state;
+        let goal = step.contained(&target(), &found, &Journaled::default()).state;
         assert!(step.write(&target(), &found, &goal).await.failures.is_empty());
         assert_eq!(created.num_calls(), 1);
     }
 
     #[tokio::test]
-    async fn a_reply_that_names_an_interface_as_unsuccessful_is_a_failure_in_its_words() {
+    async fn an_interface_that_the_reply_names_as_unsuccessful_is_a_failure() {
         let created = mock!(Client::create_flow_logs).then_output(|| {
             let error = UnsuccessfulItemError::builder().code("FlowLogsLimitExceeded").message("too many").build();
             let item = UnsuccessfulItem::builder().resource_id("eni-1").error(error).build();
@@ -362,7 +367,8 @@ mod tests {
         });
         let found = found(&[interface("eni-1")], &[]);
         let step = step(&[&created]);
-        let writes = step.write(&target(), &found, &step.contained(&target(), &found).state).await;
+        let writes =
+            step.write(&target(), &found, &step.contained(&target(), &found, &Journaled::default()).state).await;
         let text = writes.failures[0].to_string();
         assert!(text.starts_with("ec2:CreateFlowLogs on eni-1: FlowLogsLimitExceeded: too many"), "{text}");
         assert_eq!(writes.failures[0].code(), Some("FlowLogsLimitExceeded"));
@@ -372,7 +378,8 @@ mod tests {
     async fn without_a_bucket_nothing_is_created_and_the_setting_is_named() {
         let step = CreateFlowLogs { bucket: None, ..step(&[]) };
         let found = found(&[interface("eni-1")], &[]);
-        let writes = step.write(&target(), &found, &step.contained(&target(), &found).state).await;
+        let writes =
+            step.write(&target(), &found, &step.contained(&target(), &found, &Journaled::default()).state).await;
         assert!(writes.failures[0].to_string().contains("FLOW_LOG_BUCKET"));
     }
 
@@ -382,12 +389,12 @@ mod tests {
 
     fn our_log(on: &str) -> FlowLog {
         let ours = "arn:aws:s3:::flows/flow-logs/123456789012/eu-west-1/c-1/";
-        // Delivery failed, and it is Cordon's all the same.
+        // Delivery failed, but it is Cordon's.
         flow_log(on).flow_log_id(format!("fl-ours-{on}")).log_destination(ours).deliver_logs_status("FAILED").build()
     }
 
     #[tokio::test]
-    async fn a_release_deletes_what_this_case_has_made_and_leaves_what_others_have_made_since() {
+    async fn a_release_deletes_this_cases_flow_logs_and_leaves_all_others() {
         let interfaces = mock!(Client::describe_network_interfaces)
             .then_output(|| DescribeNetworkInterfacesOutput::builder().network_interfaces(interface("eni-1")).build());
         let logs = mock!(Client::describe_flow_logs)
@@ -420,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_flow_logs_of_all_three_places_are_asked_for_in_one_call() {
+    async fn the_flow_logs_of_all_three_places_are_read_in_one_call() {
         let interfaces = mock!(Client::describe_network_interfaces)
             .then_output(|| DescribeNetworkInterfacesOutput::builder().network_interfaces(interface("eni-1")).build());
         let logs = mock!(Client::describe_flow_logs)

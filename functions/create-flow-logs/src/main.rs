@@ -4,5 +4,5 @@ use create_flow_logs::CreateFlowLogs;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    runtime::serve_step(|aws, config, _| CreateFlowLogs::new(config, aws.setting("FLOW_LOG_BUCKET"))).await
+    runtime::serve_reversible_step(|aws, config, _| CreateFlowLogs::new(config, aws.setting("FLOW_LOG_BUCKET"))).await
 }

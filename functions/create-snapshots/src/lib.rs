@@ -7,7 +7,7 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::DateTimeFormat;
 use aws_sdk_ec2::types::{InstanceSpecification, ResourceType, Snapshot, Tag, TagSpecification, Volume};
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
@@ -139,7 +139,7 @@ impl Step for CreateSnapshots {
         Ok(found(target, &volumes, &snapshots))
     }
 
-    fn contained(&self, _: &Target, found: &Found<Taken, Devices>) -> Goal<Taken> {
+    fn contained(&self, _: &Target, found: &Found<Taken, Devices>, _: &Journaled) -> Goal<Taken> {
         let completed = |taken: &Taken| Taken {
             snapshot_id: taken.snapshot_id.clone().filter(|_| !is_lost(taken)),
             state: "completed".to_owned(),
@@ -205,12 +205,14 @@ impl Step for CreateSnapshots {
     }
 }
 
-/// The volume has as many snapshots under way as EC2 allows (trap G3): the workflow asks again when they are done.
+impl Irreversible for CreateSnapshots {}
+
+/// The volume has as many pending snapshots as EC2 allows (trap G3): the workflow asks again later.
 fn is_full(error: &Error) -> bool {
     matches!(error.code(), Some("ConcurrentSnapshotLimitExceeded" | "SnapshotLimitExceeded"))
 }
 
-/// There is no snapshot, or none that will ever be one: a set fails as a whole (trap G1).
+/// There is no snapshot, or one that failed: a set fails as a whole (trap G1).
 fn is_lost(taken: &Taken) -> bool {
     !matches!(taken.state.as_str(), "pending" | "completed")
 }
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_an_earlier_try_made_is_found_and_no_other_is_planned() {
+    fn a_snapshot_of_an_earlier_try_is_found_and_no_other_is_planned() {
         let found = found(&target(), &volumes(&["vol-1"]), &[snapshot("snap-1", "vol-1", "pending", LINEAGE)]);
         assert!(found.state.values().all(|taken| step(&[]).accepted(taken)));
     }
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn completed_snapshots_are_a_fixed_point() {
         let found = found(&target(), &volumes(&["vol-1"]), &[snapshot("snap-1", "vol-1", "completed", LINEAGE)]);
-        assert_eq!(step(&[]).contained(&target(), &found).state, found.state);
+        assert_eq!(step(&[]).contained(&target(), &found, &Journaled::default()).state, found.state);
     }
 
     #[test]
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_volumes_go_in_one_set_whose_snapshots_are_tagged_with_case_volume_and_device() {
+    async fn all_volumes_go_in_one_set_whose_snapshots_are_tagged_with_their_origin() {
         let set = mock!(Client::create_snapshots)
             .match_requests(|r| {
                 let tags = r.tag_specifications()[0].tags();
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_volume_with_too_many_snapshots_under_way_is_waited_for_and_the_others_are_taken() {
+    async fn a_volume_with_too_many_pending_snapshots_is_tried_again_later() {
         let set = refused("ConcurrentSnapshotLimitExceeded");
         let full = mock!(Client::create_snapshot).match_requests(|r| r.volume_id() == Some("vol-1")).then_error(|| {
             let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("ConcurrentSnapshotLimitExceeded").build();

@@ -1,10 +1,10 @@
-//! Deletes the unencrypted original of every snapshot whose encrypted copy has been verified: only when the operator has
-//! said so in the template, because the copy's lineage ends there (trap G11).
+//! Deletes the unencrypted original of every snapshot whose encrypted copy has been verified: only if the operator has
+//! chosen so in the template, because the copy's lineage ends there (trap G11).
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Snapshot;
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use snapshots::{case_snapshots, is_verified};
 
 /// The step. Reads the case's snapshots; deletes by `DeleteSnapshot`. Nothing brings an original back.
@@ -28,7 +28,7 @@ impl Step for DeleteOriginals {
     type Facts = ();
     const NAME: &'static str = "delete-originals";
 
-    /// Reads only the originals that a verified copy stands for; the others are not this step's business.
+    /// Reads only the originals that a verified copy replaces.
     async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
         // Tags say what is a copy of what, and anybody can write tags (trap K6); only the stack can write under its key.
         let (true, Some(key)) = (self.wanted, self.key.as_deref()) else {
@@ -37,15 +37,15 @@ impl Step for DeleteOriginals {
         let snapshots = case_snapshots(&self.ec2, target).await?;
         let replaced = snapshots.originals.iter().filter(|s| !s.encrypted().unwrap_or(false)).filter_map(|original| {
             let id = original.snapshot_id()?;
-            let stands_for =
+            let replaces =
                 |copy: &&Snapshot| is_verified(copy, Some(key)) && copy.volume_size() == original.volume_size();
-            let copy = snapshots.copies.get(id)?.iter().find(stands_for)?;
+            let copy = snapshots.copies.get(id)?.iter().find(replaces)?;
             Some((Key::new(id, "Original"), copy.snapshot_id()?.to_owned()))
         });
         Ok(Found { state: replaced.collect(), facts: () })
     }
 
-    fn contained(&self, _: &Target, found: &Found<String, ()>) -> Goal<String> {
+    fn contained(&self, _: &Target, found: &Found<String, ()>, _: &Journaled) -> Goal<String> {
         let mut goal = Goal::new(State::new());
         if !self.wanted {
             goal.not_applicable =
@@ -67,6 +67,8 @@ impl Step for DeleteOriginals {
         writes
     }
 }
+
+impl Irreversible for DeleteOriginals {}
 
 #[cfg(test)]
 mod tests {
@@ -104,14 +106,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn originals_are_kept_and_not_even_looked_at_unless_the_operator_says_so() {
+    async fn originals_are_kept_and_not_even_read_unless_the_operator_chooses_so() {
         let found = step(&[], false).read(&target()).await.expect("read");
-        let goal = step(&[], false).contained(&target(), &found);
+        let goal = step(&[], false).contained(&target(), &found, &Journaled::default());
         assert!(goal.not_applicable.expect("why").contains("are kept"));
     }
 
     #[tokio::test]
-    async fn a_copy_that_is_not_under_the_stacks_key_stands_for_nothing() {
+    async fn a_copy_under_another_key_replaces_nothing() {
         let case = case(SnapshotState::Completed);
         let mut step = step(&[&case], true);
         step.key = Some("another key".to_owned());
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_original_goes_only_after_its_copy_is_completed() {
+    async fn an_original_is_deleted_only_after_its_copy_has_completed() {
         for (state, deletions) in
             [(SnapshotState::Completed, 1), (SnapshotState::Pending, 0), (SnapshotState::Error, 0)]
         {

@@ -1,14 +1,18 @@
 //! Takes the instance out of every load balancer: target groups by the exact target, classic load balancers by instance.
 //!
-//! Does not wait for draining: the network is already cut (trap F3).
+//! Does not wait for draining: the network is cut already (trap F3).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::NetworkInterface;
 use aws_sdk_elasticloadbalancing as classic;
 use aws_sdk_elasticloadbalancingv2 as v2;
-use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes, command,
+    first_values,
+};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use v2::types::{TargetDescription, TargetGroup, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum};
@@ -20,10 +24,20 @@ pub struct DeregisterTargets {
     ec2: aws_sdk_ec2::Client,
     elb: classic::Client,
     elbv2: v2::Client,
+    /// Where the first read found the instance registered. Later reads look nowhere else: the step itself registers it
+    /// nowhere, and the API is throttled per account and Region.
+    registered_in: OnceLock<Places>,
 }
 
-/// A registration as it has to be undone and, at a release, restored: a target is an id with a port and sometimes a zone,
-/// and there is no call that lists the target groups of an instance (traps F1, F2).
+/// Where to look for registrations.
+#[derive(Debug, Clone)]
+struct Places {
+    facts: Facts,
+    any_classic: bool,
+}
+
+/// A registration, as exact as its deregistration and its release need it: a target is an id with a port and sometimes
+/// a zone, and no call lists the target groups of an instance (traps F1, F2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {
@@ -41,11 +55,11 @@ pub struct Registration {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     addresses: BTreeSet<String>,
-    /// Type and default port of each target group that was looked at, by ARN.
+    /// Type and default port of each target group that was searched, by ARN.
     groups: BTreeMap<String, (TargetTypeEnum, Option<i32>)>,
     /// Target groups by address in other VPCs, which were not searched.
     elsewhere: usize,
-    /// The classic load balancers that there are; known only where a release asks for them.
+    /// All classic load balancers; read at a release only.
     load_balancers: BTreeSet<String>,
 }
 
@@ -63,7 +77,26 @@ impl DeregisterTargets {
             ec2: aws_sdk_ec2::Client::new(aws),
             elb: classic::Client::new(aws),
             elbv2: v2::Client::new(aws),
+            registered_in: OnceLock::new(),
         }
+    }
+
+    async fn read_everywhere(&self, target: &Target) -> Result<Found<Registration, Facts>> {
+        let (interfaces, groups, classic) = futures::try_join!(
+            instance::interfaces(&self.ec2, target),
+            self.target_groups(),
+            self.classic_load_balancers(target)
+        )?;
+        let vpcs: BTreeSet<String> = interfaces.iter().filter_map(|i| i.vpc_id().map(ToOwned::to_owned)).collect();
+        let (groups, elsewhere) = candidates(&groups, &vpcs);
+        let facts = Facts { addresses: addresses(&interfaces), groups, elsewhere, ..Facts::default() };
+        self.registrations(target, facts, classic).await
+    }
+
+    async fn read_again(&self, target: &Target, places: &Places) -> Result<Found<Registration, Facts>> {
+        let none = BTreeMap::new();
+        let classic = if places.any_classic { self.classic_load_balancers(target).await? } else { none };
+        self.registrations(target, places.facts.clone(), classic).await
     }
 
     async fn target_groups(&self) -> Result<Vec<TargetGroup>> {
@@ -184,9 +217,7 @@ fn obstacle(target: &Target, facts: &Facts, key: &Key, registration: &Registrati
             [("--load-balancer-name", &[resource]), ("--instances", &[&target.instance_id])];
         let by_hand = command(target, "elb register-instances-with-load-balancer", &options);
         return (!facts.load_balancers.contains(resource)).then(|| {
-            format!(
-                "the classic load balancer {resource:?} does not exist any more; when there is one again: {by_hand}"
-            )
+            format!("the classic load balancer {resource:?} no longer exists; once there is one again: {by_hand}")
         });
     }
     let mut tuple = format!("Id={id}");
@@ -201,13 +232,11 @@ fn obstacle(target: &Target, facts: &Facts, key: &Key, registration: &Registrati
     let options: [(&str, &[&str]); 2] = [("--target-group-arn", &[resource]), ("--targets", &[&tuple])];
     let by_hand = command(target, "elbv2 register-targets", &options);
     match facts.groups.get(resource) {
-        None => {
-            Some(format!("the target group {resource} does not exist any more; when there is one again: {by_hand}"))
-        }
-        // Somebody else may have the address by now, and the traffic would be his.
+        None => Some(format!("the target group {resource} no longer exists; once there is one again: {by_hand}")),
+        // Another host may have the address by now, and would get the traffic.
         Some((TargetTypeEnum::Ip, _)) if !facts.addresses.contains(id) => Some(format!(
-            "{id}, which was registered in {resource}, is no address of the instance any more; if it should be registered \
-             all the same: {by_hand}"
+            "{id}, which was registered in {resource}, is no longer an address of the instance; to register it all \
+             the same: {by_hand}"
         )),
         Some(_) => None,
     }
@@ -215,8 +244,8 @@ fn obstacle(target: &Target, facts: &Facts, key: &Key, registration: &Registrati
 
 /// The target groups in which the instance can be: by instance id in its own VPCs, by address in its own VPCs.
 ///
-/// An `ip` group of another VPC can hold the address as well, of this instance or of a stranger with the same one in a
-/// third VPC. A deregistration of the stranger would be an outage, so such a group is reported and not touched.
+/// An `ip` group of another VPC can hold the address too: of this instance, or of another host that has the same one in
+/// a third VPC. Deregistering that host would be an outage, so such a group is reported and not touched.
 fn candidates(
     groups: &[TargetGroup],
     vpcs: &BTreeSet<String>,
@@ -237,7 +266,7 @@ fn target_key(group: &str, id: &str, port: Option<i32>, default_port: Option<i32
     Key::new(group, format!("Target {id}{port}"))
 }
 
-/// What the instance's Auto Scaling group has registered for it, and takes away when the instance is detached: on the
+/// What the instance's Auto Scaling group has registered for it, and deregisters when the instance is detached: on the
 /// default port of each target group, and with each classic load balancer.
 ///
 /// The detach comes first and leaves nothing of this for [`DeregisterTargets`] to find, but a release must restore it.
@@ -289,35 +318,20 @@ impl Step for DeregisterTargets {
     type Value = Registration;
     type Facts = Facts;
     const NAME: &'static str = "deregister-targets";
-    const LATER: Later = Later::Away;
 
     async fn read(&self, target: &Target) -> Result<Found<Registration, Facts>> {
-        let (interfaces, groups, classic) = futures::try_join!(
-            instance::interfaces(&self.ec2, target),
-            self.target_groups(),
-            self.classic_load_balancers(target)
-        )?;
-        let vpcs: BTreeSet<String> = interfaces.iter().filter_map(|i| i.vpc_id().map(ToOwned::to_owned)).collect();
-        let (groups, elsewhere) = candidates(&groups, &vpcs);
-        let facts = Facts { addresses: addresses(&interfaces), groups, elsewhere, ..Facts::default() };
-        self.registrations(target, facts, classic).await
-    }
-
-    /// Only the groups that had a target of the instance: after the first look the others cannot have changed by our hand.
-    async fn read_again(
-        &self,
-        target: &Target,
-        found: &Found<Registration, Facts>,
-    ) -> Result<Found<Registration, Facts>> {
-        let touched: BTreeSet<&String> = found.state.keys().map(|key| &key.resource).collect();
+        if let Some(places) = self.registered_in.get() {
+            return self.read_again(target, places).await;
+        }
+        let found = self.read_everywhere(target).await?;
         let mut facts = found.facts.clone();
-        facts.groups.retain(|arn, _| touched.contains(arn));
+        facts.groups.retain(|arn, _| found.state.keys().any(|key| &key.resource == arn));
         let any_classic = found.state.keys().any(|key| key.attribute == CLASSIC);
-        let classic = if any_classic { self.classic_load_balancers(target).await? } else { BTreeMap::new() };
-        self.registrations(target, facts, classic).await
+        self.registered_in.get_or_init(|| Places { facts, any_classic });
+        Ok(found)
     }
 
-    fn contained(&self, _: &Target, found: &Found<Registration, Facts>) -> Goal<Registration> {
+    fn contained(&self, _: &Target, found: &Found<Registration, Facts>, _: &Journaled) -> Goal<Registration> {
         let mut goal = Goal::new(State::new());
         if found.facts.elsewhere > 0 {
             goal.residual_risk.push(format!(
@@ -336,7 +350,29 @@ impl Step for DeregisterTargets {
         registration.state == DRAINING
     }
 
-    /// Only the groups and load balancers that the journal names, as far as there still are any.
+    async fn write(&self, target: &Target, found: &Found<Registration, Facts>, goal: &State<Registration>) -> Writes {
+        let registered = |state: &State<Registration>, key: &Key| state.get(key).is_some_and(|r| r.state == REGISTERED);
+        let open = found
+            .state
+            .iter()
+            .filter(|(key, registration)| registration.state == REGISTERED && !goal.contains_key(*key));
+        let out = open.map(|(key, registration)| self.deregister(target, key, registration).boxed());
+        let missing = goal.iter().filter(|(key, _)| registered(goal, key) && !registered(&found.state, key));
+        let back = missing.map(|(key, registration)| self.register(target, key, registration).boxed());
+        let calls: Vec<_> = out.chain(back).collect();
+        let results: Vec<Result<()>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
+        let mut writes = Writes::default();
+        for result in results {
+            writes.note(result);
+        }
+        writes
+    }
+}
+
+impl Reversible for DeregisterTargets {
+    const ON_DRIFT: OnDrift = OnDrift::Discard;
+
+    /// Only the groups and load balancers that the journal names, as far as they still exist.
     async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Registration, Facts>> {
         let (of_classic, of_groups): (Vec<&Key>, Vec<&Key>) = first.keys().partition(|key| key.attribute == CLASSIC);
         let groups = async { if of_groups.is_empty() { Ok(Vec::new()) } else { self.target_groups().await } };
@@ -357,11 +393,11 @@ impl Step for DeregisterTargets {
         Ok(found)
     }
 
-    /// What was draining when the case was opened was on its way out, and stays there. How healthy a target is does not
-    /// matter: it is registered as soon as the load balancer has begun to look at it.
+    /// A target that was draining when the case was opened was leaving, and stays out. Its health does not matter: it
+    /// is registered as soon as the load balancer has begun to check it.
     fn released(&self, target: &Target, found: &Found<Registration, Facts>, first: &First) -> Goal<Registration> {
         let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<Registration>(first);
+        let (values, unreadable) = first_values::<Registration>(first);
         goal.unsupported = unreadable;
         for (key, registration) in values {
             let Some(registration) = registration.filter(|registration| registration.state == REGISTERED) else {
@@ -376,24 +412,6 @@ impl Step for DeregisterTargets {
             }
         }
         goal
-    }
-
-    async fn write(&self, target: &Target, found: &Found<Registration, Facts>, goal: &State<Registration>) -> Writes {
-        let registered = |state: &State<Registration>, key: &Key| state.get(key).is_some_and(|r| r.state == REGISTERED);
-        let open = found
-            .state
-            .iter()
-            .filter(|(key, registration)| registration.state == REGISTERED && !goal.contains_key(*key));
-        let out = open.map(|(key, registration)| self.deregister(target, key, registration).boxed());
-        let missing = goal.iter().filter(|(key, _)| registered(goal, key) && !registered(&found.state, key));
-        let back = missing.map(|(key, registration)| self.register(target, key, registration).boxed());
-        let calls: Vec<_> = out.chain(back).collect();
-        let results: Vec<Result<()>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
-        let mut writes = Writes::default();
-        for result in results {
-            writes.note(result);
-        }
-        writes
     }
 }
 

@@ -33,6 +33,7 @@ fn step(ec2: &[&Rule], elb: &[&Rule], elbv2: &[&Rule]) -> DeregisterTargets {
         ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, ec2),
         elb: mock_client!(aws_sdk_elasticloadbalancing, RuleMode::MatchAny, elb),
         elbv2: mock_client!(aws_sdk_elasticloadbalancingv2, RuleMode::MatchAny, elbv2),
+        registered_in: OnceLock::new(),
     }
 }
 
@@ -52,7 +53,7 @@ fn no_classic() -> Rule {
 }
 
 #[tokio::test]
-async fn every_port_and_every_address_of_the_instance_is_found_and_nobody_elses() {
+async fn every_port_and_address_of_the_instance_is_found_and_no_other_hosts() {
     let groups = mock!(v2::Client::describe_target_groups).then_output(|| {
         DescribeTargetGroupsOutput::builder()
             .target_groups(group("tg-web", TargetTypeEnum::Instance, "vpc-1"))
@@ -91,7 +92,7 @@ async fn every_port_and_every_address_of_the_instance_is_found_and_nobody_elses(
         format!("tg-web Target {ID}:8080"),
     ];
     assert_eq!(keys, expected);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(goal.residual_risk[0].contains("1 target groups of type `ip` in other VPCs"));
 }
 
@@ -123,7 +124,7 @@ fn found(entries: &[(&str, &str, Option<i32>, &'static str)]) -> Found<Registrat
 }
 
 #[tokio::test]
-async fn each_target_is_deregistered_with_its_own_port_and_what_drains_is_left_alone() {
+async fn each_target_is_deregistered_with_its_own_port_and_a_draining_one_is_left_alone() {
     let exact = mock!(v2::Client::deregister_targets)
         .match_requests(|r| r.targets().len() == 1 && r.targets()[0].port() == Some(8080))
         .then_output(|| DeregisterTargetsOutput::builder().build());
@@ -140,7 +141,7 @@ async fn each_target_is_deregistered_with_its_own_port_and_what_drains_is_left_a
 }
 
 #[tokio::test]
-async fn what_its_group_registered_has_the_key_under_which_it_would_be_found() {
+async fn a_registration_by_the_group_has_the_key_under_which_it_would_be_read() {
     let groups = mock!(v2::Client::describe_target_groups).then_output(|| {
         DescribeTargetGroupsOutput::builder().target_groups(group("tg-web", TargetTypeEnum::Instance, "vpc-1")).build()
     });
@@ -182,7 +183,7 @@ fn registered_first(id: &str, port: Option<i32>) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_release_registers_the_exact_target_again_also_while_it_still_drains() {
+async fn a_release_registers_the_exact_target_again_even_while_it_drains() {
     let [groups, health] = web_of(&[(ID, 8080, TargetHealthStateEnum::Draining)]);
     let registered = mock!(v2::Client::register_targets)
         .match_requests(|r| {
@@ -214,18 +215,18 @@ async fn a_release_registers_the_exact_target_again_also_while_it_still_drains()
 }
 
 #[tokio::test]
-async fn a_target_that_the_load_balancer_has_only_begun_to_look_at_is_registered_and_nothing_is_left_to_do() {
+async fn a_target_whose_health_checks_have_only_begun_counts_as_registered() {
     let [groups, health] =
         web_of(&[(ID, 80, TargetHealthStateEnum::Initial), (ID, 9999, TargetHealthStateEnum::Healthy)]);
     let step = step(&[&one_interface()], &[], &[&groups, &health]);
     let first = first(&[("tg-web", &format!("Target {ID}"), registered_first(ID, None))]);
     let found = step.read_journaled(&target(), &first).await.expect("read");
-    assert_eq!(found.state.len(), 1, "what this case has not deregistered is none of its business");
+    assert_eq!(found.state.len(), 1, "this case did not deregister the other one");
     assert_eq!(step.released(&target(), &found, &first).state, found.state);
 }
 
 #[tokio::test]
-async fn what_is_gone_is_named_with_the_command_and_the_rest_is_registered() {
+async fn a_deleted_group_is_named_with_the_command_and_the_rest_is_registered() {
     let [groups, health] = web_of(&[]);
     let none = no_classic();
     let step = step(&[&one_interface()], &[&none], &[&groups, &health]);
@@ -241,14 +242,14 @@ async fn what_is_gone_is_named_with_the_command_and_the_rest_is_registered() {
     let said = goal.unsupported.join("\n");
     assert!(said.contains(&format!("--target-group-arn tg-deleted --targets Id={ID},Port=8080`")), "{said}");
     assert!(
-        said.contains("10.0.0.99, which was registered in tg-ip, is no address of the instance any more"),
+        said.contains("10.0.0.99, which was registered in tg-ip, is no longer an address of the instance"),
         "{said}"
     );
     assert!(said.contains("--load-balancer-name 'old; reboot' --instances"), "{said}");
 }
 
 #[test]
-fn what_was_draining_before_the_containment_is_not_registered_by_its_release() {
+fn a_target_that_was_draining_before_the_containment_is_not_registered_again() {
     let draining = serde_json::json!({ "Id": ID, "Port": 80, "State": "draining" });
     let goal = step(&[], &[], &[]).released(&target(), &found(&[]), &first(&[("tg-web", "Target a", draining)]));
     assert!(goal.state.is_empty() && goal.unsupported.is_empty());
@@ -259,5 +260,5 @@ fn draining_is_accepted_and_no_registration_is_not_applicable() {
     let step = step(&[], &[], &[]);
     let draining = found(&[("tg-web", "Target a:80", Some(80), DRAINING)]);
     assert!(draining.state.values().all(|r| step.accepted(r)));
-    assert!(step.contained(&target(), &found(&[])).not_applicable.is_some());
+    assert!(step.contained(&target(), &found(&[]), &Journaled::default()).not_applicable.is_some());
 }

@@ -10,7 +10,7 @@ use containment::{CaptureMode, Error, Result, Target};
 use evidence::Recorder;
 use serde_json::{Map, Value, json};
 
-/// Isolation waits for this answer; without it the instance is isolated, and only the capture is given up.
+/// Isolation waits for this answer; without it the instance is isolated, and only the capture is dropped.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The agent's own words are the host's, or the attacker's: no more of them than this.
@@ -45,7 +45,7 @@ impl Host {
         facts.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
     }
 
-    /// A row of the list means only that there was an agent once; `Online` means that there is one (trap J9).
+    /// A row of the list means only that an agent registered once; `Online` means that it is there now (trap J9).
     fn is_online(&self) -> bool {
         self.ping_status.as_deref() == Some(PingStatus::Online.as_str())
     }
@@ -58,7 +58,7 @@ pub(crate) fn client(aws: &SdkConfig, recorder: &Recorder) -> Client {
     Client::from_conf(config.build())
 }
 
-/// What Systems Manager says of the host, where a capture was asked for; no call where none was.
+/// What Systems Manager says of the host. No call unless a capture was requested.
 pub(crate) async fn host(ssm: &Client, target: &Target) -> Result<Option<Host>> {
     if target.capture.is_none() {
         return Ok(None);

@@ -6,12 +6,9 @@
 mod facts;
 mod host;
 
-use std::collections::BTreeMap;
-
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::{IamInstanceProfileAssociation, Instance, InstanceAttributeName, InstanceStateName};
-use containment::{Error, First, Journal, Key, Outcome, Result, Status, Step, Target, keep_first};
-use deregister_targets::DeregisterTargets;
+use containment::{Error, First, Journal, Key, Outcome, Result, Status, Step, Target, journal_ahead};
 use detach_autoscaling::{DetachAutoscaling, registrations};
 use evidence::Recorder;
 use evidence::{Bucket, Entry};
@@ -27,30 +24,31 @@ pub use facts::{Read, facts};
 /// The step's name.
 pub const NAME: &str = "describe-instance";
 
-/// What the workflow goes on with.
+/// What the workflow continues with.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Described {
     /// The target, with the instance profile that the case found first, and whether isolation is to leave a window for a
     /// capture.
     pub target: Target,
-    /// First values that `detach-autoscaling` is to journal before it detaches: see [`Target::unjournaled`].
-    pub unjournaled: BTreeMap<&'static str, BTreeMap<String, Value>>,
+    /// What the instance's Auto Scaling group has registered for it. `detach-autoscaling` journals it before it detaches, and
+    /// reads it itself where it is absent.
+    pub registrations: Option<First>,
     /// The facts for the execution's result; all of them are in the evidence.
     pub facts: Value,
-    /// Where AWS's replies are stored; absent in a dry run. Not in the case's ledger yet: that would be a round trip more
-    /// before isolation.
+    /// Where AWS's replies are stored; absent in a dry run. Not in the case's ledger yet: that would be another round
+    /// trip before isolation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Entry>,
-    /// `Failed` when something could not be read or stored that containment can do without.
+    /// `Failed` if something could not be read or stored, and containment goes on without it.
     pub outcome: Outcome,
 }
 
 /// Reads and stores; in two rounds, since nothing in the first depends on anything else in it.
 ///
-/// Only what containment cannot do without ends it: the instance itself, and the journal in which "before" is kept.
+/// It fails only where containment cannot begin: without the instance itself, or without the journal of first values.
 /// Errors: [`Error::NotFound`] for an id that EC2 does not know or an instance that is gone, [`Error::Unsupported`] for
-/// one that AWS manages (trap A10): half-contained would be worse than said.
+/// one that AWS manages (trap A10): it is better to say so than to contain half of it.
 pub async fn describe_instance(
     aws: &SdkConfig,
     journal: &impl Journal,
@@ -58,7 +56,7 @@ pub async fn describe_instance(
     target: Target,
     evidence_region: Option<&str>,
 ) -> Result<Described> {
-    // Whether there is a window is for this function to say, and what is found is the same with and without one.
+    // This function decides about the window, and reads the same with and without one.
     let target = Target { capture_window: false, ..target };
     let recorder = Recorder::default();
     let config = aws_sdk_ec2::config::Builder::from(aws).interceptor(recorder.clone()).build();
@@ -70,9 +68,9 @@ pub async fn describe_instance(
     let ssm = host::client(aws, &recorder);
     let mut missed = Missed::default();
 
-    let (found, first, volumes, associations, attributes, membership, network, host) = futures::join!(
+    let (found, journaled, volumes, associations, attributes, membership, network, host) = futures::join!(
         found(&ec2, &target),
-        journal.first(&target, NAME),
+        journal.read(&target, NAME),
         instance::volumes(&ec2, &target),
         instance::profile_associations(&ec2, &target),
         attributes(&ec2, &target),
@@ -81,9 +79,9 @@ pub async fn describe_instance(
         host::host(&ssm, &target),
     );
     let instance = containable(found?)?;
-    let first = first?;
+    let first = journaled?.first;
     let volumes = missed.or_default(volumes);
-    // The instance shows its profile as well, so that one failed call cannot make the case forget it (trap B1).
+    // The instance shows its profile too, so that one failed call cannot make the case forget it (trap B1).
     let shown = instance.iam_instance_profile().and_then(|p| p.arn()).map(ToOwned::to_owned);
     let associations = missed.or_none(associations);
     let had_none = associations.as_ref().is_some_and(Vec::is_empty) && shown.is_none();
@@ -103,18 +101,17 @@ pub async fn describe_instance(
     let key = Key::new(&target.instance_id, "InstanceProfileArn");
     let first_profile = first.get(&key).and_then(Value::as_str).map(ToOwned::to_owned);
     let newly_found = profile_arn.filter(|_| first_profile.is_none());
-    // That there was none is a first value too: a release must not bring back what somebody has associated since.
+    // No profile is a first value too: a release must not bring back what somebody has associated since.
     let to_keep = newly_found.as_ref().map(|arn| json!(arn)).or_else(|| had_none.then_some(Value::Null));
     let to_keep: First =
         to_keep.filter(|_| !first.contains_key(&key)).map(|value| (key.clone(), value)).into_iter().collect();
     let target = Target { instance_profile_arn: first_profile.or(newly_found), capture_window, ..target };
     if target.dry_run {
-        let unjournaled = BTreeMap::new();
-        return Ok(Described { target, unjournaled, facts, evidence: None, outcome: missed.outcome() });
+        return Ok(Described { target, registrations: None, facts, evidence: None, outcome: missed.outcome() });
     }
     let evidence = json!({ "Target": target, "Facts": facts, "Replies": recorder.replies() });
     let (kept, stored, journaled, registered) = futures::join!(
-        journal.keep_first(&target, NAME, &to_keep),
+        keep(journal, &target, to_keep),
         bucket.put(&target, NAME, &evidence),
         first_states(&target, journal, (&detach, membership.as_ref()), (&isolate, network.as_ref())),
         registered(&autoscaling, &target, membership.as_ref()),
@@ -122,17 +119,22 @@ pub async fn describe_instance(
     kept?;
     let evidence = missed.or_none(stored);
     missed.or_default(journaled);
-    // Where it could not be read, `detach-autoscaling` reads it.
-    let unjournaled = missed.or_none(registered).flatten();
-    let unjournaled = unjournaled.into_iter().map(|registered| (DeregisterTargets::NAME, registered)).collect();
-    Ok(Described { target, unjournaled, facts, evidence, outcome: missed.outcome() })
+    let registrations = missed.or_none(registered).flatten();
+    Ok(Described { target, registrations, facts, evidence, outcome: missed.outcome() })
 }
 
-/// What could not be read or stored; said at the end, and no reason to leave an instance connected.
+async fn keep(journal: &impl Journal, target: &Target, first: First) -> Result<()> {
+    if first.is_empty() {
+        return Ok(());
+    }
+    journal.keep(target, NAME, &first.into()).await.map(|_| ())
+}
+
+/// What could not be read or stored. The outcome says so; the instance is contained all the same.
 #[derive(Default)]
 struct Missed {
     reasons: Vec<String>,
-    /// What was read, and the reader must know.
+    /// What was read and the reader must know.
     risk: Vec<String>,
 }
 
@@ -163,13 +165,13 @@ async fn first_states(
 ) -> Result<()> {
     let detach = async {
         match membership {
-            Some(found) => keep_first(detach, target, found, journal).await,
+            Some(found) => journal_ahead(detach, target, found, journal).await,
             None => Ok(()),
         }
     };
     let isolate = async {
         match network {
-            Some(found) => keep_first(isolate, target, found, journal).await,
+            Some(found) => journal_ahead(isolate, target, found, journal).await,
             None => Ok(()),
         }
     };
@@ -181,10 +183,9 @@ async fn registered(
     autoscaling: &aws_sdk_autoscaling::Client,
     target: &Target,
     membership: Option<&Membership>,
-) -> Result<Option<BTreeMap<String, Value>>> {
+) -> Result<Option<First>> {
     let Some(found) = membership else { return Ok(None) };
-    let registered = registrations(autoscaling, target, &found.state).await?;
-    Ok(Some(registered.into_iter().map(|(key, value)| (key.to_text(), value)).collect()))
+    registrations(autoscaling, target, &found.state).await.map(Some)
 }
 
 async fn found(ec2: &aws_sdk_ec2::Client, target: &Target) -> Result<Instance> {
@@ -210,15 +211,15 @@ fn containable(instance: Instance) -> Result<Instance> {
     {
         return Err(Error::NotFound(format!(
             "instance {id} is {}: there is nothing left to contain; its role's credentials may still be in use, and \
-             volumes that outlived it can be found by their tags",
+             its remaining volumes can be found by their tags",
             state.as_str()
         )));
     }
     if let Some(operator) = instance.operator().filter(|o| o.managed().unwrap_or(false)) {
         let manager = operator.principal().unwrap_or("an AWS service");
         return Err(Error::Unsupported(format!(
-            "instance {id} is managed by {manager}: EC2 lets nobody else change its settings. Contain it through that \
-             service (isolate and evict its pods or tasks, revoke the role's sessions), or by a network ACL on its subnet"
+            "instance {id} is managed by {manager}: only that service can change its settings. Contain it there \
+             (isolate and evict its pods or tasks, revoke the role's sessions), or by a network ACL on its subnet"
         )));
     }
     Ok(instance)

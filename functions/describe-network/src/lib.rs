@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// The step's name.
 pub const NAME: &str = "describe-network";
 
-/// The step whose journal has the interfaces' groups as they were: it may be changing them at this moment.
+/// The step whose journal has the interfaces' first groups: it may be changing them at this moment.
 const ISOLATION: &str = "isolate-network";
 
 /// Reads the surroundings and stores AWS's replies in the evidence bucket. Changes nothing; a dry run stores nothing.
@@ -28,7 +28,7 @@ pub async fn describe_network(
 ) -> Result<Outcome> {
     let recorder = Recorder::default();
     let config = aws_sdk_ec2::config::Builder::from(aws).interceptor(recorder.clone()).build();
-    let first = journal.first(target, ISOLATION).await?;
+    let first = journal.read(target, ISOLATION).await?.first;
     read(&Client::from_conf(config), target, &first).await?;
     if target.dry_run {
         return Ok(Outcome::new(NAME, Status::Done, "read; a dry run stores nothing".to_owned()));
@@ -121,7 +121,7 @@ mod tests {
     use containment::Key;
 
     #[tokio::test]
-    async fn the_groups_that_the_interface_had_are_described_although_it_is_isolated_by_now() {
+    async fn the_first_groups_are_described_although_the_interface_is_isolated() {
         let interfaces = mock!(Client::describe_network_interfaces).then_output(|| {
             let isolated = GroupIdentifier::builder().group_id("sg-isolation").build();
             let interface = NetworkInterface::builder().vpc_id("vpc-1").subnet_id("subnet-1").groups(isolated).build();

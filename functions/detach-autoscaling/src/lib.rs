@@ -3,6 +3,7 @@
 //! It must go first: a group that sees an isolated instance fail its health check terminates it, and termination
 //! protection does not stop that (trap E1).
 
+mod registrations;
 mod release;
 
 use std::collections::BTreeMap;
@@ -10,11 +11,12 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_autoscaling::Client;
-use containment::{AutoScaling, Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes};
-use deregister_targets::{DeregisterTargets, registered_by_group};
+use containment::{
+    AutoScaling, Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
+pub use registrations::{handle, registrations};
 pub use release::Capacity;
 
 /// The step. Reads `DescribeAutoScalingInstances`; changes membership by `DetachInstances`. A release reads the group as
@@ -24,7 +26,7 @@ pub struct DetachAutoscaling {
     autoscaling: Client,
 }
 
-/// How the instance belongs to its group: what a release needs to know beside the group's name (trap E5).
+/// The instance's membership in its group: what a release needs to know beside the group's name (trap E5).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Membership {
@@ -36,7 +38,7 @@ pub struct Membership {
 
 const MEMBERSHIP: &str = "Membership";
 
-/// How often a group that is busy with another activity is asked again: isolation must not wait longer (trap E3).
+/// How often a group that is busy with another activity is tried: isolation must not wait longer (trap E3).
 const TRIES: usize = 4;
 const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
@@ -46,7 +48,7 @@ impl DetachAutoscaling {
         DetachAutoscaling { autoscaling: Client::new(aws) }
     }
 
-    /// The step with a client of the caller's, who may want to record its replies.
+    /// The step with the caller's own client, which may record the replies.
     pub fn with_client(autoscaling: Client) -> Self {
         DetachAutoscaling { autoscaling }
     }
@@ -58,27 +60,11 @@ impl DetachAutoscaling {
     }
 }
 
-/// What the Auto Scaling groups have registered for the instance, which goes when the instance does, as the journal of
-/// `deregister-targets` keeps it.
-pub async fn registrations(autoscaling: &Client, target: &Target, members: &State<Membership>) -> Result<First> {
-    let mut registrations = First::new();
-    // In any other state the group has not registered the instance, or not any more.
-    for (key, _) in members.iter().filter(|(_, member)| member.lifecycle_state == "InService") {
-        let sent = autoscaling.describe_auto_scaling_groups().auto_scaling_group_names(&key.resource).send().await;
-        let reply = sent.map_err(Error::aws("autoscaling:DescribeAutoScalingGroups", &key.resource))?;
-        for group in reply.auto_scaling_groups() {
-            let registered = registered_by_group(target, group.target_group_arns(), group.load_balancer_names());
-            registrations.extend(registered.into_iter().map(|(key, value)| (key, json!(value))));
-        }
-    }
-    Ok(registrations)
-}
-
 /// What stays true when the instance has left (trap E2).
 fn replacement(group: &str) -> String {
     format!(
-        "{group} launches a replacement from the same launch template and image: whatever let the attacker in may let him \
-         in again"
+        "{group} launches a replacement from the same launch template and image: it has the same way in for the \
+         attacker"
     )
 }
 
@@ -106,10 +92,9 @@ fn refusal(error: &Error) -> Refusal {
 impl Step for DetachAutoscaling {
     /// Absent when the instance is in no group.
     type Value = Membership;
-    /// The groups that a release asks for, by name, as far as there still are any.
+    /// The groups that a release needs, by name, as far as they still exist.
     type Facts = BTreeMap<String, Capacity>;
     const NAME: &'static str = "detach-autoscaling";
-    const LATER: Later = Later::Away;
 
     async fn read(&self, target: &Target) -> Result<Found<Membership, Self::Facts>> {
         let reply = self.autoscaling.describe_auto_scaling_instances().instance_ids(&target.instance_id).send().await;
@@ -128,20 +113,7 @@ impl Step for DetachAutoscaling {
         Ok(Found { state: state.collect(), facts: BTreeMap::new() })
     }
 
-    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Membership, Self::Facts>> {
-        let (found, groups) = futures::join!(self.read(target), release::groups(&self.autoscaling, first));
-        Ok(Found { facts: groups?, ..found? })
-    }
-
-    fn released(&self, target: &Target, found: &Found<Membership, Self::Facts>, first: &First) -> Goal<Membership> {
-        release::released(target, found, first)
-    }
-
-    fn returning(&self, member: &Membership, wanted: Option<&Membership>) -> bool {
-        release::is_returning(member, wanted)
-    }
-
-    fn contained(&self, target: &Target, found: &Found<Membership, Self::Facts>) -> Goal<Membership> {
+    fn contained(&self, target: &Target, found: &Found<Membership, Self::Facts>, _: &Journaled) -> Goal<Membership> {
         let mut goal = Goal::new(State::new());
         if found.state.is_empty() {
             goal.not_applicable = Some("the instance is in no Auto Scaling group".to_owned());
@@ -150,15 +122,16 @@ impl Step for DetachAutoscaling {
             let (group, lifecycle) = (&key.resource, &member.lifecycle_state);
             if lifecycle.starts_with("Terminating") {
                 goal.residual_risk.push(format!(
-                    "{group} is terminating the instance ({lifecycle}): it can no longer be detached, and what is not \
-                     in a snapshot will be lost; a termination lifecycle hook, if there is one, can be prolonged with \
+                    "{group} is terminating the instance ({lifecycle}): it can no longer be detached, and what is in \
+                     no snapshot will be lost; extend a termination lifecycle hook, if there is one, with \
                      `aws autoscaling record-lifecycle-action-heartbeat`"
                 ));
             } else if lifecycle.starts_with("Warmed") {
                 goal.residual_risk.push(format!("the instance is in the warm pool of {group} ({lifecycle})"));
             } else {
                 goal.residual_risk.push(format!(
-                    "as long as {group} has the instance, it may terminate it: an isolated instance fails its health check"
+                    "{group} may terminate the instance while it is a member: an isolated instance fails its health \
+                     check"
                 ));
             }
             if target.auto_scaling == AutoScaling::Replace {
@@ -168,31 +141,15 @@ impl Step for DetachAutoscaling {
         goal
     }
 
-    /// Unless `describe-instance` has read it: that costs no round trip on the way to isolation.
-    async fn takes_along(
-        &self,
-        target: &Target,
-        found: &Found<Membership, Self::Facts>,
-    ) -> Result<BTreeMap<&'static str, First>> {
-        if target.unjournaled.contains_key(DeregisterTargets::NAME) {
-            return Ok(BTreeMap::new());
-        }
-        let registered = registrations(&self.autoscaling, target, &found.state).await?;
-        Ok(if registered.is_empty() { BTreeMap::new() } else { [(DeregisterTargets::NAME, registered)].into() })
-    }
-
     fn accepted(&self, member: &Membership) -> bool {
         member.lifecycle_state == "Detaching"
     }
 
-    async fn write(&self, target: &Target, found: &Found<Membership, Self::Facts>, goal: &State<Membership>) -> Writes {
-        if target.release.is_some() {
-            return release::restore(&self.autoscaling, target, found, goal).await;
-        }
+    async fn write(&self, target: &Target, found: &Found<Membership, Self::Facts>, _: &State<Membership>) -> Writes {
         let mut writes = Writes::default();
         for (key, member) in found.state.iter().filter(|(_, member)| !self.accepted(member)) {
             let group = &key.resource;
-            // Capacity was settled when the instance went to standby: to decrement again would terminate another one.
+            // Standby has lowered the capacity already: another decrement would terminate another instance.
             let mut decrement = target.auto_scaling == AutoScaling::Decrement && member.lifecycle_state != "Standby";
             for attempt in 1..=TRIES {
                 let Err(error) = self.detach(target, group, decrement).await else {
@@ -202,7 +159,7 @@ impl Step for DetachAutoscaling {
                     break;
                 };
                 match refusal(&error) {
-                    // Gone, or already going (the answer to an earlier try was lost), or not there yet: the read tells.
+                    // Gone, or leaving (the answer to an earlier try was lost), or not there yet: the read back tells.
                     Refusal::NotAMember | Refusal::NotInService => break,
                     Refusal::MinSize if decrement => {
                         decrement = false;
@@ -219,6 +176,32 @@ impl Step for DetachAutoscaling {
             }
         }
         writes
+    }
+}
+
+impl Reversible for DetachAutoscaling {
+    const ON_DRIFT: OnDrift = OnDrift::Discard;
+
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<Membership, Self::Facts>> {
+        let (found, groups) = futures::join!(self.read(target), release::groups(&self.autoscaling, first));
+        Ok(Found { facts: groups?, ..found? })
+    }
+
+    fn released(&self, target: &Target, found: &Found<Membership, Self::Facts>, first: &First) -> Goal<Membership> {
+        release::released(target, found, first)
+    }
+
+    fn returning(&self, member: &Membership, wanted: Option<&Membership>) -> bool {
+        release::is_returning(member, wanted)
+    }
+
+    async fn restore(
+        &self,
+        target: &Target,
+        found: &Found<Membership, Self::Facts>,
+        goal: &State<Membership>,
+    ) -> Writes {
+        release::restore(&self.autoscaling, target, found, goal).await
     }
 }
 
@@ -241,28 +224,6 @@ mod tests {
 
     fn step(rules: &[&Rule]) -> DetachAutoscaling {
         DetachAutoscaling { autoscaling: mock_client!(aws_sdk_autoscaling, RuleMode::Sequential, rules) }
-    }
-
-    fn group_with_a_target_group() -> Rule {
-        mock!(Client::describe_auto_scaling_groups).then_output(|| {
-            let group = aws_sdk_autoscaling::types::AutoScalingGroup::builder().target_group_arns("arn:tg").build();
-            aws_sdk_autoscaling::operation::describe_auto_scaling_groups::DescribeAutoScalingGroupsOutput::builder()
-                .auto_scaling_groups(group)
-                .build()
-        })
-    }
-
-    #[tokio::test]
-    async fn what_the_group_has_registered_is_journaled_before_the_detach_unless_that_was_read_before() {
-        let groups = group_with_a_target_group();
-        let (asked, found) = (step(&[&groups]), member("InService"));
-        let along = asked.takes_along(&target("Replace"), &found).await.expect("read");
-        let key = Key::new("arn:tg", "Target i-0123456789abcdef0");
-        assert_eq!(along["deregister-targets"][&key]["State"], "registered");
-        let read_before = [("deregister-targets".to_owned(), BTreeMap::new())].into();
-        let target = Target { unjournaled: read_before, ..target("Replace") };
-        assert!(asked.takes_along(&target, &found).await.expect("nothing to read").is_empty());
-        assert_eq!(groups.num_calls(), 1);
     }
 
     fn member(lifecycle: &str) -> Found<Membership, BTreeMap<String, Capacity>> {
@@ -301,9 +262,9 @@ mod tests {
     #[test]
     fn a_member_ends_as_no_member_and_no_member_needs_nothing() {
         let step = step(&[]);
-        assert!(step.contained(&target("Replace"), &member("InService")).state.is_empty());
+        assert!(step.contained(&target("Replace"), &member("InService"), &Journaled::default()).state.is_empty());
         let none = Found { state: State::new(), facts: BTreeMap::new() };
-        assert!(step.contained(&target("Replace"), &none).not_applicable.is_some());
+        assert!(step.contained(&target("Replace"), &none, &Journaled::default()).not_applicable.is_some());
     }
 
     #[test]
@@ -311,7 +272,7 @@ mod tests {
         let step = step(&[]);
         assert!(member("Detaching").state.values().all(|m| step.accepted(m)));
         assert!(!member("Terminating:Wait").state.values().any(|m| step.accepted(m)));
-        let goal = step.contained(&target("Replace"), &member("Terminating:Wait"));
+        let goal = step.contained(&target("Replace"), &member("Terminating:Wait"), &Journaled::default());
         assert!(goal.residual_risk[0].contains("can no longer be detached"));
     }
 
@@ -321,7 +282,7 @@ mod tests {
             let rule = detached(decrement);
             let writes = step(&[&rule]).write(&target(mode), &member("InService"), &State::new()).await;
             assert!(writes.failures.is_empty(), "{mode}");
-            assert_eq!(writes.residual_risk.is_empty(), decrement, "a replacement may be taken by the same way in");
+            assert_eq!(writes.residual_risk.is_empty(), decrement, "a replacement has the same way in");
         }
     }
 
@@ -332,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn at_minimum_size_the_group_is_let_replace_it_rather_than_keep_it() {
+    async fn at_minimum_size_the_group_replaces_the_instance_rather_than_keep_it() {
         let min_size = refused(
             "AutoScalingGroup web has min-size=1, max-size=50, and desired-size=1. To detach 1 instance, please update \
              the AutoScalingGroup sizes appropriately.",
@@ -351,10 +312,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_because_of_the_lifecycle_state_is_left_to_the_read_to_judge() {
+    async fn a_refusal_because_of_the_lifecycle_state_is_judged_by_the_read_back() {
         let refused = refused("The instance i-0123456789abcdef0 is not in InService or Standby.");
         let writes = step(&[&refused]).write(&target("Replace"), &member("InService"), &State::new()).await;
-        assert!(writes.failures.is_empty(), "it may be detaching already, after an answer that was lost");
+        assert!(writes.failures.is_empty(), "it may be detaching already, and the answer was lost");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,9 @@
-//! The way back into the group: last of all, and only when asked, since the replacement already runs (traps E8, L4).
+//! The way back into the group: last of all, and only on request, since the replacement is running (traps E8, L4).
 
 use std::collections::BTreeMap;
 
 use aws_sdk_autoscaling::Client;
-use containment::{Error, First, Found, Goal, Key, Result, State, Target, Writes, command, journaled};
+use containment::{Error, First, Found, Goal, Key, Result, State, Target, Writes, command, first_values};
 
 use crate::{BETWEEN_TRIES, MEMBERSHIP, Membership, Refusal, TRIES, refusal};
 
@@ -27,7 +27,7 @@ type Memberships = Found<Membership, BTreeMap<String, Capacity>>;
 const IN_SERVICE: &str = "InService";
 const STANDBY: &str = "Standby";
 
-/// The journal's groups, as far as there still are any: a name that does not exist is not among the answers.
+/// The journal's groups, as far as they still exist: AWS leaves out a name that does not.
 pub(crate) async fn groups(autoscaling: &Client, first: &First) -> Result<BTreeMap<String, Capacity>> {
     let names: Vec<String> = first.keys().map(|key| key.resource.clone()).collect();
     let on = names.join(", ");
@@ -51,11 +51,11 @@ pub(crate) async fn groups(autoscaling: &Client, first: &First) -> Result<BTreeM
 
 /// A member as it was: in service or in standby, protected from scale-in or not.
 ///
-/// Where somebody has put the instance into a group since, that group has it now. In the journal's own group its protection
-/// is restored, and standby where it was in standby; a standby that somebody has ordered since is left.
+/// If somebody has put the instance into another group since, it stays there. In the journal's own group its protection
+/// is restored, and standby if it was in standby; a standby that somebody has ordered since is left alone.
 pub(crate) fn released(target: &Target, found: &Memberships, first: &First) -> Goal<Membership> {
     let mut goal = Goal::new(found.state.clone());
-    let (values, unreadable) = journaled::<Membership>(first);
+    let (values, unreadable) = first_values::<Membership>(first);
     goal.unsupported = unreadable;
     for (key, before) in values {
         let Some(before) = before.filter(|_| key.attribute == MEMBERSHIP) else { continue };
@@ -63,7 +63,8 @@ pub(crate) fn released(target: &Target, found: &Memberships, first: &First) -> G
         let Some(lifecycle) = lasting(&before.lifecycle_state) else {
             if before.lifecycle_state.starts_with("Warmed") {
                 goal.unsupported.push(format!(
-                    "the instance was in the warm pool of {group:?} ({}), and nothing puts one back into a warm pool",
+                    "the instance was in the warm pool of {group:?} ({}), and no API puts an instance back into a \
+                     warm pool",
                     before.lifecycle_state
                 ));
             }
@@ -73,12 +74,12 @@ pub(crate) fn released(target: &Target, found: &Memberships, first: &First) -> G
         match found.state.get(&key) {
             Some(now) if now.lifecycle_state == STANDBY && lifecycle == IN_SERVICE => {
                 goal.residual_risk
-                    .push(format!("the instance has been put into standby in {group:?} since, and is left so"));
+                    .push(format!("somebody has put the instance into standby in {group:?} since, and it stays there"));
                 let lifecycle_state = STANDBY.to_owned();
                 goal.state.insert(key, Membership { lifecycle_state, ..wanted });
             }
             Some(now) if now.lifecycle_state.starts_with("Terminating") => goal.unsupported.push(format!(
-                "{group:?} is terminating the instance ({}): it can't be kept any more",
+                "{group:?} is terminating the instance ({}): it is too late to keep it",
                 now.lifecycle_state
             )),
             Some(_) => _ = goal.state.insert(key, wanted),
@@ -91,7 +92,7 @@ pub(crate) fn released(target: &Target, found: &Memberships, first: &First) -> G
     goal
 }
 
-/// Where a lifecycle state leads to, if it does not lead out of the group.
+/// The state in which a lifecycle state ends, unless it leads out of the group.
 fn lasting(lifecycle: &str) -> Option<&'static str> {
     match lifecycle {
         "EnteringStandby" | STANDBY => Some(STANDBY),
@@ -108,22 +109,20 @@ fn obstacle(target: &Target, found: &Memberships, group: &str) -> Option<String>
     let attach = command(target, "autoscaling attach-instances", &options);
     if let Some(other) = found.state.keys().next() {
         return Some(format!(
-            "the instance is in the Auto Scaling group {:?} now and is left there; it was in {group:?}, and once it is in no \
-             group any more it goes back with {attach}",
+            "the instance is in the Auto Scaling group {:?} now and stays there; it was in {group:?}, and goes back \
+             once it is in no group with {attach}",
             other.resource
         ));
     }
     match found.facts.get(group) {
-        None => {
-            Some(format!("the Auto Scaling group {group:?} does not exist any more; when there is one again: {attach}"))
-        }
+        None => Some(format!("the Auto Scaling group {group:?} no longer exists; once there is one again: {attach}")),
         Some(capacity) if capacity.is_full() => {
             let larger = (capacity.max.saturating_add(1)).to_string();
             let options: [(&str, &[&str]); 2] = [("--auto-scaling-group-name", &[group]), ("--max-size", &[&larger])];
             let raise = command(target, "autoscaling update-auto-scaling-group", &options);
             Some(format!(
-                "the Auto Scaling group {group:?} is full ({} of {}), and an instance that is attached counts: raise its \
-                 maximum with {raise}, or have it one instance less, and then {attach}",
+                "the Auto Scaling group {group:?} is full ({} of {}), and an instance that is attached counts: raise \
+                 its maximum with {raise}, or remove an instance, and then {attach}",
                 capacity.desired, capacity.max
             ))
         }
@@ -137,8 +136,8 @@ pub(crate) fn is_returning(member: &Membership, wanted: Option<&Membership>) -> 
     wanted.is_some() && (now.starts_with("Pending") || matches!(now, "EnteringStandby" | "Detaching"))
 }
 
-/// Attaches what is missing; protects, and puts into standby, what has arrived. Each needs the one before to have settled,
-/// so that the workflow asks again in between.
+/// Attaches what is missing; protects, and puts into standby, what has arrived. Each of these has to settle before the
+/// next, so the workflow asks again in between.
 pub(crate) async fn restore(
     autoscaling: &Client,
     target: &Target,
@@ -166,8 +165,8 @@ pub(crate) async fn restore(
 fn one_more(found: &Memberships, group: &str) -> String {
     let desired = found.facts.get(group).map_or(0, |capacity| capacity.desired);
     format!(
-        "attaching has raised the desired capacity of {group:?} by one, from {desired}: where the group has launched a \
-         replacement when the instance was taken out, it has one instance more than before"
+        "attaching the instance has raised the desired capacity of {group:?} by one, from {desired}: a group that \
+         launched a replacement for it now has one instance more than before"
     )
 }
 
@@ -184,7 +183,7 @@ async fn attach(autoscaling: &Client, target: &Target, group: &str) -> Result<()
                 let options: [(&str, &[&str]); 2] =
                     [("--auto-scaling-group-name", &[group]), ("--instance-ids", &[id])];
                 let by_hand = command(target, "autoscaling attach-instances", &options);
-                let advice = format!("when the group has room and the instance runs: {by_hand}");
+                let advice = format!("once the group has room and the instance is running: {by_hand}");
                 return Err(error.with_advice(&advice));
             }
             Ok(()) => return Ok(()),
@@ -201,7 +200,7 @@ async fn settle(autoscaling: &Client, target: &Target, key: &Key, now: &Membersh
         call.send().await.map_err(Error::aws("autoscaling:SetInstanceProtection", group))?;
     }
     if now.lifecycle_state == IN_SERVICE && wanted.lifecycle_state == STANDBY {
-        // Attaching has raised the desired capacity, which an instance in standby does not count for.
+        // Attaching has raised the desired capacity, in which an instance in standby does not count.
         let call = autoscaling.enter_standby().auto_scaling_group_name(group).instance_ids(&target.instance_id);
         let sent = call.should_decrement_desired_capacity(true).send().await;
         sent.map_err(Error::aws("autoscaling:EnterStandby", group))?;
@@ -217,7 +216,7 @@ mod tests {
     use aws_sdk_autoscaling::operation::enter_standby::EnterStandbyOutput;
     use aws_sdk_autoscaling::operation::set_instance_protection::SetInstanceProtectionOutput;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-    use containment::Step;
+    use containment::Reversible;
     use serde_json::json;
 
     fn target() -> Target {
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_instance_goes_back_into_its_group_and_the_higher_capacity_is_said() {
+    async fn an_instance_goes_back_into_its_group_and_the_higher_capacity_is_named() {
         let attached = mock!(Client::attach_instances)
             .match_requests(|r| {
                 r.auto_scaling_group_name() == Some("web") && r.instance_ids() == ["i-0123456789abcdef0"]
@@ -257,7 +256,7 @@ mod tests {
         let (step, first) = (step(&[&attached]), first("web", member("InService", false)));
         let out = found(&[], &[("web", 2, 4)]);
         let goal = step.released(&target(), &out, &first);
-        let writes = step.write(&target(), &out, &goal.state).await;
+        let writes = step.restore(&target(), &out, &goal.state).await;
         assert!(writes.failures.is_empty() && writes.residual_risk[0].contains("by one, from 2"));
         assert_eq!(attached.num_calls(), 1);
         let back = found(&[("web", member("InService", false))], &[("web", 3, 4)]);
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn protection_and_standby_come_back_once_it_is_in_service_and_standby_takes_its_capacity_away_again() {
+    async fn protection_and_standby_come_back_once_the_instance_is_in_service() {
         let protected = mock!(Client::set_instance_protection)
             .match_requests(|r| r.protected_from_scale_in() == Some(true))
             .then_output(|| SetInstanceProtectionOutput::builder().build());
@@ -276,15 +275,15 @@ mod tests {
         let (step, first) = (step(&[&protected, &standby, &attached]), first("web", member("Standby", true)));
         let out = found(&[], &[("web", 2, 4)]);
         let goal = step.released(&target(), &out, &first);
-        assert!(step.write(&target(), &out, &goal.state).await.waiting, "so that the workflow asks again");
+        assert!(step.restore(&target(), &out, &goal.state).await.waiting, "so that the workflow asks again");
         let pending = found(&[("web", member("Pending", false))], &[("web", 3, 4)]);
         let goal = step.released(&target(), &pending, &first);
         assert!(pending.state.iter().all(|(key, value)| step.returning(value, goal.state.get(key))));
-        assert!(step.write(&target(), &pending, &goal.state).await.failures.is_empty());
+        assert!(step.restore(&target(), &pending, &goal.state).await.failures.is_empty());
         assert_eq!((protected.num_calls(), standby.num_calls()), (0, 0), "it has to arrive first");
         let arrived = found(&[("web", member("InService", false))], &[("web", 3, 4)]);
         let goal = step.released(&target(), &arrived, &first);
-        assert!(step.write(&target(), &arrived, &goal.state).await.failures.is_empty());
+        assert!(step.restore(&target(), &arrived, &goal.state).await.failures.is_empty());
         assert_eq!((protected.num_calls(), standby.num_calls()), (1, 1));
     }
 
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_full_or_gone_and_another_one_that_has_it_are_named_with_the_command() {
+    fn a_full_group_a_deleted_group_and_another_group_are_named_with_the_command() {
         let first = first("web", member("InService", false));
         let full = step(&[]).released(&target(), &found(&[], &[("web", 4, 4)]), &first).unsupported;
         assert!(full[0].contains("is full (4 of 4)") && full[0].contains("--max-size 5`"), "{full:?}");
@@ -304,15 +303,15 @@ mod tests {
                       i-0123456789abcdef0`";
         assert!(full[0].contains(attach), "{full:?}");
         let gone = step(&[]).released(&target(), &found(&[], &[]), &first).unsupported;
-        assert!(gone[0].contains("does not exist any more") && gone[0].contains(attach), "{gone:?}");
+        assert!(gone[0].contains("no longer exists") && gone[0].contains(attach), "{gone:?}");
         let other = found(&[("other", member("InService", false))], &[("web", 1, 4)]);
         let goal = step(&[]).released(&target(), &other, &first);
         assert_eq!(goal.state, other.state);
-        assert!(goal.unsupported[0].contains("\"other\" now and is left there"), "{:?}", goal.unsupported);
+        assert!(goal.unsupported[0].contains("\"other\" now and stays there"), "{:?}", goal.unsupported);
     }
 
     #[test]
-    fn a_standby_that_somebody_has_ordered_since_is_left() {
+    fn a_standby_that_somebody_has_ordered_since_is_left_alone() {
         let standby = found(&[("web", member("Standby", false))], &[("web", 1, 4)]);
         let goal = step(&[]).released(&target(), &standby, &first("web", member("InService", false)));
         assert_eq!(goal.state, standby.state);
@@ -320,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_was_on_its_way_out_before_the_containment_is_not_brought_back() {
+    fn a_member_that_was_leaving_before_the_containment_is_not_brought_back() {
         for lifecycle in ["Detaching", "Terminating:Wait"] {
             let goal =
                 step(&[]).released(&target(), &found(&[], &[("web", 1, 4)]), &first("web", member(lifecycle, false)));
@@ -336,7 +335,7 @@ mod tests {
         });
         let (step, out) = (step(&[&refused]), found(&[], &[("web", 2, 4)]));
         let goal = step.released(&target(), &out, &first("web", member("InService", false)));
-        let writes = step.write(&target(), &out, &goal.state).await;
+        let writes = step.restore(&target(), &out, &goal.state).await;
         let said = writes.failures[0].to_string();
         assert!(
             said.contains("autoscaling:AttachInstances on web: ValidationError")

@@ -8,7 +8,10 @@ use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::IamInstanceProfileAssociation;
 use aws_sdk_ec2::types::IamInstanceProfileSpecification;
-use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes, command,
+    first_values,
+};
 use serde::{Deserialize, Serialize};
 
 /// The step. Reads the instance's profile associations; changes them by `DisassociateIamInstanceProfile` (trap B6), and back
@@ -38,7 +41,7 @@ impl DetachProfile {
         let sent = call.iam_instance_profile(specification).send().await;
         let by_hand =
             by_hand(target, "ec2 associate-iam-instance-profile", "--instance-id", &target.instance_id, profile);
-        let advice = format!("where the profile or its role was deleted, make it again first and then run {by_hand}");
+        let advice = format!("if the profile or its role was deleted, create it again first, then run {by_hand}");
         sent.map(|_| ())
             .map_err(Error::aws("ec2:AssociateIamInstanceProfile", profile))
             .map_err(|error| error.with_advice(&advice))
@@ -50,12 +53,15 @@ const ASSOCIATED: &str = "associated";
 const ASSOCIATING: &str = "associating";
 const DISASSOCIATING: &str = "disassociating";
 
+/// An association mostly comes or goes within seconds: the loop waits for it rather than the workflow.
+const SETTLES_WITHIN: Duration = Duration::from_secs(15);
+
 fn by_hand(target: &Target, operation: &str, option: &str, id: &str, profile: &str) -> String {
     command(target, operation, &[(option, &[id]), ("--iam-instance-profile", &[&format!("Arn={profile}")])])
 }
 
-/// The profile to go back to: an instance has one at a time. Where somebody associated another one with the contained
-/// instance and containment took that away as well, the journal has both, and the case's own facts say which was first.
+/// The profile to go back to: an instance has one at a time. If somebody associated another one with the contained
+/// instance and containment detached that too, the journal has both, and the target says which was first.
 fn wanted(
     target: &Target,
     journaled: &[(Key, Option<Association>)],
@@ -71,7 +77,8 @@ fn wanted(
         None => {
             let profiles: Vec<String> = all.iter().map(|(_, a)| format!("{:?}", a.profile_arn)).collect();
             Err(format!(
-                "which instance profile {} had first is unknown, since containment has detached {}: associate the right one by hand",
+                "the first instance profile of {} is unknown, since containment has detached {}: associate the right \
+                 one by hand",
                 target.instance_id,
                 profiles.join(" and ")
             ))
@@ -83,8 +90,6 @@ impl Step for DetachProfile {
     type Value = Association;
     type Facts = ();
     const NAME: &'static str = "detach-profile";
-    const LATER: Later = Later::Away;
-    const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 
     async fn read(&self, target: &Target) -> Result<Found<Association, ()>> {
         let found = instance::profile_associations(&self.ec2, target).await?;
@@ -97,7 +102,7 @@ impl Step for DetachProfile {
         Ok(Found { state: state.into_iter().filter(|(_, a)| a.state != "disassociated").collect(), facts: () })
     }
 
-    fn contained(&self, _: &Target, found: &Found<Association, ()>) -> Goal<Association> {
+    fn contained(&self, _: &Target, found: &Found<Association, ()>, _: &Journaled) -> Goal<Association> {
         let mut goal = Goal::new(State::new());
         if found.state.is_empty() {
             goal.not_applicable = Some("the instance has no instance profile".to_owned());
@@ -109,11 +114,30 @@ impl Step for DetachProfile {
         association.state == DISASSOCIATING
     }
 
-    /// Compares profiles and not associations, whose ids are new each time. Another profile that somebody has associated
-    /// since is left: it may be what the instance is meant to have now.
+    async fn write(&self, target: &Target, found: &Found<Association, ()>, goal: &State<Association>) -> Writes {
+        let mut writes = Writes { settles_within: SETTLES_WITHIN, ..Writes::default() };
+        let unwanted = found.state.iter().filter(|(key, _)| !goal.contains_key(*key));
+        for (key, _) in unwanted.filter(|(_, association)| !self.accepted(association)) {
+            let sent = self.ec2.disassociate_iam_instance_profile().association_id(&key.resource).send().await;
+            writes.note(sent.map_err(Error::aws("ec2:DisassociateIamInstanceProfile", &key.resource)));
+        }
+        if found.state.is_empty() {
+            for association in goal.values() {
+                writes.note(self.associate(target, &association.profile_arn).await);
+            }
+        }
+        writes
+    }
+}
+
+impl Reversible for DetachProfile {
+    const ON_DRIFT: OnDrift = OnDrift::Discard;
+
+    /// Compares profiles and not associations, whose ids are new each time. Another profile that somebody has
+    /// associated since stays: the instance may be meant to have it now.
     fn released(&self, target: &Target, found: &Found<Association, ()>, first: &First) -> Goal<Association> {
         let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<Association>(first);
+        let (values, unreadable) = first_values::<Association>(first);
         goal.unsupported = unreadable;
         if values.iter().all(|(_, value)| value.is_none()) {
             return goal;
@@ -121,7 +145,8 @@ impl Step for DetachProfile {
         if target.instance_profile_arn.as_deref() == Some("") {
             let profiles = values.iter().filter_map(|(_, value)| Some(format!("{:?}", value.as_ref()?.profile_arn)));
             goal.residual_risk.push(format!(
-                "{} had no instance profile first: {}, which somebody associated while it was contained, does not come back",
+                "{} had no instance profile when the case was opened: {}, which somebody associated while it was \
+                 contained, is not restored",
                 target.instance_id,
                 profiles.collect::<Vec<_>>().join(" and ")
             ));
@@ -141,7 +166,8 @@ impl Step for DetachProfile {
                 let (operation, profile) = ("ec2 replace-iam-instance-profile-association", &wanted.profile_arn);
                 let by_hand = by_hand(target, operation, "--association-id", &other.resource, profile);
                 goal.unsupported.push(format!(
-                    "{:?} has been associated since and is left; {profile:?}, which it had before, comes back with {by_hand}",
+                    "somebody has associated {:?} since, and it stays; the first profile, {profile:?}, comes back \
+                     with {by_hand}",
                     there.profile_arn
                 ));
             }
@@ -150,24 +176,9 @@ impl Step for DetachProfile {
         goal
     }
 
-    /// An instance takes the profile only when the last one is off it.
+    /// An instance takes a profile only after the last one is gone.
     fn returning(&self, association: &Association, wanted: Option<&Association>) -> bool {
         association.state == DISASSOCIATING || (association.state == ASSOCIATING && wanted.is_some())
-    }
-
-    async fn write(&self, target: &Target, found: &Found<Association, ()>, goal: &State<Association>) -> Writes {
-        let mut writes = Writes::default();
-        let unwanted = found.state.iter().filter(|(key, _)| !goal.contains_key(*key));
-        for (key, _) in unwanted.filter(|(_, association)| !self.accepted(association)) {
-            let sent = self.ec2.disassociate_iam_instance_profile().association_id(&key.resource).send().await;
-            writes.note(sent.map_err(Error::aws("ec2:DisassociateIamInstanceProfile", &key.resource)));
-        }
-        if found.state.is_empty() {
-            for association in goal.values() {
-                writes.note(self.associate(target, &association.profile_arn).await);
-            }
-        }
-        writes
     }
 }
 
@@ -209,7 +220,7 @@ mod tests {
         let none = shows(&[]);
         let step = step(&[&none]);
         let found = step.read(&target()).await.expect("read");
-        assert!(step.contained(&target(), &found).not_applicable.is_some());
+        assert!(step.contained(&target(), &found, &Journaled::default()).not_applicable.is_some());
     }
 
     #[tokio::test]
@@ -217,7 +228,7 @@ mod tests {
         let leaving = shows(&[IamInstanceProfileAssociationState::Disassociating]);
         let step = step(&[&leaving]);
         let found = step.read(&target()).await.expect("read");
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(found.state.values().all(|a| step.accepted(a)));
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     }
@@ -237,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_release_associates_the_profile_again_and_knows_it_by_its_arn_and_not_by_the_association() {
+    async fn a_release_associates_the_profile_again_and_knows_it_by_its_arn() {
         let associated = mock!(Client::associate_iam_instance_profile)
             .match_requests(|r| {
                 r.iam_instance_profile().and_then(|p| p.arn()) == Some(WEB)
@@ -270,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn another_profile_that_somebody_has_associated_since_is_left_and_the_way_back_is_named() {
+    fn another_profile_that_was_associated_since_stays_and_the_way_back_is_named() {
         let other = found(&[("iip-assoc-9", "arn:aws:iam::1:instance-profile/new", "associated")]);
         let goal = step(&[]).released(&target(), &other, &first(&[("iip-assoc-1", WEB)]));
         assert_eq!(goal.state, other.state);
@@ -283,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_profiles_that_were_detached_the_one_that_the_case_found_first_comes_back() {
+    fn of_two_detached_profiles_the_one_that_the_case_found_first_comes_back() {
         let both = first(&[("iip-assoc-1", WEB), ("iip-assoc-0", "arn:aws:iam::1:instance-profile/attacker")]);
         let known = Target { instance_profile_arn: Some(WEB.to_owned()), ..target() };
         let goal = step(&[]).released(&known, &found(&[]), &both);
@@ -291,7 +302,7 @@ mod tests {
         let none = Target { instance_profile_arn: Some(String::new()), ..target() };
         let not_ours = step(&[]).released(&none, &found(&[]), &both);
         assert!(not_ours.state.is_empty() && not_ours.unsupported.is_empty());
-        assert!(not_ours.residual_risk[0].contains("had no instance profile first"));
+        assert!(not_ours.residual_risk[0].contains("had no instance profile when the case was opened"));
         let unknown = step(&[]).released(&target(), &found(&[]), &both);
         assert!(unknown.state.is_empty() && unknown.unsupported[0].contains("associate the right one by hand"));
     }

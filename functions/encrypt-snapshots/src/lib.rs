@@ -1,6 +1,7 @@
 //! Makes an encrypted copy of every unencrypted snapshot of the case, under the stack's key where it reaches.
 //!
-//! Where copies go on to a forensic account, whatever is not under the stack's key is copied under it: a snapshot under
+//! If copies go on to a forensic account, everything that is not under the stack's key is copied under it: a snapshot
+//! under
 //! the account's default key for EBS can't be shared at all (trap G5), and another key is not Cordon's to hand over. The
 //! original is the evidence's lineage and stays; `delete-originals` is a step of its own, and off by default (trap G11).
 
@@ -8,7 +9,7 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState, Tag, TagSpecification};
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use snapshots::{
     CaseSnapshots, SnapshotCopy, ask_for, best, case_snapshots, copy_url, failure, is_verified, tag, taken_at,
 };
@@ -116,7 +117,7 @@ impl Step for EncryptSnapshots {
         Ok(Found { state: state.collect(), facts })
     }
 
-    fn contained(&self, _: &Target, found: &Found<SnapshotCopy, CaseSnapshots>) -> Goal<SnapshotCopy> {
+    fn contained(&self, _: &Target, found: &Found<SnapshotCopy, CaseSnapshots>, _: &Journaled) -> Goal<SnapshotCopy> {
         let mut goal = Goal::new(found.state.iter().map(|(key, copy)| (key.clone(), copy.completed())).collect());
         if found.state.is_empty() {
             goal.not_applicable = Some(match self.under_this_key {
@@ -153,6 +154,8 @@ impl Step for EncryptSnapshots {
         ask_for(found.facts.originals.iter().filter(missing).map(|source| self.copy(target, source)).collect()).await
     }
 }
+
+impl Irreversible for EncryptSnapshots {}
 
 #[cfg(test)]
 mod tests;

@@ -57,7 +57,7 @@ fn copied() -> Rule {
 
 async fn write(step: &EncryptSnapshots) -> Writes {
     let found = read(step).await;
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     step.write(&target(), &found, &goal.state).await
 }
 
@@ -103,7 +103,7 @@ async fn a_completed_copy_under_the_key_is_a_fixed_point_and_one_under_another_k
         let case = case(snapshots);
         let step = step(&[&case]);
         let found = read(&step).await;
-        assert_eq!(step.contained(&target(), &found).state == found.state, verified);
+        assert_eq!(step.contained(&target(), &found, &Journaled::default()).state == found.state, verified);
     }
 }
 

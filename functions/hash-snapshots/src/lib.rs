@@ -1,8 +1,8 @@
 //! Lists the SHA-256 of every block of the case's snapshots, by the EBS direct APIs.
 //!
-//! EBS gives a snapshot no hash of its own (trap G10). The list is one: whoever reads the snapshot again, years later and
-//! in another account, gets the same list or has another snapshot. Every block is downloaded for it, so it is made only
-//! when it is asked for, in as many calls of the function as it takes.
+//! EBS gives a snapshot no hash of its own (trap G10). The list is one: whoever reads the snapshot again, years later
+//! and in another account, gets the same list or has another snapshot. Every block is downloaded for it, so it is made
+//! only on request, in as many calls of the function as it takes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,9 +52,9 @@ fn readable(
     (ids, unreadable)
 }
 
-/// Reads blocks of a snapshot from an index on, page by page until the time is over: the lines, and where to go on.
+/// Reads blocks of a snapshot from an index on, page by page until the time is over: the lines, and where to continue.
 ///
-/// Only an answer without a token is the end: a page may have fewer blocks than were asked for, or none
+/// Only an answer without a token is the end: a page may have fewer blocks than requested, or none
 /// (https://docs.aws.amazon.com/ebs/latest/APIReference/API_ListSnapshotBlocks.html).
 async fn read(ebs: &Client, snapshot: &str, from: Option<i32>, until: Instant) -> Result<(Vec<String>, Option<i32>)> {
     let (mut lines, mut next, mut token) = (Vec::new(), from, None);
@@ -108,7 +108,7 @@ async fn line(ebs: &Client, snapshot: &str, block: &Block) -> Result<String> {
 /// Lists what is still to be listed, for a bounded time; `InProgress` while some is left.
 ///
 /// Reads the case's snapshots and their blocks; writes the lists' parts into the evidence bucket, the ledger and the
-/// journal, so that the next call goes on where this one ends. Errors: those of its calls.
+/// journal, so that the next call continues where this one ends. Errors: those of its calls.
 async fn hash_snapshots(
     (ebs, ec2): (&Client, &aws_sdk_ec2::Client),
     journal: &impl Journal,
@@ -117,9 +117,9 @@ async fn hash_snapshots(
     key: Option<&str>,
     until: Instant,
 ) -> Result<Outcome> {
-    let (snapshots, first) = futures::try_join!(case_snapshots(ec2, target), journal.first(target, NAME))?;
+    let (snapshots, journaled) = futures::try_join!(case_snapshots(ec2, target), journal.read(target, NAME))?;
     let (ids, unreadable) = readable(&snapshots.originals, &snapshots.copies, key);
-    let mut done = parts(&first)?;
+    let mut done = parts(&journaled.first)?;
     let mut changes = Vec::new();
     for id in &ids {
         let parts = done.entry(id.clone()).or_default();
@@ -136,8 +136,8 @@ async fn hash_snapshots(
             evidence::enter(journal, target, &entry).await?;
             let part = Part { name, sha256: entry.sha256.unwrap_or_default(), blocks: lines.len() as u64, next };
             let kept: First = [(Key::new(id, format!("part-{number:05}")), json!(part))].into();
-            let stands = journal.keep_first(target, NAME, &kept).await?;
-            if kept.iter().any(|(key, part)| stands.get(key) != Some(part)) {
+            let held = journal.keep(target, NAME, &kept.clone().into()).await?.first;
+            if kept.iter().any(|(key, part)| held.get(key) != Some(part)) {
                 let reason = format!("another call of this function lists {id}");
                 return Ok(Outcome { changes, ..Outcome::new(NAME, Status::InProgress, reason) });
             }
@@ -158,11 +158,7 @@ async fn hash_snapshots(
 pub async fn handle(aws: &Aws, event: Value) -> Result<Outcome> {
     let target = Target::parse(event)?;
     if !target.hash_snapshots {
-        return Ok(Outcome::new(
-            NAME,
-            Status::NotApplicable,
-            "a hash list of the snapshots was not asked for".to_owned(),
-        ));
+        return Ok(Outcome::new(NAME, Status::NotApplicable, "no hash list of the snapshots was requested".to_owned()));
     }
     if target.dry_run {
         return Ok(Outcome::new(NAME, Status::Planned, "every block of the case's snapshots would be read".to_owned()));
@@ -235,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_the_time_is_over_the_next_call_goes_on_behind_the_last_block() {
+    async fn when_the_time_is_over_the_next_call_continues_after_the_last_block() {
         let (first, blocks) = (page(None, None, &[0, 7], Some("a")), blocks(None));
         let (lines, next) = read(&client(&[&first, &blocks]), "snap-1", None, Instant::now()).await.expect("read");
         assert_eq!((lines.len(), next), (2, Some(8)));

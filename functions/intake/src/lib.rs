@@ -217,7 +217,6 @@ impl Execution {
             hash_snapshots: false,
             capture_window: false,
             approval: None,
-            unjournaled: Default::default(),
             instance_profile_arn: None,
         }
     }

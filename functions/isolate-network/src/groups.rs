@@ -20,11 +20,11 @@ pub struct Ready {
     pub capture: BTreeMap<String, String>,
 }
 
-/// Makes what is missing and takes out (or puts back) what is not as it should be.
+/// Makes what is missing, and brings each group to its rules.
 ///
-/// The isolation group is answered only once it has been read without a rule: a group that still lets something through
-/// isolates nothing. A conversion group that can't be had is a residual risk, no reason to leave the instance connected,
-/// and without a capture group it is isolated at once.
+/// The isolation group counts only once it has been read without a rule: a group that lets anything through isolates
+/// nothing. Without a conversion group the instance is isolated all the same, with a residual risk; without a capture
+/// group it is isolated at once.
 pub async fn ensure(
     ec2: &Client,
     target: &Target,
@@ -50,7 +50,7 @@ pub async fn ensure(
             (ISOLATION, Err(error)) => writes.failures.push(error),
             (CONVERSION, Ok(id)) => _ = ready.conversion.insert(vpc, id),
             (CONVERSION, Err(error)) => writes.residual_risk.push(format!(
-                "there is no conversion group in {vpc}, so connections that were open may go on: {error}"
+                "there is no conversion group in {vpc}, so open connections may go on: {error}"
             )),
             (_, Ok(id)) => _ = ready.capture.insert(vpc, id),
             (_, Err(error)) => writes.residual_risk.push(format!(

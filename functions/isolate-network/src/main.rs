@@ -1,8 +1,6 @@
 //! The Lambda function `isolate-network`.
 
-use isolate_network::IsolateNetwork;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    runtime::serve_step(|_, config, _| IsolateNetwork::new(config)).await
+    runtime::serve(|aws, event| async move { isolate_network::handle(&aws, event).await }).await
 }

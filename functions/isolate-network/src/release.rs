@@ -4,23 +4,23 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, SecurityGroup};
-use containment::{Error, First, Found, Goal, Key, Result, State, Target, Writes, command, journaled};
+use containment::{Error, First, Goal, Key, Result, State, Target, Writes, command, first_values};
 use futures::future::{join_all, try_join_all};
 
-use crate::{Facts, GROUPS, IsolateNetwork};
+use crate::{GROUPS, IsolateNetwork, Network};
 
 /// A filter takes 200 values.
 const IDS_A_CALL: usize = 200;
 
-/// The interfaces' first groups. The rules of Cordon's own groups are journaled as well, and are never restored.
+/// The interfaces' first groups. The rules of Cordon's own groups are in the journal too, and are never restored.
 fn first_groups(first: &First) -> First {
     first.iter().filter(|(key, _)| key.attribute == GROUPS).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// Which of the groups to be restored there still are. Asked for by a filter, since an id that does not exist fails a call
-/// that names it.
+/// Which of the groups to be restored still exist. Read by a filter, since a call that names an id that does not exist
+/// fails.
 pub(crate) async fn existing(ec2: &Client, first: &First) -> Result<BTreeSet<String>> {
-    let (values, _) = journaled::<BTreeSet<String>>(&first_groups(first));
+    let (values, _) = first_values::<BTreeSet<String>>(&first_groups(first));
     let ids: BTreeSet<String> = values.into_iter().filter_map(|(_, groups)| groups).flatten().collect();
     let ids: Vec<String> = ids.into_iter().collect();
     let pages = ids.chunks(IDS_A_CALL).map(|ids| async move {
@@ -36,17 +36,13 @@ pub(crate) async fn existing(ec2: &Client, first: &First) -> Result<BTreeSet<Str
 
 /// Each interface that is on a group of Cordon's goes back to the groups it had.
 ///
-/// Two kinds are left as they are, and named with the command. An interface that somebody has put on other groups since:
-/// that was a decision, and this would undo it. And one of whose groups one was deleted: what is left of them is a
-/// configuration that never was, in which a service comes up and does not reach what it needs; it stays isolated until a
-/// person has said what takes the deleted one's place.
-pub(crate) fn released(
-    target: &Target,
-    found: &Found<BTreeSet<String>, Facts>,
-    first: &First,
-) -> Goal<BTreeSet<String>> {
+/// Two kinds stay as they are, and are named with the command. An interface that somebody has put on other groups
+/// since: that was a decision, and this would undo it. And an interface that has lost one of its groups: the rest would
+/// be a configuration that never existed, in which a service starts and cannot reach what it needs, so it stays
+/// isolated until a person has named a replacement.
+pub(crate) fn released(target: &Target, found: &Network, first: &First) -> Goal<BTreeSet<String>> {
     let mut goal = Goal::new(found.state.clone());
-    let (values, unreadable) = journaled::<BTreeSet<String>>(&first_groups(first));
+    let (values, unreadable) = first_values::<BTreeSet<String>>(&first_groups(first));
     goal.unsupported = unreadable;
     if values.is_empty() {
         goal.not_applicable = Some("this case changed no interface's groups".to_owned());
@@ -56,8 +52,8 @@ pub(crate) fn released(
         let id = &key.resource;
         let Some(now) = found.state.get(&key) else {
             goal.unsupported.push(format!(
-                "{id} is not attached to the instance any more, so its groups are left; if it still exists, and on Cordon's \
-                 group, {}",
+                "{id} is no longer attached to the instance, so its groups are left alone; if it still exists and is \
+                 on Cordon's group: {}",
                 by_hand(target, id, &groups)
             ));
             continue;
@@ -68,7 +64,7 @@ pub(crate) fn released(
         let cordons = cordons(found, id);
         if now.is_disjoint(&cordons) {
             goal.unsupported.push(format!(
-                "{id} has been put on {} since, and is left so; the groups it had before come back with {}",
+                "somebody has put {id} on {} since, and it stays there; its first groups come back with {}",
                 list(now),
                 by_hand(target, id, &groups)
             ));
@@ -79,8 +75,8 @@ pub(crate) fn released(
         if !gone.is_empty() {
             let left = if there.is_empty() { "none of its groups".to_owned() } else { list(&there) };
             goal.unsupported.push(format!(
-                "{id} stays isolated: of the groups it had, {} does not exist any more, and {left} alone would be another \
-                 configuration than it had. Make a group in its place (here: NEW-GROUP), then {}",
+                "{id} stays isolated: of its first groups {} no longer exists, and {left} alone would be a \
+                 configuration that it never had. Create a replacement (here: NEW-GROUP), then {}",
                 list(&gone),
                 by_hand(target, id, &there.into_iter().chain(["NEW-GROUP".to_owned()]).collect())
             ));
@@ -90,7 +86,8 @@ pub(crate) fn released(
             now.difference(&cordons).filter(|group| !groups.contains(*group)).cloned().collect();
         if !added.is_empty() {
             goal.residual_risk.push(format!(
-                "{id} was on {} as well, which somebody had added to Cordon's group and which it had not before",
+                "somebody had added {} to {id} beside Cordon's group; it is removed, since it was not among the first \
+                 groups",
                 list(&added)
             ));
         }
@@ -99,7 +96,7 @@ pub(crate) fn released(
     goal
 }
 
-fn cordons(found: &Found<BTreeSet<String>, Facts>, interface: &str) -> BTreeSet<String> {
+fn cordons(found: &Network, interface: &str) -> BTreeSet<String> {
     let facts = &found.facts;
     let vpc = facts.interfaces.get(interface).map(|interface| &interface.vpc);
     let of_vpc = [&facts.isolation, &facts.conversion, &facts.capture].into_iter().filter_map(|all| all.get(vpc?));
@@ -117,12 +114,8 @@ fn by_hand(target: &Target, interface: &str, groups: &BTreeSet<String>) -> Strin
 }
 
 impl IsolateNetwork {
-    /// One call for each interface, without the conversion group: nothing has to be cut, and nobody else let in.
-    pub(crate) async fn restore(
-        &self,
-        found: &Found<BTreeSet<String>, Facts>,
-        goal: &State<BTreeSet<String>>,
-    ) -> Writes {
+    /// One call for each interface, without the conversion group: there is nothing to cut, and nobody else is let in.
+    pub(crate) async fn set_back(&self, found: &Network, goal: &State<BTreeSet<String>>) -> Writes {
         let changed: Vec<(&Key, &BTreeSet<String>)> = goal
             .iter()
             .filter(|(key, groups)| key.attribute == GROUPS && found.state.get(key) != Some(groups))

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cut::CONVERSION_STAYS;
 use aws_sdk_ec2::operation::create_security_group::{CreateSecurityGroupError, CreateSecurityGroupOutput};
 use aws_sdk_ec2::operation::describe_network_interfaces::DescribeNetworkInterfacesOutput;
 use aws_sdk_ec2::operation::describe_route_tables::DescribeRouteTablesOutput;
@@ -43,7 +44,7 @@ fn found(interfaces: &[(&str, &str, &[&str])]) -> Found<BTreeSet<String>, Facts>
 #[test]
 fn every_interface_ends_on_the_isolation_group_of_its_own_vpc() {
     let found = found(&[("eni-1", "vpc-a", &["sg-web"]), ("eni-2", "vpc-b", &["sg-x", "sg-y"])]);
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
     assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-iso-vpc-b"]));
 }
@@ -51,23 +52,23 @@ fn every_interface_ends_on_the_isolation_group_of_its_own_vpc() {
 #[test]
 fn what_is_contained_stays_as_it_is() {
     let found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
-    assert_eq!(step(&[]).contained(&target(), &found).state, found.state);
+    assert_eq!(step(&[]).contained(&target(), &found, &Journaled::default()).state, found.state);
 }
 
 #[test]
-fn a_rule_that_somebody_added_to_the_isolation_group_is_not_part_of_the_goal() {
+fn a_rule_that_was_added_to_the_isolation_group_is_not_part_of_the_goal() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
     found.state.insert(rules_key("vpc-a", ISOLATION), set(&["ingress tcp 22-22 0.0.0.0/0"]));
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
 }
 
 #[test]
-fn a_vpc_that_cordon_has_not_seen_is_to_get_both_groups() {
+fn a_new_vpc_is_to_get_both_groups() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     found.state.retain(|key, _| key.attribute == GROUPS);
     (found.facts.isolation, found.facts.conversion) = Default::default();
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
     assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], everything());
 }
@@ -76,7 +77,7 @@ fn a_vpc_that_cordon_has_not_seen_is_to_get_both_groups() {
 fn an_interface_that_aws_manages_is_unsupported_and_left_alone() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     found.facts.interfaces.get_mut("eni-1").expect("there").managed_by = Some("amazon-eks".into());
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state, found.state);
     assert!(goal.unsupported[0].contains("eni-1 is managed by amazon-eks"));
 }
@@ -84,7 +85,7 @@ fn an_interface_that_aws_manages_is_unsupported_and_left_alone() {
 #[test]
 fn dns_and_imds_are_named_as_residual_risk_even_when_all_is_isolated() {
     let found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
-    let risk = step(&[]).contained(&target(), &found).residual_risk.join(" ");
+    let risk = step(&[]).contained(&target(), &found, &Journaled::default()).residual_risk.join(" ");
     assert!(risk.contains("DNS") && risk.contains("metadata"));
 }
 
@@ -161,7 +162,7 @@ async fn conversion_comes_first_stays_a_moment_and_isolation_follows() {
     let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &isolation, &routes]);
     let step = IsolateNetwork::with_client(client);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let started = tokio::time::Instant::now();
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
@@ -174,7 +175,7 @@ async fn a_run_that_was_killed_on_the_conversion_group_goes_forward_to_isolation
     let (modified, routes) = (modifies("sg-iso-vpc-a"), routes());
     let found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
     let step = step(&[&modified, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     assert_eq!(modified.num_calls(), 1);
 }
@@ -190,11 +191,11 @@ async fn a_conversion_that_fails_does_not_keep_the_interface_from_being_isolated
     let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
     let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     let step = step(&[&refused, &isolation, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert_eq!(isolation.num_calls(), 1);
-    assert!(writes.residual_risk[0].contains("connections that were open may go on"));
+    assert!(writes.residual_risk[0].contains("open connections may go on"));
 }
 
 /// An interface on an isolation group that lets everything out.
@@ -228,7 +229,7 @@ async fn a_drifted_isolation_group_is_emptied_by_rule_id_before_anything_is_put_
         .then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
     let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
     let step = step(&[&rules, &revoked, &conversion, &isolation, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert!(writes.residual_risk[0].contains("cordon-isolation in vpc-a had rules"));
@@ -246,7 +247,7 @@ async fn another_containment_that_settles_the_same_group_first_is_no_failure() {
     });
     let (modified, routes) = (modified(), routes());
     let step = step(&[&rules, &gone, &modified, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
 }
 
@@ -267,25 +268,25 @@ async fn a_name_that_somebody_took_first_is_used_after_its_rules_are_gone() {
         .then_output(|| DescribeSecurityGroupRulesOutput::builder().build());
     let (isolated, routes) = (modifies("sg-theirs"), routes());
     let step = step(&[&taken, &theirs, &rules, &isolated, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     assert_eq!(isolated.num_calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_isolation_group_no_interface_is_left_on_a_group_that_isolates_nothing() {
+async fn without_an_isolation_group_no_interface_is_put_on_the_conversion_group() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]);
     found.facts.isolation.clear();
     let created = mock!(Client::create_security_group).then_output(|| CreateSecurityGroupOutput::builder().build());
     let (modified, routes) = (modified(), routes());
     let step = step(&[&created, &modified, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), modified.num_calls()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_cannot_be_isolated_is_not_opened_to_everybody_either() {
+async fn an_instance_that_cannot_be_isolated_is_not_opened_to_everybody() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     found.facts.isolation.clear();
     let refused = mock!(Client::create_security_group).then_error(|| {
@@ -294,13 +295,13 @@ async fn an_instance_that_cannot_be_isolated_is_not_opened_to_everybody_either()
     });
     let (modified, routes) = (modified(), routes());
     let step = step(&[&refused, &modified, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), modified.num_calls()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interface_that_refuses_the_isolation_group_does_not_stay_on_the_one_that_lets_everybody_in() {
+async fn an_interface_that_refuses_the_isolation_group_does_not_stay_on_the_conversion_group() {
     let refused = mock!(Client::modify_network_interface_attribute)
         .match_requests(|r| r.groups() == ["sg-iso-vpc-a".to_owned()])
         .then_error(|| {
@@ -311,7 +312,7 @@ async fn an_interface_that_refuses_the_isolation_group_does_not_stay_on_the_one_
     let still_open = shows("sg-con-vpc-a");
     let found = found(&[("eni-1", "vpc-a", &["sg-web"])]);
     let step = step(&[&conversion, &refused, &restored, &routes, &still_open]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let writes = step.write(&target(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), refused.num_calls(), restored.num_calls()), (1, 4, 1));
 }
@@ -322,8 +323,8 @@ async fn an_interface_on_a_conversion_group_with_other_rules_is_converted_first(
     let narrow = set(&["egress tcp 443-443 198.51.100.7/32"]);
     found.facts.conversion.get_mut("vpc-a").expect("there").rules = narrow.clone();
     found.state.insert(rules_key("vpc-a", CONVERSION), narrow);
-    assert!(needs_conversion(&found, "eni-1"));
-    let goal = step(&[]).contained(&target(), &found);
+    assert_eq!(Standing::of(&found, "eni-1"), Standing::Open);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&rules_key("vpc-a", CONVERSION)], everything());
 }
 
@@ -331,7 +332,7 @@ async fn an_interface_on_a_conversion_group_with_other_rules_is_converted_first(
 fn a_trunk_is_not_called_isolated() {
     let mut found = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]);
     found.facts.interfaces.get_mut("eni-1").expect("there").kind = "trunk".into();
-    assert!(step(&[]).contained(&target(), &found).unsupported[0].contains("branch interfaces"));
+    assert!(step(&[]).contained(&target(), &found, &Journaled::default()).unsupported[0].contains("branch interfaces"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,7 +357,7 @@ async fn a_new_group_is_not_believed_to_be_empty_before_its_default_rule_has_bee
         mock!(Client::revoke_security_group_egress).then_output(|| RevokeSecurityGroupEgressOutput::builder().build());
     let (isolated, routes) = (modifies("sg-new"), routes());
     let step = step(&[&created, &late, &revoked, &isolated, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
     assert_eq!((revoked.num_calls(), isolated.num_calls()), (1, 1));
 }
@@ -382,56 +383,53 @@ fn with_ways(mut found: Found<BTreeSet<String>, Facts>, capture: Option<&[&str]>
 }
 
 #[test]
-fn with_a_window_an_interface_ends_on_the_capture_group_and_the_report_says_what_stays_open() {
+fn with_a_window_an_interface_ends_on_the_capture_group_and_the_outcome_says_what_is_open() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
-    let goal = step(&[]).contained(&with_window(), &found);
+    let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&[CAPTURE]), "a group that has no id yet");
     assert_eq!(goal.state[&rules_key("vpc-a", CAPTURE)], set(&[TO_SSM]));
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new());
     let risk = goal.residual_risk.join(" ");
-    assert!(
-        risk.contains("until the capture is over, eni-1 may reach tcp/443") && risk.contains("10.0.9.1/32"),
-        "{risk}"
-    );
+    assert!(risk.contains("until the capture ends, eni-1 can reach tcp/443") && risk.contains("10.0.9.1/32"), "{risk}");
     assert!(risk.contains("endpoints' policies"), "{risk}");
 }
 
 #[test]
 fn an_open_window_is_a_fixed_point_and_so_is_a_closed_one() {
     let open = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
-    assert_eq!(step(&[]).contained(&with_window(), &open).state, open.state);
+    assert_eq!(step(&[]).contained(&with_window(), &open, &Journaled::default()).state, open.state);
     let closed = with_ways(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]), Some(&[TO_SSM]));
-    assert_eq!(step(&[]).contained(&target(), &closed).state, closed.state);
+    assert_eq!(step(&[]).contained(&target(), &closed, &Journaled::default()).state, closed.state);
 }
 
 #[test]
-fn a_run_that_comes_late_does_not_open_a_window_on_what_is_isolated() {
+fn a_late_run_does_not_open_a_window_on_an_isolated_interface() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"])]), Some(&[TO_SSM]));
-    let goal = step(&[]).contained(&with_window(), &found);
+    let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state, found.state);
     assert!(goal.residual_risk.iter().any(|r| r.contains("eni-1 is isolated, so no window")));
 }
 
 #[test]
-fn a_window_that_is_still_open_is_not_isolated_for_whoever_wants_none() {
+fn an_open_window_does_not_count_as_isolated_once_no_window_is_wanted() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
-    let goal = step(&[]).contained(&target(), &found);
+    let goal = step(&[]).contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
     assert_eq!(goal.state[&rules_key("vpc-a", CAPTURE)], set(&[TO_SSM]), "others may have theirs open");
 }
 
 #[test]
-fn without_a_usable_way_it_is_isolated_at_once_and_a_sentence_says_why() {
+fn without_a_usable_endpoint_it_is_isolated_at_once_and_a_sentence_says_why() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
     found.facts.windows.get_mut("eni-1").expect("there").obstacles = vec!["vpc-a has no endpoint for ssm".into()];
-    let goal = step(&[]).contained(&with_window(), &found);
+    let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
     assert!(!goal.state.contains_key(&rules_key("vpc-a", CAPTURE)));
     let risk = goal.residual_risk.join(" ");
     let why = "impossible after its isolation: vpc-a has no endpoint for ssm";
     assert!(risk.contains(why) && risk.contains("CaptureFirst"), "{risk}");
     found.state = goal.state;
-    let afterwards = step(&[]).contained(&with_window(), &found).residual_risk.join(" ");
+    let afterwards = step(&[]).contained(&with_window(), &found, &Journaled::default()).residual_risk.join(" ");
     assert!(afterwards.contains(why), "{afterwards}");
 }
 
@@ -439,7 +437,7 @@ fn without_a_usable_way_it_is_isolated_at_once_and_a_sentence_says_why() {
 fn each_interface_has_the_window_of_its_own_vpc() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"]), ("eni-2", "vpc-b", &["sg-x"])]), None);
     found.facts.windows.get_mut("eni-2").expect("there").obstacles = vec!["vpc-b has no endpoint for s3".into()];
-    let goal = step(&[]).contained(&with_window(), &found);
+    let goal = step(&[]).contained(&with_window(), &found, &Journaled::default());
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&[CAPTURE]));
     assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-iso-vpc-b"]));
 }
@@ -448,7 +446,7 @@ fn each_interface_has_the_window_of_its_own_vpc() {
 fn an_interface_that_aws_manages_gets_no_window() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), None);
     found.facts.interfaces.get_mut("eni-1").expect("there").managed_by = Some("amazon-eks".into());
-    assert_eq!(step(&[]).contained(&with_window(), &found).state, found.state);
+    assert_eq!(step(&[]).contained(&with_window(), &found, &Journaled::default()).state, found.state);
 }
 
 #[tokio::test(start_paused = true)]
@@ -457,7 +455,7 @@ async fn conversion_comes_before_the_capture_group_as_well() {
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&[TO_SSM]));
     let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &capture, &routes]);
     let step = IsolateNetwork::with_client(client);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let started = tokio::time::Instant::now();
     assert!(step.write(&with_window(), &found, &goal.state).await.failures.is_empty());
     assert_eq!((conversion.num_calls(), capture.num_calls()), (1, 1));
@@ -469,7 +467,7 @@ async fn a_run_that_was_killed_on_the_conversion_group_goes_forward_to_the_captu
     let (capture, routes) = (modifies("sg-cap-vpc-a"), routes());
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]), Some(&[TO_SSM]));
     let step = step(&[&capture, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     assert!(step.write(&with_window(), &found, &goal.state).await.failures.is_empty());
     assert_eq!(capture.num_calls(), 1);
 }
@@ -479,7 +477,7 @@ async fn a_window_is_closed_without_letting_everybody_in_and_says_what_may_go_on
     let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-cap-vpc-a"])]), Some(&[TO_SSM]));
     let step = step(&[&isolation, &routes]);
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     let started = tokio::time::Instant::now();
     let writes = step.write(&target(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
@@ -499,14 +497,14 @@ async fn a_window_that_leads_elsewhere_is_closed_like_any_other_group() {
         let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
         let client = mock_client!(aws_sdk_ec2, RuleMode::Sequential, [&conversion, &isolation, &routes]);
         let step = IsolateNetwork::with_client(client);
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
         assert_eq!((conversion.num_calls(), isolation.num_calls()), (1, 1));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drifted_capture_group_loses_what_it_should_not_have_and_gets_what_it_lacks() {
+async fn a_drifted_capture_group_is_brought_back_to_its_rules() {
     use aws_sdk_ec2::operation::authorize_security_group_egress::AuthorizeSecurityGroupEgressOutput;
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&["egress -1 0.0.0.0/0"]));
     let rule = |id: &str| SecurityGroupRule::builder().security_group_rule_id(id).is_egress(true);
@@ -530,7 +528,7 @@ async fn a_drifted_capture_group_loses_what_it_should_not_have_and_gets_what_it_
         .then_output(|| AuthorizeSecurityGroupEgressOutput::builder().build());
     let (conversion, capture, routes) = (modifies("sg-con-vpc-a"), modifies("sg-cap-vpc-a"), routes());
     let step = step(&[&rules, &revoked, &authorized, &conversion, &capture, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let writes = step.write(&with_window(), &found, &goal.state).await;
     assert!(writes.failures.is_empty(), "{:?}", writes.failures);
     assert!(writes.residual_risk[0].contains("cordon-capture in vpc-a had rules"));
@@ -546,7 +544,7 @@ async fn without_a_capture_group_the_interface_is_isolated_at_once_and_that_is_n
     });
     let (isolation, routes) = (modifies("sg-iso-vpc-a"), routes());
     let step = step(&[&refused, &isolation, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let writes = step.write(&with_window(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert_eq!(isolation.num_calls(), 1);
@@ -564,7 +562,7 @@ async fn an_interface_that_refuses_the_capture_group_is_isolated_at_once() {
     let (conversion, isolation, routes) = (modifies("sg-con-vpc-a"), modifies("sg-iso-vpc-a"), routes());
     let found = with_ways(found(&[("eni-1", "vpc-a", &["sg-web"])]), Some(&[TO_SSM]));
     let step = step(&[&refused, &conversion, &isolation, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let writes = step.write(&with_window(), &found, &goal.state).await;
     assert!(writes.failures.is_empty());
     assert_eq!((refused.num_calls(), isolation.num_calls()), (1, 1));
@@ -572,7 +570,7 @@ async fn an_interface_that_refuses_the_capture_group_is_isolated_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_isolation_group_the_capture_group_is_still_better_than_the_groups_that_it_had() {
+async fn without_an_isolation_group_the_capture_group_is_better_than_the_first_groups() {
     let mut found = with_ways(found(&[("eni-1", "vpc-a", &["sg-con-vpc-a"])]), Some(&[TO_SSM]));
     found.facts.isolation.clear();
     let refused = mock!(Client::create_security_group).then_error(|| {
@@ -581,13 +579,13 @@ async fn without_an_isolation_group_the_capture_group_is_still_better_than_the_g
     });
     let (capture, routes) = (modifies("sg-cap-vpc-a"), routes());
     let step = step(&[&refused, &capture, &routes]);
-    let goal = step.contained(&with_window(), &found);
+    let goal = step.contained(&with_window(), &found, &Journaled::default());
     let writes = step.write(&with_window(), &found, &goal.state).await;
     assert_eq!((writes.failures.len(), capture.num_calls()), (1, 1));
 }
 
 #[tokio::test]
-async fn endpoints_are_looked_at_only_where_a_window_is_wanted_or_open() {
+async fn endpoints_are_read_only_where_a_window_is_wanted_or_open() {
     use aws_sdk_ec2::operation::describe_vpc_endpoints::DescribeVpcEndpointsOutput;
     let (interfaces, groups) = (
         shows("sg-web"),
@@ -619,7 +617,7 @@ fn with_journaled(mut found: Found<BTreeSet<String>, Facts>, groups: &[&str]) ->
 }
 
 #[tokio::test]
-async fn a_release_puts_each_interface_on_the_groups_it_had_in_one_call_and_leaves_cordons_groups_alone() {
+async fn a_release_puts_each_interface_back_in_one_call_and_leaves_cordons_groups_alone() {
     let modified = mock!(Client::modify_network_interface_attribute)
         .match_requests(|r| match r.network_interface_id() {
             Some("eni-1") => r.groups() == ["sg-web"],
@@ -635,26 +633,26 @@ async fn a_release_puts_each_interface_on_the_groups_it_had_in_one_call_and_leav
     let released = Target { release: Some(vec!["isolate-network".into()]), ..target() };
     let goal = step.released(&released, &contained, &first);
     assert_eq!(goal.state[&rules_key("vpc-a", ISOLATION)], BTreeSet::new(), "a rule that had drifted in stays out");
-    assert!(step.write(&released, &contained, &goal.state).await.failures.is_empty());
+    assert!(step.restore(&released, &contained, &goal.state).await.failures.is_empty());
     assert_eq!(modified.num_calls(), 2);
     let again = Found { state: goal.state.clone(), facts: contained.facts };
     assert_eq!(step.released(&released, &again, &first), goal);
 }
 
 #[test]
-fn an_interface_that_somebody_has_put_on_other_groups_since_is_left_and_the_way_back_is_named() {
+fn an_interface_that_was_put_on_other_groups_since_stays_there_and_the_way_back_is_named() {
     let other = with_journaled(found(&[("eni-1", "vpc-a", &["sg-new"])]), &["sg-web"]);
     let goal = step(&[]).released(&target(), &other, &first(&[("eni-1", &["sg-web"])]));
     assert_eq!(goal.state, other.state);
     let said = &goal.unsupported[0];
-    assert!(said.contains("sg-new since, and is left so"), "{said}");
+    assert!(said.contains("on sg-new since, and it stays there"), "{said}");
     let command =
         "`aws ec2 modify-network-interface-attribute --region eu-west-1 --network-interface-id eni-1 --groups sg-web`";
     assert!(said.contains(command), "{said}");
 }
 
 #[test]
-fn an_interface_of_whose_groups_one_was_deleted_stays_isolated_and_the_others_go_back() {
+fn an_interface_that_has_lost_a_group_stays_isolated_and_the_others_go_back() {
     let contained = found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a"]), ("eni-2", "vpc-a", &["sg-iso-vpc-a"])]);
     let contained = with_journaled(contained, &["sg-web", "sg-db"]);
     let goal =
@@ -662,21 +660,21 @@ fn an_interface_of_whose_groups_one_was_deleted_stays_isolated_and_the_others_go
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-iso-vpc-a"]));
     assert_eq!(goal.state[&Key::new("eni-2", GROUPS)], set(&["sg-db"]));
     let said = &goal.unsupported[0];
-    assert!(said.contains("eni-1 stays isolated") && said.contains("sg-old does not exist any more"), "{said}");
+    assert!(said.contains("eni-1 stays isolated") && said.contains("sg-old no longer exists"), "{said}");
     assert!(said.contains("--groups NEW-GROUP sg-web`"), "{said}");
 }
 
 #[test]
-fn a_detached_interface_is_named_and_a_group_that_was_added_to_cordons_is_said_to_be_taken_off() {
+fn a_detached_interface_is_named_and_so_is_a_group_that_was_added_beside_cordons() {
     let contained = with_journaled(found(&[("eni-1", "vpc-a", &["sg-iso-vpc-a", "sg-extra"])]), &["sg-web"]);
     let goal = step(&[]).released(&target(), &contained, &first(&[("eni-1", &["sg-web"]), ("eni-9", &["sg-web"])]));
     assert_eq!(goal.state[&Key::new("eni-1", GROUPS)], set(&["sg-web"]));
-    assert!(goal.unsupported[0].starts_with("eni-9 is not attached to the instance any more"));
+    assert!(goal.unsupported[0].starts_with("eni-9 is no longer attached to the instance"));
     assert!(goal.residual_risk[0].contains("sg-extra"));
 }
 
 #[tokio::test]
-async fn the_groups_to_go_back_to_are_asked_for_by_a_filter_that_a_deleted_one_does_not_fail() {
+async fn the_groups_to_go_back_to_are_read_by_a_filter_which_a_deleted_one_does_not_fail() {
     let interfaces = mock!(Client::describe_network_interfaces).then_output(|| {
         let on = GroupIdentifier::builder().group_id("sg-iso").build();
         let interface = aws_sdk_ec2::types::NetworkInterface::builder().network_interface_id("eni-1").vpc_id("vpc-a");

@@ -1,13 +1,13 @@
 //! Locks the forensic account's copies, so that for some days nobody can delete them.
 //!
-//! Only a completed copy that is under the account's own key is locked. A lock on a pending one would be cancelled without
-//! a word if the copy failed, and its days would begin only with its completion (trap G8); and a compliance lock on what
-//! then turns out to be no evidence could not be taken back. A lock that is longer or stricter stays as it is.
+//! Only a completed copy that is under the account's own key is locked. A lock on a pending copy would be cancelled
+//! silently if the copy failed, and its days would begin only with its completion (trap G8); and a compliance lock on a
+//! copy that turns out to be no evidence could not be removed. A longer or stricter lock stays as it is.
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{LockMode, LockState, LockedSnapshotsInfo, Snapshot, SnapshotState};
-use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Forensic, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
 use runtime::Aws;
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub struct LockSnapshots {
 /// The lock that the operator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Who may take it back: whoever has `ec2:UnlockSnapshot`, or nobody.
+    /// Who may remove it: whoever has `ec2:UnlockSnapshot`, or nobody.
     pub mode: LockMode,
     /// For how many days, from 1 to 36500.
     pub days: i32,
@@ -95,8 +95,8 @@ impl LockSnapshots {
             "governance" => LockMode::Governance,
             _ => LockMode::Compliance,
         };
-        // Without a cooling-off period, deliberately: during one, whoever has got the role of an administrator could
-        // still unlock. What a mistake in the number of days costs is storage; what a late unlock costs is the evidence.
+        // Without a cooling-off period, deliberately: during one, an attacker with an administrator's role could still
+        // unlock. A mistake in the number of days costs storage; a late unlock costs the evidence.
         let call = self.there.lock_snapshot().snapshot_id(snapshot).lock_mode(mode).set_lock_duration(lock.days);
         call.send().await.map(|_| ()).map_err(Error::aws("ec2:LockSnapshot", snapshot))
     }
@@ -119,7 +119,7 @@ impl Step for LockSnapshots {
         Ok(Found { state: state.collect(), facts: () })
     }
 
-    fn contained(&self, _: &Target, found: &Found<Lock, ()>) -> Goal<Lock> {
+    fn contained(&self, _: &Target, found: &Found<Lock, ()>, _: &Journaled) -> Goal<Lock> {
         let mut goal = Goal::new(found.state.iter().map(|(key, lock)| (key.clone(), self.goal(lock))).collect());
         if found.state.is_empty() {
             goal.not_applicable = Some("the forensic account has no verified copy of the case's snapshots".to_owned());
@@ -147,6 +147,8 @@ impl Step for LockSnapshots {
         writes
     }
 }
+
+impl Irreversible for LockSnapshots {}
 
 #[cfg(test)]
 mod tests;

@@ -64,7 +64,7 @@ async fn read(step: &LockSnapshots) -> Found<Lock, ()> {
 
 async fn write(step: &LockSnapshots) -> Writes {
     let found = read(step).await;
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     step.write(&target(), &found, &goal.state).await
 }
 
@@ -91,7 +91,12 @@ async fn what_is_under_another_key_or_failed_is_not_locked() {
     let (copies, locks) = (copies(&[("snap-8", "completed", false), ("snap-9", "error", true)]), locks(&[]));
     let step = step(&[&copies, &locks]);
     let found = read(&step).await;
-    assert!(step.contained(&target(), &found).not_applicable.expect("why").contains("no verified copy"));
+    assert!(
+        step.contained(&target(), &found, &Journaled::default())
+            .not_applicable
+            .expect("why")
+            .contains("no verified copy")
+    );
 }
 
 #[test]
@@ -128,7 +133,7 @@ async fn a_cooling_off_period_that_somebody_has_set_is_a_risk_until_it_ends() {
     let (copies, locks) = (copies(GOOD), locks(&[("snap-8", "compliance-cooloff", 30)]));
     let step = step_with(&[&copies, &locks], "compliance");
     let found = read(&step).await;
-    let goal = step.contained(&target(), &found);
+    let goal = step.contained(&target(), &found, &Journaled::default());
     assert_eq!(goal.state, found.state);
     assert!(goal.residual_risk[0].contains("snap-8 of the forensic account can still be unlocked"));
 }

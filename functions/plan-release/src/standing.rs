@@ -59,7 +59,7 @@ impl Desk {
     /// The profile that the case found first, as `describe-instance` has journaled it: of several that were detached, only
     /// that one comes back.
     async fn with_first_profile(&self, target: Target) -> Result<Target> {
-        let first = self.cases.first(&target, "describe-instance").await?;
+        let first = self.cases.read(&target, "describe-instance").await?.first;
         let profile = first.get(&Key::new(&target.instance_id, "InstanceProfileArn"));
         let instance_profile_arn = profile.map(|arn| arn.as_str().unwrap_or_default().to_owned());
         Ok(Target { instance_profile_arn, ..target })

@@ -8,7 +8,10 @@ use aws_sdk_ec2::types::{
     EbsInstanceBlockDeviceSpecification, InstanceBlockDeviceMappingSpecification, NetworkInterface,
     NetworkInterfaceAttachmentChanges, Volume,
 };
-use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, command, journaled};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes, command,
+    first_values,
+};
 
 /// The step. Reads attachments of volumes and interfaces; changes `DeleteOnTermination` of each (trap D5).
 #[derive(Debug, Clone)]
@@ -21,7 +24,7 @@ pub struct PreserveVolumes {
 pub enum Attachment {
     /// A volume: the instance that it is attached to and the device there.
     Volume {
-        /// Mostly the target; another one for a Multi-Attach volume.
+        /// Usually the target; another one for a Multi-Attach volume.
         instance: String,
         /// Such as `/dev/xvda`.
         device: String,
@@ -39,7 +42,7 @@ impl PreserveVolumes {
         PreserveVolumes { ec2: Client::new(aws) }
     }
 
-    async fn keep(&self, key: &Key, attachment: &Attachment, delete: bool) -> Result<()> {
+    async fn set(&self, key: &Key, attachment: &Attachment, delete: bool) -> Result<()> {
         match attachment {
             Attachment::Volume { instance, device } => {
                 let ebs = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(delete).build();
@@ -70,7 +73,6 @@ impl Step for PreserveVolumes {
     type Value = bool;
     type Facts = BTreeMap<Key, Attachment>;
     const NAME: &'static str = "preserve-volumes";
-    const LATER: Later = Later::AsSeen;
 
     async fn read(&self, target: &Target) -> Result<Found<bool, Self::Facts>> {
         let (volumes, interfaces) =
@@ -78,7 +80,7 @@ impl Step for PreserveVolumes {
         Ok(found(target, &volumes, &interfaces))
     }
 
-    fn contained(&self, _: &Target, found: &Found<bool, Self::Facts>) -> Goal<bool> {
+    fn contained(&self, _: &Target, found: &Found<bool, Self::Facts>, _: &Journaled) -> Goal<bool> {
         let mut goal = Goal::new(found.state.keys().map(|key| (key.clone(), false)).collect());
         if found.state.is_empty() {
             goal.not_applicable = Some("the instance has neither volumes nor interfaces of its own".to_owned());
@@ -86,10 +88,24 @@ impl Step for PreserveVolumes {
         goal
     }
 
-    /// What has been detached since has no such setting any more: it is named, and whoever attaches it again decides.
+    async fn write(&self, _: &Target, found: &Found<bool, Self::Facts>, goal: &State<bool>) -> Writes {
+        let changes = goal.iter().filter(|(key, delete)| found.state.get(key) != Some(delete));
+        let calls = changes.filter_map(|(key, delete)| Some(self.set(key, found.facts.get(key)?, *delete)));
+        let mut writes = Writes::default();
+        for result in futures::future::join_all(calls).await {
+            writes.note(result);
+        }
+        writes
+    }
+}
+
+impl Reversible for PreserveVolumes {
+    const ON_DRIFT: OnDrift = OnDrift::RestoreBaseline;
+
+    /// A volume that was detached since no longer has the setting: it is named, and whoever attaches it again decides.
     fn released(&self, target: &Target, found: &Found<bool, Self::Facts>, first: &First) -> Goal<bool> {
         let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<bool>(first);
+        let (values, unreadable) = first_values::<bool>(first);
         goal.unsupported = unreadable;
         for (key, value) in values {
             match (goal.state.get_mut(&key), value) {
@@ -100,16 +116,6 @@ impl Step for PreserveVolumes {
         }
         goal
     }
-
-    async fn write(&self, _: &Target, found: &Found<bool, Self::Facts>, goal: &State<bool>) -> Writes {
-        let changes = goal.iter().filter(|(key, delete)| found.state.get(key) != Some(delete));
-        let calls = changes.filter_map(|(key, delete)| Some(self.keep(key, found.facts.get(key)?, *delete)));
-        let mut writes = Writes::default();
-        for result in futures::future::join_all(calls).await {
-            writes.note(result);
-        }
-        writes
-    }
 }
 
 fn detached(target: &Target, key: &Key, value: bool) -> String {
@@ -119,8 +125,8 @@ fn detached(target: &Target, key: &Key, value: bool) -> String {
         false => command(target, "ec2 describe-volumes", &[("--volume-ids", &[&key.resource])]),
     };
     format!(
-        "{} is not attached to {instance} any more, so that its DeleteOnTermination can't be set back to {value}: whoever \
-         attaches it again has to set it; {shown} shows where it is",
+        "{} is no longer attached to {instance}, so its DeleteOnTermination can't be set back to {value}: set it when \
+         you attach it again; {shown} shows where it is",
         key.resource
     )
 }
@@ -132,7 +138,7 @@ fn found(
 ) -> Found<bool, BTreeMap<Key, Attachment>> {
     let mut found = Found { state: State::new(), facts: BTreeMap::new() };
     for volume in volumes {
-        // Whichever instance of a Multi-Attach volume goes last decides, so each attachment counts.
+        // The last instance of a Multi-Attach volume decides, so each attachment counts.
         for attachment in volume.attachments() {
             let (Some(id), Some(instance), Some(device)) =
                 (volume.volume_id(), attachment.instance_id(), attachment.device())
@@ -201,7 +207,7 @@ mod tests {
             .then_output(|| ModifyNetworkInterfaceAttributeOutput::builder().build());
         let step = PreserveVolumes { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&by_device, &by_attachment]) };
         let found = found(&target(), &volumes, &[interface("eni-1", false)]);
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
         assert_eq!((by_device.num_calls(), by_attachment.num_calls()), (100, 1));
     }
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_restores_each_attachment_that_is_left_and_names_what_was_detached() {
+    fn a_release_restores_each_attachment_and_names_what_was_detached() {
         let step = PreserveVolumes { ec2: mock_client!(aws_sdk_ec2, []) };
         let volumes = [
             volume("vol-1", &[("i-0123456789abcdef0", "/dev/sda")]),
@@ -227,7 +233,10 @@ mod tests {
         ];
         let before = found(&target(), &volumes, &[interface("eni-1", false)]);
         let first: First = before.state.iter().map(|(key, delete)| (key.clone(), (*delete).into())).collect();
-        let mut contained = Found { state: step.contained(&target(), &before).state, facts: before.facts.clone() };
+        let mut contained = Found {
+            state: step.contained(&target(), &before, &Journaled::default()).state,
+            facts: before.facts.clone(),
+        };
         contained.state.remove(&Key::new("vol-2", "DeleteOnTermination"));
         let goal = step.released(&target(), &contained, &first);
         assert_eq!(
@@ -236,12 +245,12 @@ mod tests {
         );
         assert_eq!(goal.unsupported.len(), 1);
         let said = &goal.unsupported[0];
-        assert!(said.starts_with("vol-2 is not attached to i-0123456789abcdef0 any more"), "{said}");
+        assert!(said.starts_with("vol-2 is no longer attached to i-0123456789abcdef0"), "{said}");
         assert!(said.contains("`aws ec2 describe-volumes --region eu-west-1 --volume-ids vol-2`"), "{said}");
     }
 
     #[test]
-    fn an_interface_that_aws_manages_is_not_ours_to_keep() {
+    fn an_interface_that_aws_manages_is_left_alone() {
         assert!(found(&target(), &[], &[interface("eni-1", true)]).state.is_empty());
     }
 }

@@ -4,5 +4,5 @@ use preserve_volumes::PreserveVolumes;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    runtime::serve_step(|_, config, _| PreserveVolumes::new(config)).await
+    runtime::serve_reversible_step(|_, config, _| PreserveVolumes::new(config)).await
 }

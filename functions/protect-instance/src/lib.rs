@@ -5,7 +5,9 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, DeviceType, InstanceAttributeName, InstanceLifecycleType,
 };
-use containment::{Error, First, Found, Goal, Key, Later, Result, State, Step, Target, Writes, restored};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes, restored,
+};
 
 /// The step. Reads three attributes and the instance's kind; changes them by `ModifyInstanceAttribute`, one a call (trap D3).
 #[derive(Debug, Clone)]
@@ -59,7 +61,6 @@ impl Step for ProtectInstance {
     type Value = String;
     type Facts = Facts;
     const NAME: &'static str = "protect-instance";
-    const LATER: Later = Later::AsSeen;
 
     async fn read(&self, target: &Target) -> Result<Found<String, Facts>> {
         let (facts, termination, stop, shutdown) = futures::try_join!(
@@ -75,7 +76,7 @@ impl Step for ProtectInstance {
         Ok(Found { state: state.collect(), facts })
     }
 
-    fn contained(&self, _: &Target, found: &Found<String, Facts>) -> Goal<String> {
+    fn contained(&self, _: &Target, found: &Found<String, Facts>, _: &Journaled) -> Goal<String> {
         let mut goal = Goal::new(found.state.clone());
         for (key, value) in &mut goal.state {
             let (wanted, refused) = match key.attribute.as_str() {
@@ -90,11 +91,6 @@ impl Step for ProtectInstance {
             }
         }
         goal
-    }
-
-    /// Each attribute has two values, so one that is not as containment left it is as it was before.
-    fn released(&self, _: &Target, found: &Found<String, Facts>, first: &First) -> Goal<String> {
-        restored(&found.state, first)
     }
 
     async fn write(&self, target: &Target, found: &Found<String, Facts>, goal: &State<String>) -> Writes {
@@ -115,6 +111,15 @@ impl Step for ProtectInstance {
             writes.note(result);
         }
         writes
+    }
+}
+
+impl Reversible for ProtectInstance {
+    const ON_DRIFT: OnDrift = OnDrift::RestoreBaseline;
+
+    /// Each attribute has two values: one that is not as containment left it is as it was before.
+    fn released(&self, _: &Target, found: &Found<String, Facts>, first: &First) -> Goal<String> {
+        restored(&found.state, first)
     }
 }
 
@@ -141,16 +146,16 @@ mod tests {
     #[test]
     fn an_ordinary_instance_gets_all_three_and_stays_so() {
         let step = ProtectInstance { ec2: mock_client!(aws_sdk_ec2, []) };
-        let goal = step.contained(&target(), &found(false, false));
+        let goal = step.contained(&target(), &found(false, false), &Journaled::default());
         assert_eq!(values(&goal), ["true", "true", "stop"]);
         let again = Found { state: goal.state.clone(), facts: found(false, false).facts };
-        assert_eq!(step.contained(&target(), &again), goal);
+        assert_eq!(step.contained(&target(), &again, &Journaled::default()), goal);
     }
 
     #[test]
-    fn a_spot_instance_is_told_unsupported_for_both_protections_and_still_stops_instead_of_terminating() {
+    fn a_spot_instance_takes_neither_protection_and_stops_instead_of_terminating() {
         let step = ProtectInstance { ec2: mock_client!(aws_sdk_ec2, []) };
-        let goal = step.contained(&target(), &found(true, false));
+        let goal = step.contained(&target(), &found(true, false), &Journaled::default());
         assert_eq!(values(&goal), ["false", "false", "stop"]);
         assert_eq!(goal.unsupported.len(), 2);
     }
@@ -158,20 +163,21 @@ mod tests {
     #[test]
     fn an_instance_store_root_takes_termination_protection_only() {
         let step = ProtectInstance { ec2: mock_client!(aws_sdk_ec2, []) };
-        let goal = step.contained(&target(), &found(false, true));
+        let goal = step.contained(&target(), &found(false, true), &Journaled::default());
         assert_eq!(values(&goal), ["false", "true", "terminate"]);
         assert_eq!(goal.unsupported.len(), 2);
     }
 
     #[test]
-    fn a_release_restores_what_was_there_and_not_a_default() {
+    fn a_release_restores_first_values_and_no_defaults() {
         let step = ProtectInstance { ec2: mock_client!(aws_sdk_ec2, []) };
         let before = found(false, false);
-        let contained = Found { state: step.contained(&target(), &before).state, facts: before.facts };
+        let contained =
+            Found { state: step.contained(&target(), &before, &Journaled::default()).state, facts: before.facts };
         let first = before.state.iter().filter(|(key, _)| key.attribute != STOP);
         let first: First = first.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         let goal = step.released(&target(), &contained, &first);
-        assert_eq!(values(&goal), ["true", "false", "terminate"], "what the journal has not is left");
+        assert_eq!(values(&goal), ["true", "false", "terminate"], "what is not in the journal is left alone");
         let again = Found { state: goal.state.clone(), facts: before.facts };
         assert_eq!(step.released(&target(), &again, &first), goal);
     }
@@ -187,7 +193,7 @@ mod tests {
             })
             .then_output(|| ModifyInstanceAttributeOutput::builder().build());
         let step = ProtectInstance { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&rule]) };
-        let goal = step.contained(&target(), &found(false, false));
+        let goal = step.contained(&target(), &found(false, false), &Journaled::default());
         let writes = step.write(&target(), &found(false, false), &goal.state).await;
         assert!(writes.failures.is_empty());
         assert_eq!(rule.num_calls(), 3);

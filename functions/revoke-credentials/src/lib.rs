@@ -10,12 +10,14 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use aws_sdk_ec2::types::Filter;
 use aws_sdk_iam::operation::get_role_policy::GetRolePolicyError;
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, restored};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, Result, Reversible, State, Step, Target, Writes, restored,
+};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-/// The step. Reads the instance's profile, its roles and the case's inline policies; changes those by `PutRolePolicy`, and
-/// takes them away by `DeleteRolePolicy`.
+/// The step. Reads the instance's profile, its roles and the case's inline policies; writes those by `PutRolePolicy`,
+/// and removes them by `DeleteRolePolicy`.
 #[derive(Debug, Clone)]
 pub struct RevokeCredentials {
     ec2: aws_sdk_ec2::Client,
@@ -29,21 +31,22 @@ pub struct Facts {
     pub profiles: BTreeSet<String>,
     /// Role id (`AROA…`) by role name.
     pub roles: BTreeMap<String, String>,
-    /// How many other instances use the same profiles; what kept us from knowing is no reason not to revoke.
+    /// How many other instances use the same profiles, or why that is unknown, which is no reason not to revoke.
     pub shared_with: std::result::Result<usize, String>,
     /// Now, in UTC, for a revocation of all sessions.
     pub now: String,
 }
 
 /// What a deny on the role can't reach (traps B3, B5).
-const BEYOND: &str = "sessions that the attacker has obtained from other roles by using these credentials (role chaining), \
-     users or keys that he has created, and credentials from Systems Manager's default host management are not denied; \
-     look for the role's session in CloudTrail. A policy change takes some seconds, at times minutes, to be everywhere";
+const BEYOND: &str = "sessions of other roles that the attacker obtained with these credentials (role chaining), \
+    users or keys that the attacker created, and credentials from Systems Manager's default host management are not \
+    denied; look for the role's session in CloudTrail. A policy change takes seconds, sometimes minutes, to take \
+    effect everywhere";
 
 /// What the reader of a release must know.
-const AFTERWARDS: &str = "a policy change takes some seconds, at times minutes, to be everywhere: until then programs on the \
-     instance may still be denied, and some wait longer before they ask for credentials again (the agent of Systems Manager \
-     up to 30 minutes)";
+const AFTERWARDS: &str = "a policy change takes seconds, sometimes minutes, to take effect everywhere: until then \
+    programs on the instance may still be denied, and some wait longer before they fetch credentials again (the agent \
+    of Systems Manager up to 30 minutes)";
 
 impl RevokeCredentials {
     /// The step in the configuration's Region; IAM is global.
@@ -150,7 +153,7 @@ impl Step for RevokeCredentials {
         Ok(Found { state: state.collect(), facts })
     }
 
-    fn contained(&self, target: &Target, found: &Found<Value, Facts>) -> Goal<Value> {
+    fn contained(&self, target: &Target, found: &Found<Value, Facts>, _: &Journaled) -> Goal<Value> {
         let mut goal = Goal::new(found.state.clone());
         if found.facts.roles.is_empty() && found.facts.profiles.is_empty() {
             goal.not_applicable =
@@ -160,8 +163,8 @@ impl Step for RevokeCredentials {
         if found.facts.roles.is_empty() {
             let profiles = found.facts.profiles.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             goal.unsupported.push(format!(
-                "{profiles} has no role now; if it had one before, credentials that the instance got may be valid for hours: \
-                 find the role in CloudTrail and revoke its sessions"
+                "{profiles} has no role now; if it had one before, credentials that the instance got may be valid for \
+                 hours: find the role in CloudTrail and revoke its sessions"
             ));
             return goal;
         }
@@ -179,30 +182,12 @@ impl Step for RevokeCredentials {
         for (role, role_id) in &found.facts.roles {
             goal.state.insert(Key::new(role, deny_policy_name(target)), deny_policy(target, role_id));
             if target.revoke_all_sessions {
-                // The first revocation of the case stands: a later time would hit sessions that have nothing to do with it.
+                // The first revocation of the case stands: a later time would hit unrelated sessions.
                 goal.state
                     .entry(Key::new(role, sessions_policy_name(target)))
                     .or_insert_with(|| sessions_policy(&found.facts.now));
             }
         }
-        goal
-    }
-
-    /// The policies that this case has put, by the names in its journal: whose profile they came with does not matter
-    /// any more, and it may be gone. A role that is gone has no policy either.
-    async fn read_journaled(&self, _: &Target, first: &First) -> Result<Found<Value, Facts>> {
-        let policies =
-            futures::future::try_join_all(first.keys().map(|key| self.policy(&key.resource, &key.attribute))).await?;
-        let state = first.keys().cloned().zip(policies).filter_map(|(key, policy)| Some((key, policy?)));
-        let facts = Facts { profiles: BTreeSet::new(), roles: BTreeMap::new(), shared_with: Ok(0), now: String::new() };
-        Ok(Found { state: state.collect(), facts })
-    }
-
-    /// A policy's name has the instance in it, so that another instance's deny on the same role is never touched. What
-    /// somebody has written into this instance's since goes with it; the outcome has its text.
-    fn released(&self, _: &Target, found: &Found<Value, Facts>, first: &First) -> Goal<Value> {
-        let mut goal = restored(&found.state, first);
-        goal.residual_risk.push(AFTERWARDS.to_owned());
         goal
     }
 
@@ -212,7 +197,7 @@ impl Step for RevokeCredentials {
             let sent = self.iam.delete_role_policy().role_name(&key.resource).policy_name(&key.attribute).send().await;
             let on = format!("{} of {}", key.attribute, key.resource);
             match sent.map_err(Error::aws("iam:DeleteRolePolicy", on)) {
-                // Somebody was faster; the read tells.
+                // Somebody was faster; the read back tells.
                 Err(error) if error.code() == Some("NoSuchEntity") => {}
                 result => _ = writes.note(result),
             }
@@ -224,6 +209,26 @@ impl Step for RevokeCredentials {
                 .note(sent.map_err(Error::aws("iam:PutRolePolicy", format!("{} of {}", key.attribute, key.resource))));
         }
         writes
+    }
+}
+
+impl Reversible for RevokeCredentials {
+    /// The policies that this case has written, by the names in its journal: the profile no longer matters, and may be
+    /// gone. A deleted role has no policy either.
+    async fn read_journaled(&self, _: &Target, first: &First) -> Result<Found<Value, Facts>> {
+        let policies =
+            futures::future::try_join_all(first.keys().map(|key| self.policy(&key.resource, &key.attribute))).await?;
+        let state = first.keys().cloned().zip(policies).filter_map(|(key, policy)| Some((key, policy?)));
+        let facts = Facts { profiles: BTreeSet::new(), roles: BTreeMap::new(), shared_with: Ok(0), now: String::new() };
+        Ok(Found { state: state.collect(), facts })
+    }
+
+    /// A policy's name has the instance in it, so another instance's deny on the same role is never touched. What
+    /// somebody has written into this one since is deleted with it; the outcome has its text.
+    fn released(&self, _: &Target, found: &Found<Value, Facts>, first: &First) -> Goal<Value> {
+        let mut goal = restored(&found.state, first);
+        goal.residual_risk.push(AFTERWARDS.to_owned());
+        goal
     }
 }
 
@@ -273,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_deny_names_this_instance_by_arn_and_by_session_and_nobody_else() {
-        let goal = step(&[], &[]).contained(&target(false), &found(0));
+        let goal = step(&[], &[]).contained(&target(false), &found(0), &Journaled::default());
         let policy = &goal.state[&Key::new("web", "cordon-deny-i-0123456789abcdef0")];
         let statements = policy["Statement"].as_array().expect("statements");
         assert!(statements.iter().all(|s| s["Effect"] == "Deny" && s["Condition"].is_object()));
@@ -282,7 +287,7 @@ mod tests {
             "arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0"
         );
         assert_eq!(statements[1]["Condition"]["StringEquals"]["aws:userid"], "AROAEXAMPLE:i-0123456789abcdef0");
-        assert_eq!(goal.state.len(), 1, "all sessions are revoked only when asked for");
+        assert_eq!(goal.state.len(), 1, "all sessions are revoked only on request");
     }
 
     #[test]
@@ -292,28 +297,28 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_others_share_is_reported_with_their_number() {
-        let goal = step(&[], &[]).contained(&target(false), &found(7));
+    fn a_shared_role_is_reported_with_the_number_of_other_instances() {
+        let goal = step(&[], &[]).contained(&target(false), &found(7), &Journaled::default());
         assert!(goal.residual_risk.iter().any(|r| r.contains("7 other instances") && r.contains("not denied")));
     }
 
     #[test]
-    fn a_profile_whose_role_was_taken_out_is_not_called_harmless() {
+    fn a_profile_whose_role_was_removed_is_not_called_harmless() {
         let mut found = found(0);
         found.facts.roles.clear();
-        let goal = step(&[], &[]).contained(&target(false), &found);
+        let goal = step(&[], &[]).contained(&target(false), &found, &Journaled::default());
         assert!(goal.not_applicable.is_none() && goal.unsupported[0].contains("may be valid for hours"));
         found.facts.profiles.clear();
-        assert!(step(&[], &[]).contained(&target(false), &found).not_applicable.is_some());
+        assert!(step(&[], &[]).contained(&target(false), &found, &Journaled::default()).not_applicable.is_some());
     }
 
     #[test]
-    fn all_sessions_are_revoked_as_of_the_first_time_and_a_second_run_keeps_that_time() {
+    fn a_second_run_keeps_the_time_of_the_first_revocation_of_all_sessions() {
         let step = step(&[], &[]);
-        let goal = step.contained(&target(true), &found(0));
+        let goal = step.contained(&target(true), &found(0), &Journaled::default());
         let later =
             Found { state: goal.state.clone(), facts: Facts { now: "2026-11-22T03:00:00Z".into(), ..found(0).facts } };
-        assert_eq!(step.contained(&target(true), &later).state, goal.state);
+        assert_eq!(step.contained(&target(true), &later, &Journaled::default()).state, goal.state);
     }
 
     fn profile_and_role() -> Rule {
@@ -352,11 +357,11 @@ mod tests {
         let step = step(&[&nothing_associated(), &three_instances()], &[&profile_and_role(), &absent]);
         let found = step.read(&target(false)).await.expect("read");
         assert_eq!((found.facts.roles.len(), found.facts.shared_with.clone()), (1, Ok(2)));
-        assert_eq!(step.contained(&target(false), &found).state.len(), 1);
+        assert_eq!(step.contained(&target(false), &found, &Journaled::default()).state.len(), 1);
     }
 
     #[tokio::test]
-    async fn not_knowing_who_else_has_the_role_does_not_keep_it_from_being_denied() {
+    async fn the_role_is_denied_even_if_its_other_instances_are_unknown() {
         let unknown = mock!(aws_sdk_ec2::Client::describe_instances).then_error(|| {
             let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("UnauthorizedOperation").build();
             aws_sdk_ec2::operation::describe_instances::DescribeInstancesError::generic(meta)
@@ -367,7 +372,7 @@ mod tests {
         });
         let step = step(&[&nothing_associated(), &unknown], &[&profile_and_role(), &stored]);
         let found = step.read(&target(false)).await.expect("read");
-        let goal = step.contained(&target(false), &found);
+        let goal = step.contained(&target(false), &found, &Journaled::default());
         assert_eq!(goal.state.len(), 1);
         assert!(goal.residual_risk.iter().any(|r| r.contains("is unknown") && r.contains("UnauthorizedOperation")));
     }
@@ -382,7 +387,7 @@ mod tests {
         });
         let step = step(&[&nothing_associated(), &three_instances()], &[&profile_and_role(), &stored]);
         let found = step.read(&target(false)).await.expect("read");
-        assert_eq!(step.contained(&target(false), &found).state, found.state);
+        assert_eq!(step.contained(&target(false), &found, &Journaled::default()).state, found.state);
     }
 
     #[tokio::test]
@@ -392,7 +397,7 @@ mod tests {
             PutRolePolicyError::generic(meta.message("Maximum policy size of 10240 bytes exceeded").build())
         });
         let step = step(&[], &[&full]);
-        let goal = step.contained(&target(false), &found(0));
+        let goal = step.contained(&target(false), &found(0), &Journaled::default());
         let writes = step.write(&target(false), &found(0), &goal.state).await;
         assert!(writes.failures[0].to_string().contains("iam:PutRolePolicy on cordon-deny-i-0123456789abcdef0 of web"));
     }
@@ -426,7 +431,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_role_that_was_deleted_has_nothing_left_to_take_away() {
+    async fn a_deleted_role_has_no_policy_left_to_remove() {
         let gone = mock!(aws_sdk_iam::Client::get_role_policy).then_error(|| {
             let meta = aws_sdk_iam::error::ErrorMetadata::builder().code("NoSuchEntity").build();
             GetRolePolicyError::NoSuchEntityException(NoSuchEntityException::builder().meta(meta).build())
@@ -446,7 +451,8 @@ mod tests {
             })
             .then_output(|| PutRolePolicyOutput::builder().build());
         let step = step(&[], &[&put]);
-        let contained = Found { state: step.contained(&target(false), &found(0)).state, ..found(0) };
+        let contained =
+            Found { state: step.contained(&target(false), &found(0), &Journaled::default()).state, ..found(0) };
         let goal = step.released(&target(false), &contained, &kept(earlier));
         assert!(step.write(&target(false), &contained, &goal.state).await.failures.is_empty());
         assert_eq!(put.num_calls(), 1);
@@ -456,7 +462,7 @@ mod tests {
     async fn a_document_is_put_on_every_role_of_the_profile() {
         let put = mock!(aws_sdk_iam::Client::put_role_policy).then_output(|| PutRolePolicyOutput::builder().build());
         let step = step(&[], &[&put]);
-        let goal = step.contained(&target(true), &found(0));
+        let goal = step.contained(&target(true), &found(0), &Journaled::default());
         assert!(step.write(&target(true), &found(0), &goal.state).await.failures.is_empty());
         assert_eq!(put.num_calls(), 2);
     }

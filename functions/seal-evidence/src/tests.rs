@@ -18,7 +18,7 @@ use aws_sdk_s3::types::{DeleteMarkerEntry, ObjectVersion};
 use aws_smithy_mocks::{MockResponse, Rule, RuleMode, mock, mock_client};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use containment::{First, Kept, Key};
+use containment::{First, Journaled, Key};
 use custody::{ItemState, Manifest, digest, sha256};
 use evidence::Pointer;
 use runtime::Caller;
@@ -49,20 +49,24 @@ struct Inside {
 }
 
 impl Journal for World {
-    async fn kept(&self, _: &Target, step: &str) -> Result<Kept> {
+    async fn read(&self, _: &Target, step: &str) -> Result<Journaled> {
         if self.refuses("GetItem", "") {
             return Err(Error::NotFound("there is no table".into()));
         }
         if step == snapshots::HASH_SNAPSHOTS {
-            return Ok(Kept::default());
+            return Ok(Journaled::default());
         }
-        Ok(Kept { first: self.0.lock().expect("lock").ledger.clone(), seen: None })
+        Ok(self.0.lock().expect("lock").ledger.clone().into())
     }
 
-    async fn keep(&self, _: &Target, _: &str, found: &First, _: Option<&First>) -> Result<Kept> {
+    async fn keep(&self, _: &Target, _: &str, new: &Journaled) -> Result<Journaled> {
         let mut world = self.0.lock().expect("lock");
-        world.ledger.extend(found.clone());
-        Ok(Kept { first: world.ledger.clone(), seen: None })
+        world.ledger.extend(new.first.clone());
+        Ok(world.ledger.clone().into())
+    }
+
+    async fn keep_ahead(&self, target: &Target, step: &str, new: &Journaled) -> Result<bool> {
+        self.keep(target, step, new).await.map(|_| true)
     }
 }
 

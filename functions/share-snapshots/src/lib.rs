@@ -1,13 +1,13 @@
 //! Shares the case's encrypted snapshots with the forensic account, and with nobody else.
 //!
-//! Whoever else they are shared with, or the whole world, is taken off the list: that is reported as a change.
+//! Anybody else they are shared with is removed, the public included, and reported as a change.
 
 use std::collections::BTreeSet;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{CreateVolumePermission, OperationType, SnapshotAttributeName};
-use containment::{Error, Forensic, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Forensic, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, TryStreamExt, stream};
 use snapshots::{case_snapshots, shareable};
 
@@ -77,15 +77,15 @@ impl Step for ShareSnapshots {
         Ok(Found { state, facts: () })
     }
 
-    fn contained(&self, target: &Target, found: &Found<BTreeSet<String>, ()>) -> Goal<BTreeSet<String>> {
+    fn contained(&self, target: &Target, found: &Found<BTreeSet<String>, ()>, _: &Journaled) -> Goal<BTreeSet<String>> {
         let only_them = BTreeSet::from([self.account.clone()]);
         let mut goal = Goal::new(found.state.keys().map(|key| (key.clone(), only_them.clone())).collect());
         if target.account_id == self.account {
             goal.not_applicable = Some("the snapshots are in the forensic account already".to_owned());
         } else if self.key.is_none() {
             goal.unsupported.push(format!(
-                "in {} no snapshot can be shared: the key of encrypted copies reaches only its own Region \
-                 (SnapshotKeyArn), and what is under the account's default key for EBS can't be shared",
+                "in {} no snapshot can be shared: the key of encrypted copies (SnapshotKeyArn) reaches only its own \
+                 Region, and a snapshot under the account's default key for EBS can't be shared",
                 target.region
             ));
         } else if found.state.is_empty() {
@@ -111,6 +111,8 @@ impl Step for ShareSnapshots {
         writes
     }
 }
+
+impl Irreversible for ShareSnapshots {}
 
 #[cfg(test)]
 mod tests {
@@ -174,7 +176,7 @@ mod tests {
 
     async fn write(step: &ShareSnapshots) -> Writes {
         let found = step.read(&target()).await.expect("read");
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         step.write(&target(), &found, &goal.state).await
     }
 
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_else_it_is_shared_with_is_taken_off_and_the_public_too() {
+    async fn anybody_else_it_is_shared_with_is_removed_and_so_is_the_public() {
         let (case, shared, added) = (case(ONE), shared(&["666666666666", "all", THEM]), added());
         let removed = mock!(Client::modify_snapshot_attribute)
             .match_requests(|r| {
@@ -204,11 +206,14 @@ mod tests {
         let (case, shared) = (case(ONE), shared(&[THEM]));
         let step = step(&[&case, &shared]);
         let found = step.read(&target()).await.expect("read");
-        assert_eq!((step.contained(&target(), &found).state, found.state.len()), (found.state, 1));
+        assert_eq!(
+            (step.contained(&target(), &found, &Journaled::default()).state, found.state.len()),
+            (found.state, 1)
+        );
     }
 
     #[tokio::test]
-    async fn what_is_pending_or_under_another_key_is_not_shared() {
+    async fn a_snapshot_that_is_pending_or_under_another_key_is_not_shared() {
         const SNAPSHOTS: &[(&str, SnapshotState, &str)] = &[
             ("snap-1", SnapshotState::Pending, KEY),
             ("snap-2", SnapshotState::Completed, "arn:aws:kms:eu-west-1:123456789012:key/aws-ebs"),
@@ -216,15 +221,15 @@ mod tests {
         let case = case(SNAPSHOTS);
         let step = step(&[&case]);
         let found = step.read(&target()).await.expect("read");
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(found.state.is_empty() && goal.not_applicable.expect("why").contains("no completed snapshot"));
     }
 
     #[tokio::test]
-    async fn where_the_stacks_key_does_not_reach_nothing_is_looked_at_and_the_reason_is_given() {
+    async fn in_a_region_without_the_stacks_key_nothing_is_read_and_the_reason_is_given() {
         let step = ShareSnapshots { key: None, ..step(&[]) };
         let found = step.read(&target()).await.expect("read");
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(goal.unsupported[0].starts_with("in eu-west-1 no snapshot can be shared"), "{:?}", goal.unsupported);
     }
 
@@ -232,7 +237,9 @@ mod tests {
     async fn in_the_forensic_account_itself_there_is_nothing_to_share() {
         let step = ShareSnapshots { account: target().account_id, ..step(&[]) };
         let found = step.read(&target()).await.expect("read");
-        assert!(step.contained(&target(), &found).not_applicable.expect("why").contains("already"));
+        assert!(
+            step.contained(&target(), &found, &Journaled::default()).not_applicable.expect("why").contains("already")
+        );
     }
 
     #[tokio::test]

@@ -5,20 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Tag, TagDescription};
-use containment::{Error, First, Found, Goal, Key, Result, State, Step, Target, Writes, journaled};
+use containment::{
+    Error, First, Found, Goal, Journaled, Key, Result, Reversible, State, Step, Target, Writes, first_values,
+};
 use futures::future::{join_all, try_join_all};
 
-/// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others; a release takes them back, and
+/// The step. Reads and sets the tags that [`Target::incident_tags`] names, and no others; a release removes them, and
 /// leaves one that says so.
 #[derive(Debug, Clone)]
 pub struct TagResources {
     ec2: Client,
 }
 
-/// On the instance, after a release: which case it was released from. The next containment takes it away.
+/// On the instance, after a release: the case that it was released from. The next containment removes it.
 const RELEASED: &str = "CordonReleased";
 
-/// The names that any run may set or take away.
+/// The names that any run may set or remove.
 const NAMES: [&str; 6] = ["CordonCase", RELEASED, "Evidence", "IncidentTicket", "Owner", "SecurityIncidentStatus"];
 
 /// A filter takes 200 values.
@@ -33,18 +35,18 @@ fn tag_of(key: &Key) -> Option<&str> {
     key.attribute.strip_prefix("Tag ")
 }
 
-/// Tags by name and value, and the resources that are to get them, or lose them: most have the same in common, so that
-/// one call serves them all.
+/// Tags by name and value, and the resources that are to get or lose them: most resources share the same tags, so one
+/// call serves them all.
 type Batches<'a> = BTreeMap<BTreeSet<(&'a str, &'a str)>, Vec<String>>;
 
-/// The tags that one state has and the other has not, or with another value.
+/// The tags of one state that differ from the other's.
 fn beyond<'a>(
     one: &'a State<String>,
     other: &State<String>,
-    unlike: impl Fn(&String, Option<&String>) -> bool,
+    differs: impl Fn(&String, Option<&String>) -> bool,
 ) -> Batches<'a> {
     let mut of_resource: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
-    for (key, value) in one.iter().filter(|(key, value)| unlike(value, other.get(*key))) {
+    for (key, value) in one.iter().filter(|(key, value)| differs(value, other.get(*key))) {
         if let Some(tag) = tag_of(key) {
             of_resource.entry(&key.resource).or_default().insert((tag, value));
         }
@@ -71,7 +73,7 @@ impl TagResources {
         call.send().await.map(|_| ()).map_err(Error::aws("ec2:CreateTags", ids.join(", ")))
     }
 
-    /// By name and value: what somebody has given another value in the meantime stays.
+    /// By name and value: a tag that somebody has changed meanwhile stays.
     async fn untag(&self, ids: &[String], tags: &[Tag]) -> Result<()> {
         let call = self.ec2.delete_tags().set_resources(Some(ids.to_vec())).set_tags(Some(tags.to_vec()));
         call.send().await.map(|_| ()).map_err(Error::aws("ec2:DeleteTags", ids.join(", ")))
@@ -111,58 +113,12 @@ impl Step for TagResources {
         Ok(found)
     }
 
-    fn contained(&self, target: &Target, found: &Found<String, BTreeSet<String>>) -> Goal<String> {
+    fn contained(&self, target: &Target, found: &Found<String, BTreeSet<String>>, _: &Journaled) -> Goal<String> {
         let mut goal = Goal::new(found.state.clone());
         for (tag, value) in target.incident_tags() {
             goal.state.extend(found.facts.iter().map(|id| (key(id, &tag), value.clone())));
         }
         goal.state.remove(&key(&target.instance_id, RELEASED));
-        goal
-    }
-
-    /// The tags of what the journal names, wherever it is now: a volume that was detached keeps its tags. Snapshots are
-    /// evidence, and keep theirs.
-    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<String, BTreeSet<String>>> {
-        let journaled = first.keys().filter(|key| !is_evidence(key)).map(|key| key.resource.clone());
-        let ids: BTreeSet<String> = journaled.chain([target.instance_id.clone()]).collect();
-        let all: Vec<String> = ids.iter().cloned().collect();
-        let described = try_join_all(all.chunks(IDS_A_CALL).map(|ids| self.tags_of(ids))).await?;
-        let mut found = Found { state: State::new(), facts: ids };
-        for tag in described.iter().flatten() {
-            let (Some(id), Some(name)) = (tag.resource_id(), tag.key()) else { continue };
-            found.state.extend(ours(id, [(name, tag.value().unwrap_or_default())]));
-        }
-        Ok(found)
-    }
-
-    /// A tag that has neither Cordon's value nor the first one was changed by somebody since, and is left. Which ticket and
-    /// owner containment was given is not known any more: these two go back to what they were, whoever wrote them last.
-    fn released(&self, target: &Target, found: &Found<String, BTreeSet<String>>, first: &First) -> Goal<String> {
-        let mut goal = Goal::new(found.state.clone());
-        let (values, unreadable) = journaled::<String>(first);
-        goal.unsupported = unreadable;
-        let given = target.incident_tags();
-        for (key, value) in values.into_iter().filter(|(key, _)| !is_evidence(key)) {
-            let Some(tag) = tag_of(&key).filter(|tag| *tag != RELEASED) else { continue };
-            let now = found.state.get(&key);
-            let fixed = given.get(tag).filter(|_| !matches!(tag, "IncidentTicket" | "Owner"));
-            if let (Some(now), Some(fixed)) = (now, fixed)
-                && now != fixed
-                && Some(now) != value.as_ref()
-            {
-                let before = value.map_or("absent".to_owned(), |value| format!("{value:?}"));
-                goal.residual_risk.push(format!(
-                    "the tag {tag} of {} is {now:?} now, which is not Cordon's, and is left; before the containment it was {before}",
-                    key.resource
-                ));
-                continue;
-            }
-            match value {
-                Some(value) => _ = goal.state.insert(key, value),
-                None => _ = goal.state.remove(&key),
-            }
-        }
-        goal.state.insert(key(&target.instance_id, RELEASED), target.case_id.clone());
         goal
     }
 
@@ -172,7 +128,7 @@ impl Step for TagResources {
         let set = lacking.iter().map(|(batch, ids)| async move {
             let tags = tags(batch);
             match self.tag(ids, &tags).await {
-                // One resource that takes no more tags, or is gone, must not keep the others from theirs.
+                // The others get their tags even if one resource takes no more, or is gone.
                 Err(error) if ids.len() > 1 && !error.is_transient() => {
                     join_all(ids.iter().map(|id| self.tag(std::slice::from_ref(id), &tags))).await
                 }
@@ -197,11 +153,61 @@ impl Step for TagResources {
     }
 }
 
+impl Reversible for TagResources {
+    /// The tags of everything that the journal names, wherever it is now: a detached volume keeps its tags. Snapshots
+    /// are evidence, and keep theirs too.
+    async fn read_journaled(&self, target: &Target, first: &First) -> Result<Found<String, BTreeSet<String>>> {
+        let journaled = first.keys().filter(|key| !is_evidence(key)).map(|key| key.resource.clone());
+        let ids: BTreeSet<String> = journaled.chain([target.instance_id.clone()]).collect();
+        let all: Vec<String> = ids.iter().cloned().collect();
+        let described = try_join_all(all.chunks(IDS_A_CALL).map(|ids| self.tags_of(ids))).await?;
+        let mut found = Found { state: State::new(), facts: ids };
+        for tag in described.iter().flatten() {
+            let (Some(id), Some(name)) = (tag.resource_id(), tag.key()) else { continue };
+            found.state.extend(ours(id, [(name, tag.value().unwrap_or_default())]));
+        }
+        Ok(found)
+    }
+
+    /// Somebody has changed a tag that has neither Cordon's value nor its first one; it is left alone. The ticket and
+    /// the owner of the containment are no longer known: these two go back to their first values, whoever wrote them
+    /// last.
+    fn released(&self, target: &Target, found: &Found<String, BTreeSet<String>>, first: &First) -> Goal<String> {
+        let mut goal = Goal::new(found.state.clone());
+        let (values, unreadable) = first_values::<String>(first);
+        goal.unsupported = unreadable;
+        let given = target.incident_tags();
+        for (key, value) in values.into_iter().filter(|(key, _)| !is_evidence(key)) {
+            let Some(tag) = tag_of(&key).filter(|tag| *tag != RELEASED) else { continue };
+            let now = found.state.get(&key);
+            let fixed = given.get(tag).filter(|_| !matches!(tag, "IncidentTicket" | "Owner"));
+            if let (Some(now), Some(fixed)) = (now, fixed)
+                && now != fixed
+                && Some(now) != value.as_ref()
+            {
+                let before = value.map_or("absent".to_owned(), |value| format!("{value:?}"));
+                goal.residual_risk.push(format!(
+                    "the tag {tag} of {} is {now:?} now, which Cordon did not set, and is left alone; its first value \
+                     was {before}",
+                    key.resource
+                ));
+                continue;
+            }
+            match value {
+                Some(value) => _ = goal.state.insert(key, value),
+                None => _ = goal.state.remove(&key),
+            }
+        }
+        goal.state.insert(key(&target.instance_id, RELEASED), target.case_id.clone());
+        goal
+    }
+}
+
 fn is_evidence(key: &Key) -> bool {
     key.resource.starts_with("snap-")
 }
 
-/// Those of a resource's tags that are Cordon's to set.
+/// Those of a resource's tags that Cordon may set.
 fn ours<'a>(id: &str, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> State<String> {
     let ours = tags.into_iter().filter(|(name, _)| NAMES.contains(name));
     ours.map(|(name, value)| (key(id, name), value.to_owned())).collect()
@@ -239,12 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn other_tags_are_neither_read_nor_planned_and_an_owner_that_is_not_given_is_left_alone() {
+    fn other_tags_are_neither_read_nor_planned_and_neither_is_an_owner_that_was_not_given() {
         let found = found(&[("i-1", &[("Name", "web"), ("Owner", "team-a")])]);
         assert_eq!(found.state, State::from([(key("i-1", "Owner"), "team-a".into())]));
-        let goal = nothing_called().contained(&target(), &found);
+        let goal = nothing_called().contained(&target(), &found, &Journaled::default());
         assert_eq!(goal.state[&key("i-1", "Owner")], "team-a");
-        assert!(!first(&found, &goal).contains_key(&key("i-1", "Owner")), "so no release can touch it");
+        assert!(!first(&found, &goal).contains_key(&key("i-1", "Owner")), "so that no release touches it");
     }
 
     #[test]
@@ -254,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_resource_that_takes_no_more_tags_does_not_keep_the_others_from_theirs() {
+    async fn the_others_get_their_tags_even_if_one_resource_takes_no_more() {
         let full =
             mock!(Client::create_tags).match_requests(|r| r.resources().contains(&"i-1".to_owned())).then_error(|| {
                 let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("TagLimitExceeded").build();
@@ -265,7 +271,7 @@ mod tests {
             .then_output(|| CreateTagsOutput::builder().build());
         let step = TagResources { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&full, &tagged]) };
         let found = found(&[("i-1", &[]), ("vol-1", &[])]);
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert_eq!(step.write(&target(), &found, &goal.state).await.failures.len(), 1);
         assert_eq!(tagged.num_calls(), 1);
     }
@@ -280,16 +286,16 @@ mod tests {
             .then_output(|| CreateTagsOutput::builder().build());
         let step = TagResources { ec2: mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&rule]) };
         let found = found(&[("i-1", &[]), ("vol-1", &[]), ("vol-2", &[("Evidence", "Yes")])]);
-        let goal = step.contained(&target(), &found);
+        let goal = step.contained(&target(), &found, &Journaled::default());
         assert!(step.write(&target(), &found, &goal.state).await.failures.is_empty());
         assert_eq!(rule.num_calls(), 2);
     }
 
     #[test]
-    fn a_release_gives_each_tag_its_first_value_takes_away_what_was_absent_and_says_that_it_was_released() {
+    fn a_release_restores_each_tag_removes_what_was_absent_and_tags_the_release() {
         let before = found(&[(ID, &[("Owner", "team-a")]), ("vol-1", &[("Evidence", "No")]), ("snap-1", &[])]);
         let target = Target { owner: Some("response".into()), ..target() };
-        let goal = nothing_called().contained(&target, &before);
+        let goal = nothing_called().contained(&target, &before, &Journaled::default());
         let first = first(&before, &goal);
         let contained = Found { state: goal.state, facts: before.facts.clone() };
         let without_owner = Target { owner: None, incident_ticket: None, ..target };
@@ -304,9 +310,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_somebody_has_changed_since_is_left_and_named() {
+    fn a_tag_that_somebody_has_changed_since_is_left_alone_and_named() {
         let before = found(&[(ID, &[])]);
-        let mut contained = nothing_called().contained(&target(), &before);
+        let mut contained = nothing_called().contained(&target(), &before, &Journaled::default());
         let first = first(&before, &contained);
         contained.state.insert(key(ID, "SecurityIncidentStatus"), "Closed".into());
         let contained = Found { state: contained.state, facts: before.facts };
@@ -320,7 +326,7 @@ mod tests {
     fn a_later_containment_takes_the_mark_of_the_release_away_and_its_own_release_leaves_its_own() {
         let released = found(&[(ID, &[(RELEASED, "c-1")])]);
         let later = Target { case_id: "c-2".into(), ..target() };
-        let goal = nothing_called().contained(&later, &released);
+        let goal = nothing_called().contained(&later, &released, &Journaled::default());
         assert!(!goal.state.contains_key(&key(ID, RELEASED)));
         let first = first(&released, &goal);
         let contained = Found { state: goal.state, facts: released.facts };

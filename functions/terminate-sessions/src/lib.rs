@@ -1,8 +1,8 @@
-//! Ends the Session Manager sessions to the host: whoever has one is on the host although its network is cut, because
-//! the agent's connection is the one that outlives a change of groups (traps A2, J10).
+//! Ends the Session Manager sessions to the host. A session stays on the host although its network is cut, because the
+//! agent's connection outlives a change of groups (traps A2, J10).
 //!
-//! An ended session can't be resumed, so there is nothing to undo. The owners are kept in the case: one of them may be
-//! whom the attacker acts as.
+//! An ended session can't be resumed, so there is nothing to undo. The case keeps the owners: the attacker may act as
+//! one of them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::primitives::DateTimeFormat;
 use aws_sdk_ssm::types::{Session, SessionFilter, SessionFilterKey, SessionState, SessionStatus};
-use containment::{Error, Found, Goal, Key, Result, State, Step, Target, Writes};
+use containment::{Error, Found, Goal, Irreversible, Journaled, Key, Result, State, Step, Target, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
@@ -36,9 +36,12 @@ pub struct Opened {
 
 const SESSION: &str = "Session";
 
-/// Of what others have chosen, no more than this goes into the journal and the report. An ARN of a role's session is
-/// shorter, as AWS bounds its parts.
+/// Others have chosen this text: no more of it goes into the journal and the report. The ARN of a role's session is
+/// shorter, since AWS limits its parts.
 const OWNER_CHARACTERS: usize = 200;
+
+/// A session mostly ends within seconds: the loop waits for it rather than the workflow.
+const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 
 /// Systems Manager's calls share a small rate.
 const AT_ONCE: usize = 4;
@@ -72,7 +75,6 @@ impl Step for TerminateSessions {
     type Value = Opened;
     type Facts = ();
     const NAME: &'static str = "terminate-sessions";
-    const SETTLES_WITHIN: Duration = Duration::from_secs(15);
 
     async fn read(&self, target: &Target) -> Result<Found<Opened, ()>> {
         let to_host = SessionFilter::builder().key(SessionFilterKey::TargetId).value(&target.instance_id).build();
@@ -82,12 +84,12 @@ impl Step for TerminateSessions {
         let pages = call.into_paginator().items().send();
         let sessions: Vec<Session> =
             pages.try_collect().await.map_err(Error::aws("ssm:DescribeSessions", &target.instance_id))?;
-        // A filter that were ignored must not end sessions to other hosts.
+        // If the filter were ignored, no session to another host must end.
         let ours = sessions.iter().filter(|session| session.target() == Some(&target.instance_id));
         Ok(Found { state: ours.filter_map(opened).collect(), facts: () })
     }
 
-    fn contained(&self, _: &Target, found: &Found<Opened, ()>) -> Goal<Opened> {
+    fn contained(&self, _: &Target, found: &Found<Opened, ()>, _: &Journaled) -> Goal<Opened> {
         let mut goal = Goal::new(State::new());
         if found.state.is_empty() {
             goal.not_applicable = Some("no Session Manager session to the instance is open".to_owned());
@@ -100,23 +102,26 @@ impl Step for TerminateSessions {
     }
 
     async fn write(&self, _: &Target, found: &Found<Opened, ()>, _: &State<Opened>) -> Writes {
-        let mut writes = Writes::default();
+        let mut writes = Writes { settles_within: SETTLES_WITHIN, ..Writes::default() };
         let open: Vec<(&Key, &Opened)> = found.state.iter().filter(|(_, opened)| !self.accepted(opened)).collect();
         let calls: Vec<_> = open.iter().map(|(key, _)| self.end(&key.resource)).collect();
         let results: Vec<_> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
         for result in results {
-            // One that its user ends at the same moment is gone at the next look, whatever the call has said.
+            // If its user ends it at the same moment, the read back finds it gone, whatever the call said.
             writes.note(result);
         }
         let owners: BTreeSet<&str> = open.iter().map(|(_, opened)| opened.owner.as_str()).collect();
         let owners = owners.into_iter().collect::<Vec<_>>().join(", ");
         writes.residual_risk.push(format!(
-            "what a session has left running on the host goes on; whoever may call ssm:StartSession can open another while the \
-             host's agent is connected, and a session's owner may be whom the attacker acts as: {owners}"
+            "programs that a session started on the host keep running; whoever may call ssm:StartSession can open \
+             another session while the host's agent is connected, and the attacker may be acting as a session's \
+             owner: {owners}"
         ));
         writes
     }
 }
+
+impl Irreversible for TerminateSessions {}
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +130,7 @@ mod tests {
     use aws_sdk_ssm::operation::terminate_session::{TerminateSessionError, TerminateSessionOutput};
     use aws_sdk_ssm::primitives::DateTime;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-    use containment::{First, Journal, Kept, Status, converge, inspect};
+    use containment::{MemoryJournal, Status, converge, inspect};
     use std::sync::Mutex;
 
     const ALICE: &str = "arn:aws:sts::123456789012:assumed-role/admin/alice";
@@ -168,28 +173,11 @@ mod tests {
             .then_output(|| TerminateSessionOutput::builder().build())
     }
 
-    #[derive(Default)]
-    struct InMemory(Mutex<First>);
-
-    impl Journal for InMemory {
-        async fn kept(&self, _: &Target, _: &str) -> Result<Kept> {
-            Ok(Kept { first: self.0.lock().expect("not poisoned").clone(), seen: None })
-        }
-
-        async fn keep(&self, _: &Target, _: &str, found: &First, _: Option<&First>) -> Result<Kept> {
-            let mut first = self.0.lock().expect("not poisoned");
-            for (key, value) in found {
-                first.entry(key.clone()).or_insert_with(|| value.clone());
-            }
-            Ok(Kept { first: first.clone(), seen: None })
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn every_session_to_the_host_is_ended_and_its_owner_is_kept() {
         let open = [session("alice-1", SessionStatus::Connected), session("bob-2", SessionStatus::Disconnected)];
         let (sessions, alice, bob) = (shows(&[&open, &[]]), ends("alice-1"), ends("bob-2"));
-        let outcome = converge(&step(&[&sessions, &alice, &bob]), &Target::example(), &InMemory::default()).await;
+        let outcome = converge(&step(&[&sessions, &alice, &bob]), &Target::example(), &MemoryJournal::default()).await;
         let outcome = outcome.expect("ended");
         assert_eq!((outcome.status, alice.num_calls(), bob.num_calls()), (Status::Done, 1, 1));
         let change = &outcome.changes[0];
@@ -203,8 +191,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_session_now_or_before_the_step_does_not_apply() {
-        let (none, journal) = (shows(&[&[]]), InMemory::default());
+    async fn without_a_session_the_step_does_not_apply() {
+        let (none, journal) = (shows(&[&[]]), MemoryJournal::default());
         let step = step(&[&none]);
         let outcome = converge(&step, &Target::example(), &journal).await.expect("read");
         assert_eq!((outcome.status, outcome.changes.len()), (Status::NotApplicable, 0));
@@ -213,7 +201,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_second_run_ends_nothing_and_still_shows_what_was_ended() {
         let (sessions, ended) = (shows(&[&[session("alice-1", SessionStatus::Connected)], &[]]), ends("alice-1"));
-        let (step, journal) = (step(&[&sessions, &ended]), InMemory::default());
+        let (step, journal) = (step(&[&sessions, &ended]), MemoryJournal::default());
         let first = converge(&step, &Target::example(), &journal).await.expect("ended");
         let second = converge(&step, &Target::example(), &journal).await.expect("nothing to do");
         let verified = inspect(&step, &Target::example(), &journal).await.expect("read");
@@ -228,7 +216,7 @@ mod tests {
             let meta = aws_sdk_ssm::error::ErrorMetadata::builder().code("ValidationException").build();
             TerminateSessionError::generic(meta)
         });
-        let outcome = converge(&step(&[&sessions, &refused]), &Target::example(), &InMemory::default()).await;
+        let outcome = converge(&step(&[&sessions, &refused]), &Target::example(), &MemoryJournal::default()).await;
         assert_eq!(outcome.expect("gone").status, Status::Done);
     }
 
@@ -239,16 +227,16 @@ mod tests {
             let meta = aws_sdk_ssm::error::ErrorMetadata::builder().code("AccessDeniedException").build();
             TerminateSessionError::generic(meta)
         });
-        let error = converge(&step(&[&sessions, &refused]), &Target::example(), &InMemory::default()).await;
+        let error = converge(&step(&[&sessions, &refused]), &Target::example(), &MemoryJournal::default()).await;
         let text = error.expect_err("still open").to_string();
         assert!(text.contains("Session of alice-1") && text.contains("ssm:TerminateSession on alice-1"), "{text}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_is_being_ended_is_left_to_it() {
+    async fn a_session_that_is_terminating_is_left_alone() {
         let (sessions, ended) = (shows(&[&[session("alice-1", SessionStatus::Terminating)]]), ends("alice-1"));
         let step = step(&[&sessions, &ended]);
-        let outcome = converge(&step, &Target::example(), &InMemory::default()).await.expect("moving");
+        let outcome = converge(&step, &Target::example(), &MemoryJournal::default()).await.expect("moving");
         assert_eq!((outcome.status, ended.num_calls()), (Status::InProgress, 0));
     }
 
@@ -256,12 +244,12 @@ mod tests {
     async fn a_dry_run_names_the_sessions_and_ends_none() {
         let (sessions, ended) = (shows(&[&[session("alice-1", SessionStatus::Connected)]]), ends("alice-1"));
         let target = Target { dry_run: true, ..Target::example() };
-        let outcome = converge(&step(&[&sessions, &ended]), &target, &InMemory::default()).await.expect("planned");
+        let outcome = converge(&step(&[&sessions, &ended]), &target, &MemoryJournal::default()).await.expect("planned");
         assert_eq!((outcome.status, outcome.changes.len(), ended.num_calls()), (Status::Planned, 1, 0));
     }
 
     #[tokio::test]
-    async fn sessions_to_another_host_and_ended_ones_are_not_ours_and_a_long_owner_is_cut() {
+    async fn sessions_to_another_host_and_ended_ones_do_not_count_and_a_long_owner_is_cut() {
         let elsewhere = Session::builder().session_id("carol-3").target("i-0fedcba9876543210").build();
         let ended = session("dave-4", SessionStatus::Terminated);
         let long =

@@ -8,7 +8,7 @@ mod verified;
 use aws_config::SdkConfig;
 use aws_smithy_types::date_time::{DateTime, Format};
 use cases::{CaseTable, now};
-use containment::{Error, Outcome, Reported, Result, Status, Step, Target, inspect_release};
+use containment::{Error, Outcome, Reported, Result, Reversible, Status, Target, inspect_release};
 use create_flow_logs::CreateFlowLogs;
 use deregister_targets::DeregisterTargets;
 use detach_autoscaling::DetachAutoscaling;
@@ -158,7 +158,7 @@ fn look<'a>(step: StepName, config: &SdkConfig, target: &'a Target, cases: &'a C
     })
 }
 
-fn inspect<'a, S: Step + Send + 'a>(step: S, target: &'a Target, cases: &'a CaseTable) -> Look<'a> {
+fn inspect<'a, S: Reversible + Send + 'a>(step: S, target: &'a Target, cases: &'a CaseTable) -> Look<'a> {
     async move { inspect_release(&step, target, cases).await }.boxed()
 }
 
