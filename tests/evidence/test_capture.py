@@ -18,12 +18,13 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import boto3
 import pytest
 import yaml
 
+from support.hosts import small
 from support.member import deploy_member_role
 from support.stack import ACCOUNT, OURSELVES, PROJECT, LocalStack
 from support.template import Loader, template
@@ -35,17 +36,17 @@ MEMORY = {"Mode": "CaptureFirst", "Memory": True}
 
 
 class Host:
-    """A host that Systems Manager manages, and the case that it is captured for."""
+    """A host that Systems Manager manages, and the case that it is captured for; `whole` is this machine with all its processes."""
 
     _number = 0
 
-    def __init__(self, stack: LocalStack, folder: Path, **host: Any) -> None:
+    def __init__(self, stack: LocalStack, folder: Path, *, whole: bool = False, **host: Any) -> None:
         Host._number += 1
         self.stack, self.instance = stack, f"i-{Host._number + int(time.time() * 1000) % 16**12:017x}"
         self.case, self.region, self.account = f"{self.instance}-20261121T030007Z", stack.region, ACCOUNT
         self.tools = folder / self.instance
         self.tools.mkdir()
-        stack.manage(self.instance, **{"Path": f"{self.tools}:{os.environ['PATH']}", **host})
+        stack.manage(self.instance, **{"Path": f"{self.tools}:{os.environ['PATH']}", **({} if whole else small()), **host})
 
     def tool(self, name: str, text: str) -> None:
         """A program of the host's own, in front of the machine's."""
@@ -106,7 +107,7 @@ def sha256(data: bytes) -> str:
 
 
 def test_a_whole_capture_arrives_with_the_hashes_that_the_host_says(stack: LocalStack, tmp_path: Path) -> None:
-    host = Host(stack, tmp_path)
+    host = Host(stack, tmp_path, whole=True)
     outcome = host.captured()
     assert outcome["Status"] == "Done", outcome
     objects, summary, files = host.objects(), host.summary(), host.files()
@@ -141,15 +142,17 @@ def test_a_second_call_after_the_end_says_the_same_and_asks_the_host_for_nothing
     assert len(host.commands()) == 1
 
 
-def folders() -> set[Path]:
-    """The scripts' private folders on this machine."""
-    return {path for place in ("/dev/shm", "/run", "/tmp", "/var/tmp") if Path(place).is_dir() for path in Path(place).glob("cordon.*")}
+def folders(host: Host) -> Callable[[], list[Path]]:
+    """The private folders that the script makes on this host from now on; another worker's captures make theirs here too."""
+    host.tool("mktemp", f'made=$({shutil.which("mktemp")} "$@") || exit; echo "$made" >>"{host.tools}/folders"; echo "$made"')
+    return lambda: [Path(line) for line in (host.tools / "folders").read_text(encoding="utf-8").splitlines()]
 
 
 def test_nothing_is_left_on_the_host(stack: LocalStack, tmp_path: Path) -> None:
-    before = folders()
-    Host(stack, tmp_path).captured()
-    assert folders() <= before
+    host = Host(stack, tmp_path, whole=True)
+    made = folders(host)
+    host.captured()
+    assert made() and not any(folder.exists() for folder in made())
 
 
 # --- Hosts of every kind -----------------------------------------------------------------------------------------
@@ -197,7 +200,7 @@ def test_an_agent_that_knows_no_variables_gets_the_parameters_all_the_same(stack
 
 
 def test_a_process_named_to_break_the_script_breaks_nothing(stack: LocalStack, tmp_path: Path) -> None:
-    host = Host(stack, tmp_path)
+    host = Host(stack, tmp_path, whole=True)
     mark = tmp_path / "broken"
     name = f"$(touch {mark})`touch {mark}`';touch {mark};\"\n== 1\ncordon problem x\n\x1b[2J\"}}}}"
     # The name of its argument, and of the program itself.
@@ -216,7 +219,7 @@ def test_a_process_named_to_break_the_script_breaks_nothing(stack: LocalStack, t
 
 
 def test_a_command_that_hangs_and_one_that_never_stops_writing_are_cut_off_and_the_rest_is_captured(stack: LocalStack, tmp_path: Path) -> None:
-    host = Host(stack, tmp_path)
+    host = Host(stack, tmp_path, whole=True)
     host.tool("lsblk", "trap '' TERM; sleep 1000 & wait; sleep 1000")
     host.tool("lsmod", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done")
     outcome = host.captured()
@@ -330,8 +333,8 @@ def test_a_host_that_never_takes_the_command_is_given_up_at_the_deadline_and_the
 
 
 def test_what_arrived_before_the_deadline_is_kept_and_entered_and_what_did_not_is_named(stack: LocalStack, tmp_path: Path) -> None:
-    host = Host(stack, tmp_path)
-    before = folders()
+    host = Host(stack, tmp_path, whole=True)
+    made = folders(host)
     host.tool("curl", f'[ -e "{tmp_path}/once" ] && sleep 1000\n: >"{tmp_path}/once"\nexec {shutil.which("curl")} "$@"')
     with stack.reconfigured("capture-volatile", CAPTURE_DEADLINE="25"):
         outcome = host.captured()
@@ -341,9 +344,9 @@ def test_what_arrived_before_the_deadline_is_kept_and_entered_and_what_did_not_i
     assert host.ledger()["triage.tar.gz"]["Sha256"] == sha256(host.objects()["triage.tar.gz"])
     assert subprocess.run(["pgrep", "-f", f"{host.tools}/curl"], capture_output=True, check=False).returncode == 1, "it was cancelled"
     deadline = time.monotonic() + 10
-    while folders() - before and time.monotonic() < deadline:
+    while any(folder.exists() for folder in made()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert folders() <= before, "and nothing is left of it"
+    assert made() and not any(folder.exists() for folder in made()), "and nothing is left of it"
 
 
 # --- Hosts that lie ----------------------------------------------------------------------------------------------
@@ -507,7 +510,7 @@ class TestMemory:
         assert not [one for one in uploads if host.case in one["Key"]], "no upload is left open"
 
     def test_an_image_that_the_deadline_cuts_off_is_kept_and_called_what_it_is(self, stack: LocalStack, tmp_path: Path) -> None:
-        host = Host(stack, tmp_path)
+        host = Host(stack, tmp_path, whole=True)
         with memory_tool(stack, tool_writing(70, "sleep 1000")), stack.reconfigured("capture-volatile", CAPTURE_DEADLINE="45"):
             outcome = host.captured(MEMORY)
         assert outcome["Status"] == "Failed" and "memory.image has" in outcome["Reason"], outcome

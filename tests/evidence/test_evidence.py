@@ -14,6 +14,7 @@ from typing import Any
 from support.capture_window import add_endpoints, groups_of
 from support.cases import cordon_verify, download, public_key
 from support.containment import contain, isolated, statuses
+from support.hosts import small
 from support.member import MEMBER, deploy_member_role
 from support.stack import Execution, LocalStack
 from support.victim import Victim, bare_instance, build_victims
@@ -62,7 +63,7 @@ def contained(stack: LocalStack, tmp: Path, victim: Victim | None = None, **opti
 def managed(stack: LocalStack, *, endpoints: bool = False, **host: Any) -> Victim:
     """A victim whose host answers Systems Manager; with endpoints, in all of its VPCs."""
     (victim,) = build_victims(stack)
-    stack.manage(victim.instance, **{"Path": os.environ["PATH"], **host})
+    stack.manage(victim.instance, **{"Path": os.environ["PATH"], **small(), **host})
     for number in range(len(victim.interfaces)) if endpoints else ():
         add_endpoints(stack, victim, number)
     return victim

@@ -10,14 +10,14 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .stack import PROJECT, LocalStack, StackError
+from .stack import PACKAGES, PROJECT, LocalStack, StackError
 
 BUILD = PROJECT / ".aws-sam" / "build"
-PACKAGES = PROJECT / ".local" / "packages"
 BUCKET, STACK, CHANGE_SET = "cordon-package", "cordon", "all"
 
 
@@ -53,8 +53,16 @@ def packages(names: set[str]) -> dict[str, Path]:
     PACKAGES.mkdir(parents=True, exist_ok=True)
     with (PACKAGES / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        forget_old_ones()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return dict(zip(sorted(names), pool.map(lambda name: package(BUILD / name), sorted(names))))
+
+
+def forget_old_ones() -> None:
+    """Those of a build of yesterday; what is still needed is made again."""
+    for old in (*PACKAGES.glob("*.*"), *PACKAGES.glob("code/*")):
+        if time.time() - old.stat().st_mtime > 86_400:
+            shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
 
 
 def package(path: Path) -> Path:

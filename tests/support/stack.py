@@ -35,6 +35,7 @@ TESTS = Path(__file__).resolve().parents[1]
 PROJECT = TESTS.parent
 TOOLS = PROJECT / ".local" / "build" / "bin"  # sam, cargo-lambda
 RUNS = PROJECT / ".local" / "run"
+PACKAGES = PROJECT / ".local" / "packages"  # what all stacks of this machine share
 SESSION = "CORDON_TEST_SESSION"  # the environment variable that names a session of tests
 
 ACCOUNT = "123456789012"  # both emulators take a 12-digit access key id for the account
@@ -173,7 +174,7 @@ class LocalStack:
             "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "LAMBDA_EXECUTOR": "local",
             "MINISTACK_ACCOUNT_ID": ACCOUNT, "MINISTACK_CALL_RECORD": str(self._records[1].path),
             "MINISTACK_FAULTS": str(self._fault_file), "MINISTACK_DELIVERIES": str(self._deliveries.path),
-            "MINISTACK_INVOCATIONS": str(self.invocations),
+            "MINISTACK_INVOCATIONS": str(self.invocations), "MINISTACK_CODE": str(PACKAGES / "code"),
             "TMPDIR": str(scratch), "STATE_DIR": str(scratch), "S3_DATA_DIR": str(scratch),
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **self.moto_endpoints(), **settings})  # fmt: skip
 

@@ -30,6 +30,7 @@ from emulator.call_record import Call as Recorded
 from emulator.call_record import is_change
 from support.findings import guardduty_finding
 from support.forensic import FORENSIC, deploy_forensic_account, told
+from support.hosts import small
 from support.oracle import Oracle, World, isolated, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
 from support.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack
 from support.victim import Victim, bare_instance, build_victims
@@ -217,7 +218,7 @@ def of_a_fleet(yard: Yard) -> tuple[Victim, str]:
 def with_an_agent(yard: Yard) -> tuple[Victim, str]:
     """Alone, at home, and with a host that answers."""
     victim = bare_instance(yard.stack)
-    yard.stack.manage(victim.instance, Path=os.environ["PATH"])
+    yard.stack.manage(victim.instance, Path=os.environ["PATH"], **small())
     return victim, ACCOUNT
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import tempfile
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from ministack.core.lambda_runtime import ProvidedWorker
@@ -51,3 +56,33 @@ def names_of_callers() -> None:
         return variables
 
     lambda_svc._provided_worker_env = environment
+
+
+@instrument
+def shared_code() -> None:
+    """A function's code is extracted once for all stacks of this machine, which only read it.
+
+    Each would otherwise write 500 MB for itself, and whatever hashes the programs that run, as a capture does, would read them
+    all. Without MINISTACK_CODE, the folder to share, each has its own.
+    """
+    upstream, folder = lambda_svc._provided_runtime_code_dir, os.environ.get("MINISTACK_CODE")
+
+    def code_dir(code_zip: bytes) -> str:
+        if folder is None:
+            return upstream(code_zip)
+        place = Path(folder, hashlib.sha256(code_zip).hexdigest())
+        with lambda_svc._provided_code_lock:  # no process may be started while a program is open for writing
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                new = Path(tempfile.mkdtemp(dir=folder))
+                with zipfile.ZipFile(io.BytesIO(code_zip)) as archive:
+                    lambda_svc._extract_zip_preserving_mode(archive, str(new))
+                new.chmod(0o755)
+                (new / "bootstrap").chmod(0o755)
+                try:
+                    new.rename(place)
+                except OSError:  # another stack was quicker
+                    pass
+        return str(place)
+
+    lambda_svc._provided_runtime_code_dir = code_dir

@@ -7,6 +7,7 @@ Besides ministack's own environment variables:
 MINISTACK_CALL_RECORD  file to append one line of JSON per call to
 MINISTACK_FAULTS       file of faults to inject, see faults.py
 MINISTACK_INVOCATIONS  file of the functions' invocations, see invocations.py
+MINISTACK_CODE         folder for the functions' code, which several stacks may share
 MINISTACK_DELIVERIES   file of the messages that SNS would have sent out of AWS, see sns.py
 SFN_WAIT_SCALE         ministack's own: shortens Wait states and the pauses between retries, but no TimeoutSeconds
 """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
-from support.stack import ACCOUNT, LocalStack
+from support.stack import ACCOUNT, PACKAGES, LocalStack
 from support.victim import Victim, attribute_of, bare_instance
 
 proves = pytest.mark.proves
@@ -38,6 +39,13 @@ def test_the_record_names_the_function_that_calls(stack: LocalStack) -> None:
     since = time.time()
     protect(stack, bare_instance(stack))
     assert {call["Caller"] for call in stack.calls(since) if call["Action"] == "ModifyInstanceAttribute"} == {PROTECT}
+
+
+@proves("ministack.lambda_functions.shared_code")
+def test_a_function_runs_from_where_the_code_of_all_stacks_is(stack: LocalStack) -> None:
+    protect(stack, bare_instance(stack))
+    newest = json.loads(stack.invocations.read_text(encoding="utf-8").splitlines()[-1])
+    assert Path("/proc", str(newest["Pid"]), "exe").readlink().is_relative_to(PACKAGES / "code")
 
 
 @proves("ministack.lambda_functions.noted_invocations")
