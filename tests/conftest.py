@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
 from support import member
 from support.inbox import Inbox
 from support.package import deploy_package
-from support.session import arrange, left_out, note_gaps, register_worker
+from support.session import Schedule, arrange, left_out, note_gaps, note_groups, note_worker
 from support.stack import SESSION, LocalStack
 
 DURATIONS = "cordon/durations"  # where pytest's cache has how long each test took the last time
@@ -21,13 +21,18 @@ durations: dict[str, float] = {}
 def pytest_configure() -> None:
     """Whoever hands out the work names the session; its workers inherit the name."""
     os.environ.setdefault(SESSION, f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}")
-    register_worker()
+    note_worker(True)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups that this makes
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     note_gaps(config.args, items)
     arrange(items, config.cache.get(DURATIONS, {}))
+    if hasattr(config, "workerinput"):
+        note_groups(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
+    return Schedule(config, log)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -35,13 +40,13 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    test = report.nodeid.partition("@")[0]
-    durations[test] = durations.get(test, 0.0) + report.duration
+    durations[report.nodeid] = durations.get(report.nodeid, 0.0) + report.duration
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    cache = session.config.cache
+    note_worker(False)
     if not hasattr(session.config, "workerinput"):
+        cache = session.config.cache
         cache.set(DURATIONS, {**cache.get(DURATIONS, {}), **durations})
 
 

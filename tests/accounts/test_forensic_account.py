@@ -18,7 +18,8 @@ from support.recorded_calls import session_tags, step_name
 from support.stack import ACCOUNT, ON_MOTO, REGION, LocalStack
 from support.victim import DATA, ROOT, Place, Victim, build_victims
 
-pytestmark = pytest.mark.xdist_group("test_forensic_account")  # the two ways are asked for by name
+# The two ways are asked for by name.
+pytestmark = [pytest.mark.xdist_group("test_forensic_account"), pytest.mark.deployed]
 MEMBER = "567890123456"
 ELSEWHERE = "eu-west-1"
 STRANGER = "444444444444"

@@ -18,6 +18,7 @@ from support.stack import ACCOUNT, LocalStack
 from support.victim import Victim, bare_instance, build_victims, differences, snapshot_of_world
 
 NO_INSTANCE = "i-0123456789abcdef0"
+pytestmark = pytest.mark.deployed
 COMMANDS = ("contain", "watch", "release", "status", "verify", "completion")
 
 
