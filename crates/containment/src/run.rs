@@ -48,7 +48,7 @@ pub(crate) struct Run<'a, S, D> {
     pub residual_risk: Vec<String>,
 }
 
-/// How long AWS may take to show a change that it has accepted, read after read.
+/// How long AWS may take to show a change that it has accepted, read after read (aws-behaviour#eventual-consistency).
 const READ_BACK: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(250),

@@ -9,7 +9,7 @@ use aws_sdk_ssm::operation::list_commands::ListCommandsOutput;
 use aws_sdk_ssm::operation::send_command::SendCommandOutput;
 use aws_sdk_ssm::types::{Command, InstanceInformation, PingStatus, PlatformType};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-use containment::{Capture, Journaled, MemoryJournal};
+use containment::{Capture, Journaled, Key, MemoryJournal};
 use serde_json::json;
 
 const BEGAN: i64 = 1_800_000_000;

@@ -1,5 +1,6 @@
 //! What the Auto Scaling group has registered for the instance: the detach deregisters that too, before
-//! `deregister-targets` has read it. So that a release restores it, it is journaled for that step before the detach.
+//! `deregister-targets` has read it (aws-behaviour#lost-on-detach). So that a release restores it, it is journaled for that
+//! step before the detach.
 
 use aws_sdk_autoscaling::Client;
 use containment::{Error, First, Journal, Outcome, Result, State, Step, Target, converge_from, start};
