@@ -71,7 +71,7 @@ fn left_out(status: &str) -> Value {
 }
 
 #[test]
-fn an_instance_left_out_by_failure_fails_the_execution_and_one_that_needed_nothing_does_not() {
+fn only_an_instance_left_out_by_failure_fails_the_execution() {
     let with =
         |status: &str, instances: Vec<Value>| of(json!({ "LeftOut": [left_out(status)], "Instances": instances }));
     let nothing = with("NotApplicable", vec![]);

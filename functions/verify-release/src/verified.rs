@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_outside_its_group_counts_as_released_unless_the_group_was_requested() {
+    fn an_instance_outside_its_group_is_released_unless_the_group_was_requested() {
         let checks = || vec![shown(NETWORK, Status::Done), shown(AUTO_SCALING, Status::Failed)];
         let ran = [outcome(NETWORK, Status::Done), outcome(AUTO_SCALING, Status::Failed)];
         let unasked = of(&[NETWORK], &ran[..1], checks());
