@@ -61,8 +61,12 @@ reference: .local/stack.ready ## Writes docs/reference/.
 deploy: build ## To the AWS account of your shell.
 	sam deploy --guided
 
+package: build ## What a release has: the functions with their templates, and the command line, in dist/.
+	@tests/tools/quietly "Compiling the command line with sign-in" cargo lambda build --release --locked --package cordon --features sign-in
+	$(PYTHON) .ci/package
+
 clean: ## Everything that was installed or built.
-	rm -rf .local target .aws-sam
+	rm -rf .local target .aws-sam dist
 
 environments: .local/stack.ready .local/lint.ready .local/build.ready .local/node.ready .local/browser.ready
 
@@ -87,4 +91,4 @@ environments: .local/stack.ready .local/lint.ready .local/build.ready .local/nod
 	@rm .local/browser/node_modules/@sparticuz/chromium/bin/*.br
 	@touch $@
 
-.PHONY: help drill check test lint bench faults build reference deploy clean environments
+.PHONY: help drill check test lint bench faults build reference deploy package clean environments
