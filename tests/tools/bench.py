@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How little Cordon needs: states, AWS calls and round trips of a containment, and what its functions weigh.
 
-    .local/stack/bin/python tests/bench.py [--quick] [--only path|growth|fleet|functions] [--runs N]
+    make bench [ARGS="[--quick] [--only path|growth|fleet|functions] [--runs N]"]
 
 States, calls and round trips are counted from the local stack's own records, so they do not depend on this machine;
 cold starts do, so read their ratios. It asserts nothing: the exit code is 0 unless something could not be measured.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A fire drill on this machine: builds compromised instances, lets Cordon contain them, and shows what changed.
 
-    python tests/drill.py [--instances N] [--dry-run | --finding | --approve] [--release] [--keep] [--build]
+    make drill [ARGS="[--instances N] [--dry-run | --finding | --approve] [--release] [--keep]"]
 
 With --finding nobody types anything: GuardDuty's finding on the event bus starts it. With --approve a person is asked
 about the finding by e-mail, and pastes the command that approves. No AWS account, no credentials and no Docker: everything

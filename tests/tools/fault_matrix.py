@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every AWS call that containment makes, met by every fault: what came of it, as the account itself shows it.
 
-    .local/stack/bin/python tests/fault_matrix.py [--only isolate-network,…] [--faults "access denied",…] [--untried] [--at-once 8] [--no-write]
+    make faults [ARGS="[--only isolate-network,…] [--faults 'access denied',…] [--untried] [--at-once 8] [--no-write]"]
 
 The calls are taken from the record of containments without faults. Each fault is meant for one victim, so that many are
 under way at once. Faults that pass are put on one victim in tens, and one by one where the lot does not end well. A
