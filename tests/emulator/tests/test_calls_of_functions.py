@@ -65,7 +65,7 @@ def test_a_killed_function_ends_before_or_after_its_call_takes_effect(stack: Loc
     stack.inject({"Service": "ec2", "Action": "ModifyInstanceAttribute", "Breaks": "process", "Event": victim.instance, "Times": 1, "Executed": executed})
     assert protect(stack, victim)["errorType"] == "Runtime.ExitError"
     changed = [attribute_of(stack, victim.instance, name) for name in ("disableApiTermination", "disableApiStop")]
-    # It makes two such calls side by side: the other one may have come through.
+    # The function makes two such calls in parallel, and the other one may have succeeded.
     assert changed.count(True) >= 1 if executed else changed.count(True) <= 1
     assert protect(stack, other)["Status"] == "Done"
     assert protect(stack, victim)["Status"] == "Done" and protected(stack, victim)

@@ -17,7 +17,7 @@ proves = pytest.mark.proves
 
 @pytest.fixture
 def account(moto: LocalStack) -> Iterator[str]:
-    """An account of its own for each test: two requests a second are one account's."""
+    """Each test has an account of its own, as two requests a second is an account's limit."""
     yield str(uuid.uuid4().int)[:12]
 
 

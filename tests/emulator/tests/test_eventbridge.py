@@ -47,7 +47,7 @@ PATTERNS: list[tuple[dict[str, Any], bool]] = [
     ({"$or": [{"source": ["aws.securityhub"]}, {"detail": {"severity": [{"numeric": ["<", 7]}]}}]}, False),
     ({"detail": {"$or": [{"severity": [{"numeric": [">=", 9]}]}, {"type": [{"prefix": "AttackSequence:"}]}]}}, True),
     ({"detail": {"findings": {"Label": ["HIGH"]}}}, True),
-    ({"detail": {"findings": {"Id": ["a"], "Label": ["HIGH"]}}}, False),  # of one and the same finding
+    ({"detail": {"findings": {"Id": ["a"], "Label": ["HIGH"]}}}, False),  # both of the same finding
 ]
 TO_BOX = {"DeadLetterConfig": {"Arn": {"Fn::GetAtt": ["Box", "Arn"]}}, "RetryPolicy": {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 300}}
 

@@ -20,7 +20,7 @@ END = {"Type": "Pass", "End": True}
 
 
 def ask(listener: Listener, timeout: Any = 10, payload: States | None = None, **more: Any) -> States:
-    """Asks the listener, and ends with what the answer or the error was."""
+    """Asks the listener, and ends with the answer or the error."""
     payload = {"Token": "{% $states.context.Task.Token %}", "For": "{% $states.input %}", **(payload or {})}
     names = ("States.Timeout", "Refused", "States.TaskFailed")
     caught = [{"ErrorEquals": [name], "Output": {"Caught": name, "By": "{% $states.errorOutput %}"}, "Next": "After"} for name in names]

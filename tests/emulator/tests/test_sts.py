@@ -40,7 +40,7 @@ def assume(stack: LocalStack, role: str, *, account: str = ACCOUNT, **more: Any)
 
 
 def refusal(stack: LocalStack, role: str, **more: Any) -> tuple[int, str, str]:
-    """The HTTP status, code and message with which the role is not given."""
+    """The HTTP status, code and message with which the role is refused."""
     with pytest.raises(ClientError) as refused:
         assume(stack, role, **more)
     answer = refused.value.response
@@ -130,7 +130,7 @@ def test_a_role_is_found_by_its_path_and_name(moto: LocalStack) -> None:
         (trust(StringLike={"sts:ExternalId": "cordon-*"}), "other-1", False),
         (trust(ArnLike={"sts:ExternalId": "arn:aws:*:stack/cordon"}), "arn:aws:x:stack/cordon", True),
         (trust(StringEquals={"sts:ExternalId": "cordon-1"}, StringLike={"sts:RoleSessionName": "other-*"}), "cordon-1", False),
-        (trust(StringEquals={"aws:PrincipalOrgID": "o-1"}), None, True),  # cannot be known here, so it counts as met
+        (trust(StringEquals={"aws:PrincipalOrgID": "o-1"}), None, True),  # unknown here, so it counts as met
         (trust(ACCOUNT), None, True),
         (trust("*"), None, True),
         (trust([f"arn:aws:iam::{STRANGER}:root", HOME_ROOT]), None, True),

@@ -27,6 +27,8 @@ def pending() -> None:
     """
 
     def state(self: Any) -> str:
+        if getattr(self, "state_message", None):
+            return "error"  # see copies_without_key
         age = (utcnow() - self.start_time).total_seconds()
         return "completed" if age >= seconds("MOTO_SNAPSHOT_PENDING_SECONDS") else "pending"
 
@@ -140,15 +142,15 @@ def copies_without_key() -> None:
 
     moto accepts every key. Here, the keys of other Regions are out of reach.
     """
-    upstream, upstream_status = EBSBackend.copy_snapshot, Snapshot.status
+    upstream = EBSBackend.copy_snapshot
 
     def copy_snapshot(self: Any, *more: Any, kms_key_id: str | None, **named: Any) -> Snapshot:
         copy = upstream(self, *more, kms_key_id=kms_key_id, **named)
-        copy.state_message = NO_KEY if kms_key_id and of_another_region(kms_key_id, self.region_name) else None
+        if kms_key_id and of_another_region(kms_key_id, self.region_name):
+            copy.state_message, copy.status = NO_KEY, "error"
         return copy
 
     Snapshot.state_message = None
-    Snapshot.status = property(lambda self: "error" if self.state_message else upstream_status.fget(self), upstream_status.fset)
     EBSBackend.copy_snapshot = copy_snapshot
 
 
