@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from .template import CRATES, FUNCTIONS, functions
 # What AWS asks for beside, or instead of, the action that has the call's name.
 UNNAMED = {
     "isolate-network": {"ec2:CreateTags"},  # CreateSecurityGroup with tags
-    "prepare-fleet": {
-        "kms:GenerateDataKey", "ec2:CreateTags", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
-        "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress",
-    },  # the groups of isolate-network
+    "prepare-fleet": {"kms:GenerateDataKey", "ec2:CreateTags"},  # CreateSecurityGroup with tags
     "report": {"kms:GenerateDataKey", "kms:Decrypt"},
     "encrypt-snapshots": {"ec2:CreateTags", "kms:*"},  # CopySnapshot with tags, under a key
     "describe-instance": {"kms:GenerateDataKey"},  # S3 encrypts with the stack's key
@@ -43,12 +41,7 @@ WITHOUT_RESOURCE = {
 MEMBER = {"sts:AssumeRole", "sts:TagSession"}
 # Functions that call other crates of the workspace: what those read, they need as well.
 READS_OF = {
-    "prepare-fleet": ["isolate-network"],
     "describe-instance": ["detach-autoscaling", "isolate-network"],
-    "delete-originals": ["encrypt-snapshots"],
-    "hash-snapshots": ["encrypt-snapshots"],
-    "share-snapshots": ["encrypt-snapshots"],
-    "copy-snapshots": ["encrypt-snapshots"],
     "verify-containment": [
         "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
         "create-snapshots", "encrypt-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots", "delete-originals",
@@ -63,13 +56,8 @@ READS_OF = {
 }  # fmt: skip
 # What those crates read only while they write.
 NOT_READ = {
-    "prepare-fleet": {"ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"},  # of an instance
     "describe-instance": {"ec2:DescribeSecurityGroupRules"},
-    "delete-originals": {"ec2:DescribeVolumes"},
     "watch-drift": {"ec2:DescribeRegions"},  # of a request
-    "hash-snapshots": {"ec2:DescribeVolumes"},
-    "share-snapshots": {"ec2:DescribeVolumes"},
-    "copy-snapshots": {"ec2:DescribeVolumes"},
     "verify-containment": {"ec2:DescribeSecurityGroupRules", "autoscaling:DescribeAutoScalingGroups"},
     # What the way into containment reads, and the way back does not.
     "verify-release": {
@@ -92,11 +80,41 @@ def source(crate: str) -> str:
     return "".join(re.split(r"#\[cfg\(test\)\]\nmod \w+ \{", path.read_text(encoding="utf-8"))[0] for path in paths)
 
 
+# Crates whose functions make calls in the name of whoever calls them.
+SHARED = [name for name in ("instance", "network", "snapshots", "registrations", "requests") if (CRATES / name).is_dir()]
+
+
+@functools.cache
+def functions_of(crate: str) -> dict[str, str]:
+    """A shared crate's functions by name, each with its text."""
+    parts = re.split(r"\bfn (\w+)", source(crate))
+    texts: dict[str, str] = {}
+    for name, text in zip(parts[1::2], parts[2::2], strict=True):
+        texts[name] = texts.get(name, "") + text
+    return texts
+
+
+def called_in(text: str, within: str | None = None) -> set[tuple[str, str]]:
+    """The functions of shared crates that a text calls: by their crate's name, by an import, or within their own crate."""
+    called = set()
+    for crate in SHARED:
+        imports = "".join(re.findall(rf"\buse {crate}::(?:\{{([^}}]*)\}}|\w+;)", text)) + "".join(re.findall(rf"\buse {crate}::(\w+);", text))
+        for name in functions_of(crate):
+            is_near = crate == within or re.search(rf"\b{name}\b", imports)
+            if re.search(rf"\b{crate}::{name}\(" + (rf"|\b{name}\(" if is_near else ""), text):
+                called.add((crate, name))
+    return called
+
+
 def actions_named_in(crate: str) -> set[str]:
-    """The IAM actions that a crate's calls are named by in its errors, and those of the shared reads that it calls."""
+    """The IAM actions that a crate's calls are named by in its errors, and those of the shared functions that it calls."""
     text = source(crate)
-    shared = {part.split("(")[0]: part for part in source("instance").split("pub async fn ")[1:]}
-    text += "".join(shared[name] for name in set(re.findall(r"\binstance::(\w+)\(", text)))
+    reached: set[tuple[str, str]] = set()
+    open_ends = called_in(text)
+    while open_ends:
+        reached |= open_ends
+        open_ends = {one for home, name in open_ends for one in called_in(functions_of(home)[name], home)} - reached
+    text += "".join(functions_of(home)[name] for home, name in sorted(reached))
     return set(re.findall(r'Error::aws\(\s*"(\w+:\w+)"', text))
 
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::cut::CONVERSION_STAYS;
 use aws_sdk_ec2::operation::create_security_group::{CreateSecurityGroupError, CreateSecurityGroupOutput};
@@ -9,7 +11,7 @@ use aws_sdk_ec2::operation::modify_network_interface_attribute::{
     ModifyNetworkInterfaceAttributeError, ModifyNetworkInterfaceAttributeOutput,
 };
 use aws_sdk_ec2::operation::revoke_security_group_egress::RevokeSecurityGroupEgressOutput;
-use aws_sdk_ec2::types::{GroupIdentifier, IpPermission, IpRange, SecurityGroup, SecurityGroupRule};
+use aws_sdk_ec2::types::{GroupIdentifier, IpPermission, IpRange, NetworkInterface, SecurityGroup, SecurityGroupRule};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 
 fn target() -> Target {
