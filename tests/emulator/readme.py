@@ -55,7 +55,7 @@ def tables() -> str:
         lines += ["| Patch | What AWS does | Source | Upstream | Proof |", "| --- | --- | --- | --- | --- |"]
         lines += [row(patch, proved) for patch in patches if patch.sources] + [""]
         instruments += [patch for patch in patches if not patch.sources]
-    lines += ["## Instruments", "", "What the tests need and AWS does not have. These stay.", ""]
+    lines += ["## Instruments", "", "What the tests need and AWS does not have.", "These stay.", ""]
     lines += ["| Instrument | What it does | Proof |", "| --- | --- | --- |"]
     lines += [row(patch, proved).replace("[`", f"[`{patch.emulator}.", 1) for patch in instruments]
     return "\n".join(lines) + "\n"
