@@ -4,7 +4,7 @@
 //! loop back to what was journaled.
 //! Nothing here names a step, and nothing in a step names Lambda.
 
-mod by_hand;
+mod command;
 mod contain;
 mod error;
 mod forensic;
@@ -14,7 +14,7 @@ mod run;
 mod step;
 mod target;
 
-pub use by_hand::command;
+pub use command::command;
 pub use contain::{Start, converge, converge_from, converge_reversibly, inspect, journal_ahead, start};
 pub use error::{AwsError, Error, Kind, Result};
 pub use forensic::Forensic;

@@ -14,7 +14,7 @@ use containment::{
     first_values,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize};
+use registrations::{CLASSIC, DEREGISTER_TARGETS, DRAINING, REGISTERED, Registration, target_key};
 use v2::types::{TargetDescription, TargetGroup, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum};
 
 /// The step. Reads target groups, their targets and classic load balancers; deregisters exactly what is registered, and
@@ -36,21 +36,6 @@ struct Places {
     any_classic: bool,
 }
 
-/// A registration, as exact as its deregistration and its release need it: a target is an id with a port and sometimes
-/// a zone, and no call lists the target groups of an instance (traps F1, F2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Registration {
-    id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    availability_zone: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    quic_server_id: Option<String>,
-    state: String,
-}
-
 /// What the instance can be registered by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -62,10 +47,6 @@ pub struct Facts {
     /// All classic load balancers; read at a release only.
     load_balancers: BTreeSet<String>,
 }
-
-const REGISTERED: &str = "registered";
-const DRAINING: &str = "draining";
-const CLASSIC: &str = "ClassicLoadBalancer";
 
 /// Requests under way at once: the API is throttled per account and Region (trap I1).
 const AT_ONCE: usize = 10;
@@ -158,15 +139,7 @@ impl DeregisterTargets {
             }
         }
         for (name, _) in classic.into_iter().filter(|(_, has)| *has) {
-            let id = target.instance_id.clone();
-            let registration = Registration {
-                id,
-                port: None,
-                availability_zone: None,
-                quic_server_id: None,
-                state: REGISTERED.into(),
-            };
-            state.insert(Key::new(name, CLASSIC), registration);
+            state.insert(Key::new(name, CLASSIC), Registration::of(&target.instance_id));
         }
         Ok(Found { state, facts })
     }
@@ -260,34 +233,6 @@ fn candidates(
     (candidates.collect(), elsewhere)
 }
 
-/// A target on its group's default port has no port in its key: that is how an Auto Scaling group registers it.
-fn target_key(group: &str, id: &str, port: Option<i32>, default_port: Option<i32>) -> Key {
-    let port = port.filter(|port| Some(*port) != default_port).map_or(String::new(), |port| format!(":{port}"));
-    Key::new(group, format!("Target {id}{port}"))
-}
-
-/// What the instance's Auto Scaling group has registered for it, and deregisters when the instance is detached: on the
-/// default port of each target group, and with each classic load balancer.
-///
-/// The detach comes first and leaves nothing of this for [`DeregisterTargets`] to find, but a release must restore it.
-pub fn registered_by_group(
-    target: &Target,
-    target_groups: &[String],
-    load_balancers: &[String],
-) -> Vec<(Key, Registration)> {
-    let id = || target.instance_id.clone();
-    let registration = || Registration {
-        id: id(),
-        port: None,
-        availability_zone: None,
-        quic_server_id: None,
-        state: REGISTERED.into(),
-    };
-    let targets = target_groups.iter().map(|arn| (target_key(arn, &target.instance_id, None, None), registration()));
-    let classic = load_balancers.iter().map(|name| (Key::new(name, CLASSIC), registration()));
-    targets.chain(classic).collect()
-}
-
 fn registration(target: &TargetHealthDescription) -> Option<Registration> {
     let description = target.target()?;
     let state = match target.target_health()?.state()? {
@@ -317,7 +262,7 @@ fn addresses(interfaces: &[NetworkInterface]) -> BTreeSet<String> {
 impl Step for DeregisterTargets {
     type Value = Registration;
     type Facts = Facts;
-    const NAME: &'static str = "deregister-targets";
+    const NAME: &'static str = DEREGISTER_TARGETS;
 
     async fn read(&self, target: &Target) -> Result<Found<Registration, Facts>> {
         if let Some(places) = self.registered_in.get() {

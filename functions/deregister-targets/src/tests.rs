@@ -151,7 +151,7 @@ async fn a_registration_by_the_group_has_the_key_under_which_it_would_be_read() 
             .build()
     });
     let found = step(&[&one_interface()], &[&no_classic()], &[&groups, &web]).read(&target()).await.expect("read");
-    let by_group = registered_by_group(&target(), &["tg-web".into()], &["old".into()]);
+    let by_group = registrations::registered_by_group(&target(), &["tg-web".into()], &["old".into()]);
     assert!(found.state.contains_key(&by_group[0].0));
     assert_eq!(by_group[1].0, Key::new("old", CLASSIC));
 }

@@ -3,7 +3,7 @@
 //! It must go first: a group that sees an isolated instance fail its health check terminates it, and termination
 //! protection does not stop that (trap E1).
 
-mod registrations;
+mod registered;
 mod release;
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use containment::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use registrations::{handle, registrations};
+pub use registered::{handle, registrations};
 pub use release::Capacity;
 
 /// The step. Reads `DescribeAutoScalingInstances`; changes membership by `DetachInstances`. A release reads the group as

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 
 use containment::{Capture, Error, Result, Status, Target, check_account, check_instance_id, check_region};
 use finding::{Alert, Finding, Named};
+use request::{Execution, LeftOut};
 
-use crate::by_hand::LONG_AT_MOST;
-use crate::request::{LeftOut, Request, Source, Trigger, TriggerFinding, Wanted};
-use crate::{Execution, ResponseMode, Settings};
+use crate::candidates::{Request, Source, Trigger, TriggerFinding, Wanted};
+use crate::manual::LONG_AT_MOST;
+use crate::{ResponseMode, Settings};
 
 /// The largest number of instances of one event: every one of them may become a question, and the workflow's second Map
 /// takes 40 at a time, so that a 41st question would have to wait for the answer to another (trap H4).

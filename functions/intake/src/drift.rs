@@ -4,11 +4,11 @@
 
 use cases::{CaseTable, Drift};
 use containment::{Error, Result, Status, Target};
+use request::{Execution, LeftOut, refuse};
 use serde_json::Value;
 
-use crate::by_hand;
-use crate::request::{LeftOut, Request, Source, Wanted};
-use crate::{Execution, Settings, refuse};
+use crate::candidates::{Request, Source, Wanted};
+use crate::{Settings, manual};
 
 const FIELD: &str = "Drift";
 
@@ -32,7 +32,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     }
     let drift: Drift = serde_json::from_value(drift)
         .map_err(|error| Error::InvalidInput(format!("{FIELD}: {error}; it is what watch-drift starts with")))?;
-    let mut request = by_hand::read(&rest, execution, settings)?;
+    let mut request = manual::read(&rest, execution, settings)?;
     if request.wanted.len() != 1 {
         return refuse("InstanceIds", &rest["InstanceIds"], &format!("one instance beside {FIELD}"));
     }

@@ -1,11 +1,12 @@
 //! More instances than one execution takes: the input of a fleet, cut into batches that are executions of their own.
 
 use containment::{Error, Result, Target};
+use request::{Execution, refuse};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::request::Request;
-use crate::{Execution, Plan, Settings, refuse};
+use crate::candidates::Request;
+use crate::{Plan, Settings};
 
 /// The largest number of instances that a fleet may have: their ids travel through states of 256 KiB (trap H3), 22 bytes
 /// each.
@@ -112,7 +113,7 @@ mod tests {
     }
 
     fn planned(input: Value) -> Plan {
-        let event = crate::Event { input, execution: execution() };
+        let event = request::Event { input, execution: execution() };
         let (request, execution) = crate::request(event, &settings()).expect("accepted");
         assert!(request.is_fleet);
         plan(request, &execution, &settings())
@@ -134,7 +135,7 @@ mod tests {
     fn forty_instances_are_one_execution_and_no_fleet() {
         let input = json!({ "InstanceIds": ids(40), "Region": "eu-west-1" });
         let (request, _) =
-            crate::request(crate::Event { input, execution: execution() }, &settings()).expect("accepted");
+            crate::request(request::Event { input, execution: execution() }, &settings()).expect("accepted");
         assert!(!request.is_fleet && request.wanted.len() == 40);
     }
 

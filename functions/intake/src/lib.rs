@@ -4,48 +4,26 @@
 //! Reads and writes the case table, so that there is one containment of an instance at a time. Changes nothing else.
 
 mod alert;
-pub mod by_hand;
+mod candidates;
 mod drift;
 mod fleet;
-mod request;
+mod manual;
 mod respond;
 
 use std::collections::BTreeSet;
 
 use aws_config::SdkConfig;
-use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::Filter;
-use containment::{AutoScaling, CaptureMode, Error, Result, Target};
+use containment::{CaptureMode, Error, Result, Target};
 use futures::FutureExt;
+use request::{Event, Execution, LeftOut, MemberAccounts, check_region_exists};
 use runtime::Aws;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use candidates::{Request, Wanted};
+pub use candidates::{Source, Trigger, TriggerFinding};
 pub use fleet::{Batch, Fleet};
-pub use request::{LeftOut, Source, Trigger, TriggerFinding};
-use request::{Request, Wanted};
 use respond::Desk;
-pub use respond::{Holder, holder};
-
-/// What the state machine hands over: the execution's input as it came, and the execution.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub struct Event {
-    /// The execution's input: what a responder typed, or an event of EventBridge as it came.
-    pub input: Value,
-    /// Which execution it is.
-    pub execution: Execution,
-}
-
-/// The execution's own data, from the Step Functions context object.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub struct Execution {
-    /// The execution's ARN, which has Cordon's account and Region.
-    pub id: String,
-    /// When it was started: `2026-11-21T03:00:00.000Z`.
-    pub start_time: String,
-}
 
 /// What intake makes of it.
 #[derive(Debug, PartialEq, Serialize)]
@@ -102,37 +80,6 @@ pub struct Settings {
     pub instances_per_batch: usize,
 }
 
-/// The accounts beside Cordon's own that it may act in: `MEMBER_ACCOUNTS`, separated by commas.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct MemberAccounts(BTreeSet<String>);
-
-impl MemberAccounts {
-    /// Those that the function's environment names.
-    pub fn from(aws: &Aws) -> Self {
-        let named = aws.setting("MEMBER_ACCOUNTS").unwrap_or_default();
-        let accounts = named.split(',').map(|account| account.trim().to_owned());
-        accounts.filter(|account| !account.is_empty()).collect()
-    }
-
-    fn allow(&self, account: &str, own: &str) -> bool {
-        account == own || self.0.contains(account)
-    }
-
-    fn accepted(&self, own: &str) -> String {
-        let members: Vec<&str> = self.0.iter().map(String::as_str).take(20).collect();
-        match members.is_empty() {
-            true => format!("{own}, Cordon's own account (the parameter MemberAccounts names no other)"),
-            false => format!("{own}, Cordon's own account, and those of MemberAccounts: {}", members.join(", ")),
-        }
-    }
-}
-
-impl FromIterator<String> for MemberAccounts {
-    fn from_iter<I: IntoIterator<Item = String>>(accounts: I) -> Self {
-        MemberAccounts(accounts.into_iter().collect())
-    }
-}
-
 impl Settings {
     fn from(aws: &Aws) -> Result<Self> {
         Ok(Settings {
@@ -140,7 +87,7 @@ impl Settings {
             minimum_severity: parsed("MINIMUM_SEVERITY", &aws.required("MINIMUM_SEVERITY")?)?,
             instances_per_execution: parsed("INSTANCES_PER_EXECUTION", &aws.required("INSTANCES_PER_EXECUTION")?)?,
             instances_per_hour: parsed("INSTANCES_PER_HOUR", &aws.required("INSTANCES_PER_HOUR")?)?,
-            member_accounts: MemberAccounts::from(aws),
+            member_accounts: MemberAccounts::named(&aws.setting("MEMBER_ACCOUNTS").unwrap_or_default()),
             capture_on_finding: match aws.required("CAPTURE_ON_FINDING")?.as_str() {
                 "None" => None,
                 mode => Some(parsed("CAPTURE_ON_FINDING", &Value::from(mode).to_string())?),
@@ -156,72 +103,6 @@ fn parsed<T: serde::de::DeserializeOwned>(name: &str, json: &str) -> Result<T> {
         .map_err(|error| Error::Misconfigured(format!("the function's environment has {name} {json}: {error}")))
 }
 
-impl Execution {
-    /// Cordon's own account. Empty where [`check`](Execution::check) was not asked.
-    pub fn account(&self) -> &str {
-        self.id.split(':').nth(4).unwrap_or_default()
-    }
-
-    /// The clock hour of the start: `2026-11-21T03`.
-    fn hour(&self) -> &str {
-        self.start_time.get(..13).unwrap_or_default()
-    }
-
-    fn stamp(&self) -> String {
-        let digits: String = self.start_time.chars().filter(char::is_ascii_digit).take(14).collect();
-        match digits.split_at_checked(8) {
-            Some((day, time)) if time.len() == 6 => format!("{day}T{time}Z"),
-            _ => String::new(),
-        }
-    }
-
-    /// The start to the millisecond and what of the execution's name needs no quoting: 70 characters at most, so that a
-    /// batch's number fits behind them in the 80 of an execution's name.
-    fn fleet_id(&self) -> String {
-        let digits: String = self.start_time.chars().filter(char::is_ascii_digit).take(17).collect();
-        let (day, time) = digits.split_at_checked(8).unwrap_or_default();
-        let name = self.id.splitn(8, ':').nth(7).unwrap_or_default();
-        let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(50).collect();
-        format!("{day}T{time}Z-{plain}")
-    }
-
-    /// Refuses what is no execution. Calls nothing.
-    pub fn check(&self) -> Result<()> {
-        if self.account().len() != 12 {
-            return Err(Error::InvalidInput(format!("Execution.Id: {:?} is not an execution's ARN", self.id)));
-        }
-        if self.stamp().is_empty() || self.hour().is_empty() {
-            return Err(Error::InvalidInput(format!(
-                "Execution.StartTime: {:?} is not a time such as 2026-11-21T03:00:00.000Z",
-                self.start_time
-            )));
-        }
-        Ok(())
-    }
-
-    /// A target with a new case and nothing special about it.
-    pub fn target(&self, account_id: &str, region: &str, instance_id: &str) -> Target {
-        Target {
-            account_id: account_id.to_owned(),
-            region: region.to_owned(),
-            instance_id: instance_id.to_owned(),
-            case_id: format!("{instance_id}-{}", self.stamp()),
-            execution: Some(self.id.clone()),
-            release: None,
-            dry_run: false,
-            incident_ticket: None,
-            owner: None,
-            auto_scaling: AutoScaling::default(),
-            revoke_all_sessions: false,
-            capture: None,
-            hash_snapshots: false,
-            capture_window: false,
-            approval: None,
-            instance_profile_arn: None,
-        }
-    }
-}
-
 /// What is asked for. Pure; whether the Regions exist, and who is at it already, is for AWS to say.
 fn request(event: Event, settings: &Settings) -> Result<(Request, Execution)> {
     let Event { input, execution } = event;
@@ -229,7 +110,7 @@ fn request(event: Event, settings: &Settings) -> Result<(Request, Execution)> {
     let request = match finding::is_event(&input) {
         true => alert::read(&input, &execution, settings)?,
         false if drift::is_drift(&input) => drift::read(&input, &execution, settings)?,
-        false => by_hand::read(&input, &execution, settings)?,
+        false => manual::read(&input, &execution, settings)?,
     };
     Ok((request, execution))
 }
@@ -273,40 +154,6 @@ async fn check_regions(home: &SdkConfig, request: &mut Request) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Refuses a Region that Cordon's own account has not. Its own Region needs no question: Cordon runs there.
-///
-/// Calls `ec2:DescribeRegions`.
-pub async fn check_region_exists(home: &SdkConfig, region: &str) -> Result<()> {
-    match home.region().is_some_and(|own| own.as_ref() == region) {
-        true => Ok(()),
-        // Boxed for the same reason as the rest of the function: see `handle`.
-        false => exists(&Client::new(home), region).boxed().await,
-    }
-}
-
-/// Asks EC2 whether Cordon's own account has the Region.
-async fn exists(ec2: &Client, region: &str) -> Result<()> {
-    let named = Filter::builder().name("region-name").values(region).build();
-    let reply = ec2.describe_regions().all_regions(true).filters(named).send().await;
-    let reply = reply.map_err(Error::aws("ec2:DescribeRegions", region))?;
-    match reply.regions().iter().find(|r| r.region_name() == Some(region)) {
-        None => refuse("Region", &region.into(), "a Region that EC2 has, such as \"ap-northeast-1\""),
-        Some(found) if found.opt_in_status() == Some("not-opted-in") => {
-            refuse("Region", &region.into(), "a Region that is enabled in Cordon's account; this one is not")
-        }
-        Some(_) => Ok(()),
-    }
-}
-
-/// Refuses a value in one sentence, and does not throw all of a huge one back.
-pub fn refuse<T>(field: &str, value: &Value, accepted: &str) -> Result<T> {
-    let mut shown = value.to_string();
-    if shown.chars().count() > 120 {
-        shown = shown.chars().take(120).chain("…".chars()).collect();
-    }
-    Err(Error::InvalidInput(format!("{field}: {shown} is not accepted; accepted: {accepted}")))
 }
 
 #[cfg(test)]

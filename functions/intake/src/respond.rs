@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_sfn::types::ExecutionStatus;
 use cases::{Case, CaseTable, Guardrail, now};
 use containment::{Error, Result, Status, Target};
 use futures::future::{join_all, try_join_all};
+use request::{Execution, Holder, LeftOut, holder};
 
-use crate::request::{LeftOut, Request, Source, Wanted};
-use crate::{Execution, Plan, ResponseMode, Settings};
-
-/// A new execution may take a moment to show: DescribeExecution is eventually consistent.
-const MAY_NOT_SHOW_YET: i64 = 300;
+use crate::candidates::{Request, Source, Wanted};
+use crate::{Plan, ResponseMode, Settings};
 
 /// What is left out travels through the execution's states, which have 256 KiB (trap H3).
 const LEFT_OUT_AT_MOST: usize = 60;
@@ -174,37 +171,6 @@ impl Desk {
     }
 }
 
-/// How an execution stands that holds a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
-    /// It is running, or may be: a new one may not show yet.
-    Running,
-    /// Somebody stopped it, or its time was over, at this time (seconds since 1970). Its functions run on for a while.
-    Stopped(i64),
-    /// It has ended of itself, or there is none by this name.
-    Ended,
-}
-
-/// How the execution stands that has held a case since then (seconds since 1970), as Step Functions says.
-pub async fn holder(sfn: &aws_sdk_sfn::Client, execution: &str, since: i64) -> Result<Holder> {
-    let sent = sfn.describe_execution().execution_arn(execution).send().await;
-    match sent.map_err(Error::aws("states:DescribeExecution", execution)) {
-        Ok(reply) => Ok(match reply.status {
-            ExecutionStatus::Running | ExecutionStatus::PendingRedrive => Holder::Running,
-            ExecutionStatus::Aborted | ExecutionStatus::TimedOut => {
-                Holder::Stopped(reply.stop_date.map_or(0, |stopped| stopped.secs()))
-            }
-            _ => Holder::Ended,
-        }),
-        Err(error) if error.code() == Some("ExecutionDoesNotExist") => {
-            Ok(if now().saturating_sub(since) < MAY_NOT_SHOW_YET { Holder::Running } else { Holder::Ended })
-        }
-        // Whoever ran a function by hand left a name that is no execution's.
-        Err(error) if error.code() == Some("InvalidArn") => Ok(Holder::Ended),
-        Err(error) => Err(error),
-    }
-}
-
 /// What to do about an instance, from what is known of it.
 fn standing(wanted: &Wanted, seen: &Seen, source: Source, execution: &Execution) -> Standing {
     let target = &wanted.target;
@@ -305,15 +271,13 @@ fn at_most(mut left_out: Vec<LeftOut>) -> Vec<LeftOut> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Trigger;
+    use crate::candidates::Trigger;
     use crate::tests::{execution, settings};
     use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
     use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
     use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
     use aws_sdk_dynamodb::types::AttributeValue;
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
-    use aws_sdk_sfn::operation::describe_execution::{DescribeExecutionError, DescribeExecutionOutput};
-    use aws_sdk_sfn::types::error::ExecutionDoesNotExist;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
     use cases::Released;
@@ -520,41 +484,6 @@ mod tests {
     async fn a_case_that_is_taken_at_this_moment_is_looked_at_again_and_not_taken_for_another_s() {
         let error = desk(true, false).respond(request(1), &execution(), &settings()).await.expect_err("taken");
         assert_eq!((error.name(), error.is_transient()), ("Conflict", true));
-    }
-
-    async fn holding(answer: std::result::Result<ExecutionStatus, &'static str>, held_since: i64) -> Holder {
-        let rule = match answer {
-            Ok(status) => mock!(aws_sdk_sfn::Client::describe_execution).then_output(move || {
-                let reply = DescribeExecutionOutput::builder().execution_arn(OTHER).state_machine_arn("m");
-                let started = aws_sdk_sfn::primitives::DateTime::from_secs(7);
-                let stopped = aws_sdk_sfn::primitives::DateTime::from_secs(9);
-                reply.status(status.clone()).start_date(started).stop_date(stopped).build().expect("complete")
-            }),
-            Err(code) => mock!(aws_sdk_sfn::Client::describe_execution).then_error(move || {
-                let meta = ErrorMetadata::builder().code(code).build();
-                DescribeExecutionError::ExecutionDoesNotExist(ExecutionDoesNotExist::builder().meta(meta).build())
-            }),
-        };
-        let sfn = mock_client!(aws_sdk_sfn, [&rule]);
-        holder(&sfn, OTHER, held_since).await.expect("an answer")
-    }
-
-    #[tokio::test]
-    async fn a_case_is_held_for_as_long_as_its_execution_runs_and_one_that_may_not_show_yet_counts() {
-        assert_eq!(holding(Ok(ExecutionStatus::Running), 7).await, Holder::Running);
-        for over in [ExecutionStatus::Succeeded, ExecutionStatus::Failed] {
-            assert_eq!(holding(Ok(over), 7).await, Holder::Ended);
-        }
-        for stopped in [ExecutionStatus::Aborted, ExecutionStatus::TimedOut] {
-            assert_eq!(holding(Ok(stopped), 7).await, Holder::Stopped(9));
-        }
-        assert_eq!(holding(Err("ExecutionDoesNotExist"), now()).await, Holder::Running);
-        assert_eq!(holding(Err("ExecutionDoesNotExist"), now() - 600).await, Holder::Ended);
-        assert_eq!(
-            holding(Err("InvalidArn"), now()).await,
-            Holder::Ended,
-            "whoever ran a function by hand holds nothing"
-        );
     }
 
     #[test]

@@ -1,8 +1,6 @@
 use super::*;
-use aws_sdk_ec2::operation::describe_regions::DescribeRegionsOutput;
-use aws_sdk_ec2::types::Region;
 use aws_smithy_mocks::{mock, mock_client};
-use containment::Capture;
+use containment::{AutoScaling, Capture};
 use serde_json::json;
 
 const ID: &str = "i-0123456789abcdef0";
@@ -166,21 +164,6 @@ fn a_huge_value_is_not_thrown_back_whole() {
     let error = planned(json!({ "InstanceIds": [ID], "Region": "x".repeat(10_000), "Owner": 1 })).expect_err("refused");
     assert!(planned(json!(["x".repeat(10_000)])).expect_err("refused").to_string().len() < 400);
     assert!(!error.to_string().is_empty());
-}
-
-#[tokio::test]
-async fn a_region_that_ec2_does_not_know_or_the_account_has_not_enabled_is_refused() {
-    let rule =
-        mock!(Client::describe_regions).match_requests(|r| r.all_regions() == Some(true)).then_compute_output(|r| {
-            let status = |name: &str| if name == "me-south-1" { "not-opted-in" } else { "opt-in-not-required" };
-            let known = r.filters()[0].values().iter().filter(|name| *name != "xx-nowhere-9");
-            let regions = known.map(|name| Region::builder().region_name(name).opt_in_status(status(name)).build());
-            DescribeRegionsOutput::builder().set_regions(Some(regions.collect())).build()
-        });
-    let ec2 = mock_client!(aws_sdk_ec2, aws_smithy_mocks::RuleMode::MatchAny, [&rule]);
-    assert!(exists(&ec2, "eu-west-1").await.is_ok());
-    assert!(exists(&ec2, "xx-nowhere-9").await.expect_err("unknown").to_string().contains("a Region that EC2 has"));
-    assert!(exists(&ec2, "me-south-1").await.expect_err("off").to_string().contains("enabled in Cordon's account"));
 }
 
 #[test]

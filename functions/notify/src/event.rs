@@ -1,10 +1,10 @@
-//! What the function has to tell of, read tolerantly: a message has to go out even if a field is missing.
+//! What the function is called with: an event of the workflow, or one of EventBridge about an execution.
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use containment::{Error, Result};
+use notifications::{BadEnd, WorkflowMessage};
 use serde::Deserialize;
 use serde_json::Value;
-use verdict::ExecutionReport;
 
 /// An event of the workflow, or of the rule outside it that follows all executions.
 #[derive(Debug)]
@@ -13,66 +13,6 @@ pub(crate) enum Event {
     BadEnd(BadEnd),
     /// An execution that is running or has succeeded: the workflow itself announces what there is to announce.
     NothingBad,
-}
-
-/// What a state of the workflow passes.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "Kind")]
-pub(crate) enum WorkflowMessage {
-    ContainmentStarted(Started),
-    DriftFound(Started),
-    DriftNotRepaired(Started),
-    ApprovalRequested(Question),
-    ContainmentEnded(Ending),
-    ReleaseEnded(Ending),
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Started {
-    pub(crate) execution: Value,
-    pub(crate) trigger: Value,
-    pub(crate) targets: Value,
-    /// How many instances there are in batches, where there are too many for one execution.
-    pub(crate) fleet: Value,
-    pub(crate) left_out: Value,
-    pub(crate) quiet: Value,
-    pub(crate) repairs_per_hour: Value,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Question {
-    pub(crate) execution: Value,
-    pub(crate) trigger: Value,
-    pub(crate) target: Value,
-    pub(crate) facts: Value,
-    pub(crate) token: Value,
-    pub(crate) timeout_seconds: Value,
-    pub(crate) on_approval_timeout: Value,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Ending {
-    pub(crate) execution: Value,
-    pub(crate) trigger: Value,
-    pub(crate) report: ExecutionReport,
-    pub(crate) quiet: Value,
-}
-
-/// An execution that ended badly, as EventBridge and then DescribeExecution describe it.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct BadEnd {
-    pub(crate) execution: String,
-    /// `FAILED`, `TIMED_OUT` or `ABORTED`.
-    pub(crate) status: String,
-    /// The execution's input, where the event carries it.
-    pub(crate) input: Value,
-    pub(crate) error: Option<String>,
-    pub(crate) cause: Option<String>,
-    /// Why the error and the cause are unknown.
-    pub(crate) unread: Option<String>,
 }
 
 /// What EventBridge calls the event.

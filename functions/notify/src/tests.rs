@@ -7,6 +7,9 @@ use aws_sdk_sns::types::error::AuthorizationErrorException;
 use aws_smithy_mocks::{RuleMode, mock, mock_client};
 use std::sync::{Arc, Mutex};
 
+use notifications::Kind;
+use serde_json::json;
+
 use super::*;
 
 const ID: &str = "i-0123456789abcdef0";
@@ -153,7 +156,7 @@ async fn told_with(sfn: aws_sdk_sfn::Client, event: Value) -> (Answer, Option<Pu
         })
         .then_output(|| PublishOutput::builder().message_id("m-1").build());
     let sns = mock_client!(aws_sdk_sns, RuleMode::MatchAny, [&rule]);
-    let notifier = Notifier { sns, sfn, topic: "topic".to_owned() };
+    let notifier = Notifier { publisher: Publisher::new(sns, "topic"), sfn };
     let answer = notifier.tell(&event, DateTime::from_secs(NOW)).await.expect("told");
     let published = seen.lock().expect("no panic").pop();
     (answer, published)
@@ -504,7 +507,7 @@ async fn a_message_that_sns_refuses_is_an_error_that_names_the_call() {
         PublishError::AuthorizationErrorException(AuthorizationErrorException::builder().meta(meta).build())
     });
     let sns = mock_client!(aws_sdk_sns, RuleMode::MatchAny, [&rule]);
-    let notifier = Notifier { sns, sfn: sfn_that_is_not_asked(), topic: "topic".to_owned() };
+    let notifier = Notifier { publisher: Publisher::new(sns, "topic"), sfn: sfn_that_is_not_asked() };
     let error = notifier.tell(&question(), DateTime::from_secs(NOW)).await.expect_err("refused");
     assert!(error.to_string().starts_with("sns:Publish on topic: AuthorizationError"), "{error}");
 }

@@ -4,16 +4,16 @@
 //! Reads and writes the case table, so that a release and a containment of an instance never run at the same time.
 //! Changes nothing else.
 
-mod request;
+mod input;
 mod standing;
 
 use containment::{Error, Result, Target};
-use intake::{Event, LeftOut, MemberAccounts, check_region_exists};
+use request::{Event, LeftOut, MemberAccounts, check_region_exists};
 use runtime::Aws;
 use serde::Serialize;
 use serde_json::Value;
 
-use request::Request;
+use input::Request;
 use standing::Desk;
 
 /// What the release workflow does.
@@ -36,7 +36,11 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
         Error::InvalidInput(format!("the event of plan-release is not {{Input, Execution}}: {error}"))
     })?;
     event.execution.check()?;
-    let request = Request::read(&event.input, &event.execution, &MemberAccounts::from(aws))?;
+    let request = Request::read(
+        &event.input,
+        &event.execution,
+        &MemberAccounts::named(&aws.setting("MEMBER_ACCOUNTS").unwrap_or_default()),
+    )?;
     check_region_exists(aws.home(), &request.region).await?;
     let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
     desk.plan(request, &event.execution).await

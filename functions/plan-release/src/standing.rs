@@ -4,10 +4,10 @@
 use cases::{Case, CaseTable, now};
 use containment::{Error, Journal, Key, Result, Status, Target, command};
 use futures::future::{join_all, try_join_all};
-use intake::{Execution, Holder, LeftOut, holder};
+use request::{Execution, Holder, LeftOut, holder};
 
 use crate::Plan;
-use crate::request::Request;
+use crate::input::Request;
 
 /// An execution that is stopped leaves its functions at work, and those that change an instance have so many seconds at most:
 /// what one of them contains after it was released would stay so, and nobody would know.

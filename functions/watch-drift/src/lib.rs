@@ -6,14 +6,17 @@
 
 mod call;
 
+use std::time::SystemTime;
+
 use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
 use cases::{CaseTable, Drift, Watched, now};
 use containment::{Error, Result, Target};
 use evidence::Bucket;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use intake::Holder;
 use lambda_runtime::tracing;
+use notifications::{Publisher, Started, WorkflowMessage};
+use request::Holder;
 use runtime::Aws;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -87,7 +90,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Answer> {
         repairs_per_hour: limit
             .parse()
             .map_err(|_| Error::Misconfigured(format!("the function's environment has REPAIRS_PER_HOUR {limit:?}")))?,
-        tell: Box::new(|message| async move { notify::handle(aws, &message).await.map(|_| ()) }.boxed()),
+        tell: Box::new(|message| tell(aws, message).boxed()),
     };
     Ok(desk.all(batch, now()).await)
 }
@@ -101,7 +104,7 @@ struct Desk<'a> {
     machine: String,
     own: Own,
     repairs_per_hour: usize,
-    tell: Box<dyn Fn(Value) -> BoxFuture<'a, Result<()>> + Send + Sync + 'a>,
+    tell: Box<dyn Fn(WorkflowMessage) -> BoxFuture<'a, Result<()>> + Send + Sync + 'a>,
 }
 
 /// What a call came to for an instance.
@@ -222,7 +225,7 @@ impl Desk<'_> {
             let holders =
                 [Some((&watched.execution, watched.held_since)), watched.repair.as_ref().map(|(r, at)| (r, *at))];
             for (holder, since) in holders.into_iter().flatten() {
-                if intake::holder(&self.sfn, holder, since).await? == Holder::Running {
+                if request::holder(&self.sfn, holder, since).await? == Holder::Running {
                     self.tell_to_wait(key, watched, &target, drift, holder).await?;
                     return Ok(Outcome::Waits(holder.clone()));
                 }
@@ -265,7 +268,7 @@ impl Desk<'_> {
         if repair || watched.told_to_wait_for.as_deref() == Some(holder) {
             return Ok(());
         }
-        (self.tell)(self.message("DriftFound", holder, target, drift)).await?;
+        (self.tell)(WorkflowMessage::DriftFound(change(holder, target, drift))).await?;
         self.cases.note_told_to_wait(key, watched, holder).await
     }
 
@@ -280,17 +283,29 @@ impl Desk<'_> {
         if watched.called_in.as_deref() == Some(hour) {
             return Ok(());
         }
-        let mut message = self.message("DriftNotRepaired", &watched.execution, target, drift);
-        message["RepairsPerHour"] = json!(self.repairs_per_hour);
-        (self.tell)(message).await?;
+        let repairs_per_hour = json!(self.repairs_per_hour);
+        let change = Started { repairs_per_hour, ..change(&watched.execution, target, drift) };
+        (self.tell)(WorkflowMessage::DriftNotRepaired(change)).await?;
         self.cases.note_called(key, watched, hour).await
     }
+}
 
-    fn message(&self, kind: &str, execution: &str, target: &Target, drift: &Drift) -> Value {
-        json!({
-            "Kind": kind, "Execution": { "Id": execution }, "Targets": [target],
-            "Trigger": { "Source": "Drift", "Findings": [], "Drift": drift },
-        })
+/// What people are told of a call: the instance that it changed, and the execution that holds its case.
+fn change(execution: &str, target: &Target, drift: &Drift) -> Started {
+    Started {
+        execution: json!({ "Id": execution }),
+        targets: json!([target]),
+        trigger: json!({ "Source": "Drift", "Findings": [], "Drift": drift }),
+        ..Started::default()
+    }
+}
+
+async fn tell(aws: &Aws, message: WorkflowMessage) -> Result<()> {
+    let publisher = Publisher::new(aws_sdk_sns::Client::new(aws.home()), aws.required("TOPIC_ARN")?);
+    let now = DateTime::from(SystemTime::now());
+    match notifications::message(&message, &now) {
+        Some(message) => publisher.publish(&message, &now).await.map(|_| ()),
+        None => Ok(()),
     }
 }
 

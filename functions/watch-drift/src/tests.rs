@@ -173,7 +173,7 @@ fn desk(told: Arc<Mutex<Vec<Value>>>) -> Desk<'static> {
         },
         repairs_per_hour: 4,
         tell: Box::new(move |message| {
-            told.lock().expect("lock").push(message);
+            told.lock().expect("lock").push(serde_json::to_value(message).expect("JSON"));
             async { Ok(()) }.boxed()
         }),
     }

@@ -19,7 +19,7 @@ fn interface(vpc: &str) -> Interface {
     Interface { vpc: vpc.into(), subnet: "subnet-private".into(), addresses, ..Interface::default() }
 }
 
-fn interfaces() -> BTreeMap<String, Interface> {
+fn one_interface() -> BTreeMap<String, Interface> {
     [("eni-1".to_owned(), interface("vpc-a"))].into()
 }
 
@@ -244,7 +244,7 @@ async fn endpoints_their_interfaces_and_groups_and_the_vpcs_routes_are_read() {
         .then_output(|| DescribeRouteTablesOutput::builder().set_route_tables(Some(shown().tables)).build());
     let ec2 = mock_client!(aws_sdk_ec2, RuleMode::MatchAny, [&endpoints_rule, &interfaces, &groups, &tables]);
     let endpoints = endpoints(&ec2, &Target::example()).await;
-    let windows = windows(&ec2, endpoints, &interfaces(), &BTreeMap::new()).await;
+    let windows = windows(&ec2, endpoints, &one_interface(), &BTreeMap::new()).await;
     assert_eq!(windows["eni-1"], seen(&shown()));
 }
 
@@ -256,7 +256,7 @@ async fn endpoints_that_cannot_be_read_are_an_obstacle_and_no_error() {
     });
     let ec2 = mock_client!(aws_sdk_ec2, [&denied]);
     let endpoints = endpoints(&ec2, &Target::example()).await;
-    let windows = windows(&ec2, endpoints, &interfaces(), &BTreeMap::new()).await;
+    let windows = windows(&ec2, endpoints, &one_interface(), &BTreeMap::new()).await;
     assert!(windows["eni-1"].obstacles[0].contains("ec2:DescribeVpcEndpoints on eu-west-1: UnauthorizedOperation"));
 }
 

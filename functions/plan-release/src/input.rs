@@ -1,8 +1,7 @@
 //! What a responder types to release instances, read as strictly as the input of a containment.
 
 use containment::{Result, Target};
-use intake::by_hand::{account, fields, flag, instance_ids, region, tag_value};
-use intake::{Execution, MemberAccounts, refuse};
+use request::{Execution, MemberAccounts, account, fields, flag, instance_ids, refuse, region, tag_value};
 use serde_json::{Map, Value};
 use verdict::StepName;
 

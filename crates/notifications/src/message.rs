@@ -30,8 +30,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    #[cfg(test)]
-    pub(crate) fn all() -> Vec<Kind> {
+    pub fn all() -> Vec<Kind> {
         use Kind::{
             ApprovalRequested, ContainmentStarted, DriftFound, DriftNotRepaired, ExecutionAborted, ExecutionFailed,
             ExecutionTimedOut,
@@ -64,7 +63,7 @@ impl Serialize for Kind {
 
 /// A message. The headline and the subject consist of Cordon's own words and of checked values only.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Message {
+pub struct Message {
     pub(crate) kind: Kind,
     pub(crate) headline: String,
     pub(crate) subject: String,

@@ -1,6 +1,7 @@
 //! The message for machines: queues, functions, streams. `docs/notification.schema.json` documents it.
 
-use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use serde_json::{Value, json};
 
 use crate::message::Message;
@@ -13,7 +14,7 @@ pub(crate) fn record(message: &Message, time: &DateTime) -> Value {
     let mut record = json!({
         "Version": "1",
         "Kind": message.kind,
-        "Time": time.fmt(DateTimeFormat::DateTime).unwrap_or_default(),
+        "Time": time.fmt(Format::DateTime).unwrap_or_default(),
         "Headline": message.headline,
         "Execution": execution(message),
     });

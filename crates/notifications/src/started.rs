@@ -1,6 +1,7 @@
 //! The messages before an instance is isolated: the start, and the request for approval.
 
-use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use serde_json::{Value, json};
 
 use crate::event::{Question, Started};
@@ -154,7 +155,7 @@ fn approval_data(question: &Question, message: &Message, instance: &Instance, no
     let seconds = question.timeout_seconds.as_u64();
     let deadline = seconds.and_then(|seconds| {
         let at = now.secs().checked_add(i64::try_from(seconds).ok()?)?;
-        DateTime::from_secs(at).fmt(DateTimeFormat::DateTime).ok()
+        DateTime::from_secs(at).fmt(Format::DateTime).ok()
     });
     let texts = [
         ("Reason", question.target["Approval"].as_str().map(|reason| clean(reason, 512))),

@@ -4,7 +4,7 @@
 
 use aws_sdk_autoscaling::Client;
 use containment::{Error, First, Journal, Outcome, Result, State, Step, Target, converge_from, start};
-use deregister_targets::{DeregisterTargets, registered_by_group};
+use registrations::{DEREGISTER_TARGETS, registered_by_group};
 use runtime::{Aws, answer, run_release};
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ impl DetachAutoscaling {
 /// Journals what `deregister-targets` has to restore. What that step did not find on its first run was registered since, and
 /// is nothing to restore.
 async fn journal_registrations(target: &Target, journal: &impl Journal, mut first: First) -> Result<()> {
-    let step = DeregisterTargets::NAME;
+    let step = DEREGISTER_TARGETS;
     if first.is_empty() || journal.keep_ahead(target, step, &first.clone().into()).await? {
         return Ok(());
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     async fn journaled(journal: &MemoryJournal) -> First {
-        journal.read(&target(), DeregisterTargets::NAME).await.expect("journal").first
+        journal.read(&target(), DEREGISTER_TARGETS).await.expect("journal").first
     }
 
     #[tokio::test]
@@ -175,7 +175,7 @@ mod tests {
         let detached = Arc::default();
         let (member, detaches) = (member(&detached), detaches(&detached));
         let baseline = Journaled { first: First::new(), baseline: Some(registered("arn:first")) };
-        let journal = MemoryJournal::of(DeregisterTargets::NAME, baseline);
+        let journal = MemoryJournal::of(DEREGISTER_TARGETS, baseline);
         let both = registered("arn:first").into_iter().chain(registered("arn:since")).collect();
         step(&[&member, &detaches]).contain(&target(), &journal, Some(both)).await.expect("detached");
         let mut wanted = registered("arn:first");
