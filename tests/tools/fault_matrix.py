@@ -63,7 +63,8 @@ REFUSED = {
     "ec2": ("UnauthorizedOperation", 403), "sns": ("AuthorizationError", 403), "s3": ("AccessDenied", 403), "iam": ("AccessDenied", 403),
     "sts": ("AccessDenied", 403), "autoscaling": ("AccessDenied", 403), "elb": ("AccessDenied", 403), "elbv2": ("AccessDenied", 403),
 }  # fmt: skip
-# What EC2 and IAM say of something that was made a moment ago, by how its id begins (trap I3).
+# What EC2 and IAM say of something that was made a moment ago, by how its id begins
+# (aws-behaviour#eventual-consistency).
 UNSEEN = {
     "sg-": ("InvalidGroup.NotFound", 400), "snap-": ("InvalidSnapshot.NotFound", 400), "fl-": ("InvalidFlowLogId.NotFound", 400),
     "cordon-deny-": ("NoSuchEntity", 404),

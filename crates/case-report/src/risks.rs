@@ -28,7 +28,7 @@ const UNKNOWN: (Words, Words) = (
 
 type Known = (&'static [&'static str], Words, Words);
 
-/// What the steps say, by a phrase of each. Sources: traps A1 to A5, B1 to B5, E2, G1, G5.
+/// What the steps say, by a phrase of each. Their facts: docs/aws-behaviour.md.
 const KNOWN: &[Known] = &[
     (
         &["the NAT gateway"],

@@ -41,7 +41,7 @@ pub struct Released {
 }
 
 /// What the responders have laid down about an instance, in their own account: whoever owns the instance's account can
-/// edit its tags, so a tag protects nothing and nobody (trap K6).
+/// edit its tags, so a tag protects nothing and nobody (aws-behaviour#tags).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guardrail {
     /// `Protected`: a person is asked before it is contained. `Cordon`: it is Cordon's own, and is never contained.

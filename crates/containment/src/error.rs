@@ -103,7 +103,7 @@ impl Error {
         }
     }
 
-    /// The `errorType` that the state machine's Retry and Catch name (trap H1).
+    /// The `errorType` that the state machine's Retry and Catch name (aws-behaviour#lambda-error-names).
     pub fn name(&self) -> &'static str {
         match self {
             Error::InvalidInput(_) => "InvalidInput",
@@ -138,8 +138,8 @@ impl Error {
 }
 
 /// Error codes for which AWS documents "try again in a moment" and which the SDK's own lists do not have:
-/// an Auto Scaling group at work (trap E3), a volume with too many snapshots under way (G3), a role that somebody else
-/// is changing.
+/// an Auto Scaling group at work (aws-behaviour#detaching), a volume with too many snapshots under way
+/// (aws-behaviour#snapshot-quotas), a role that somebody else is changing.
 const SETTLING: &[&str] = &[
     "ResourceContention",
     "ScalingActivityInProgress",
@@ -148,8 +148,8 @@ const SETTLING: &[&str] = &[
     "ConcurrentModificationException",
 ];
 
-/// What EC2 says of something that it has made a moment ago and does not show everywhere yet (trap I3). Whatever a step
-/// names by its id it has made or has just read.
+/// What EC2 says of something that it has made a moment ago and does not show everywhere yet
+/// (aws-behaviour#eventual-consistency). Whatever a step names by its id it has made or has just read.
 const UNSEEN: &[&str] = &["InvalidGroup.NotFound", "InvalidSnapshot.NotFound", "InvalidFlowLogId.NotFound"];
 
 /// How services that do not say `AccessDenied` say it: EC2, SNS, and SNS about the topic's key.

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// What an Auto Scaling group does about the instance it loses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AutoScaling {
-    /// The group launches a replacement: capacity stays, and so does the way in (trap E2).
+    /// The group launches a replacement: capacity stays, and so does the way in (aws-behaviour#replacement).
     #[default]
     Replace,
     /// The group's desired capacity goes down by one.
@@ -29,7 +29,7 @@ pub struct Capture {
     pub memory: bool,
 }
 
-/// Which comes first, the capture or the isolation (trap C1).
+/// Which comes first, the capture or the isolation (aws-behaviour#volatile-evidence).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CaptureMode {
     /// Isolation first; Systems Manager's and S3's endpoints stay open until the capture has ended or its time is over.
@@ -70,7 +70,8 @@ pub struct Target {
     /// What the Auto Scaling group does about the loss.
     #[serde(default)]
     pub auto_scaling: AutoScaling,
-    /// Also deny every session of the role that was issued before now: this hits every other holder (trap B2).
+    /// Also deny every session of the role that was issued before now: this hits every other holder
+    /// (aws-behaviour#revoked-sessions).
     #[serde(default)]
     pub revoke_all_sessions: bool,
     /// What to capture of the running host; absent where nothing is asked for.
@@ -86,8 +87,9 @@ pub struct Target {
     /// Why a person is asked before anything disturbs the workload; absent where nobody has to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
-    /// The instance profile that the case found first. Credentials outlive the association (trap B1),
-    /// so their revocation must not depend on it. Empty at a release where it is known that there was none.
+    /// The instance profile that the case found first. Credentials outlive the association
+    /// (aws-behaviour#issued-credentials), so their revocation must not depend on it. Empty at a release where it is
+    /// known that there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_profile_arn: Option<String>,
 }
@@ -122,7 +124,8 @@ impl Target {
         format!("cases/{}/{}/{}", self.account_id, self.region, self.case_id)
     }
 
-    /// The tags that mark a resource as part of the incident. For people to search; never authority (trap K6).
+    /// The tags that mark a resource as part of the incident. For people to search; never authority
+    /// (aws-behaviour#tags).
     pub fn incident_tags(&self) -> BTreeMap<String, String> {
         let mut tags = BTreeMap::from([
             ("CordonCase".to_owned(), self.case_id.clone()),

@@ -55,7 +55,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A SHA-256 as S3 writes it. None unless it is of a whole object: the composite of a multipart upload ends in `-PARTS`
-/// (trap J7).
+/// (aws-behaviour#multipart-hashes).
 pub fn from_base64(checksum: &str) -> Option<String> {
     let bytes = BASE64_STANDARD.decode(checksum).ok()?;
     (bytes.len() == 32).then(|| hex(&bytes))

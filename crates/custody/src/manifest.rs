@@ -219,7 +219,7 @@ pub struct Lock {
     pub expires_at: Option<String>,
 }
 
-/// The hash list of a snapshot's blocks, a piece of evidence of its own (trap G10).
+/// The hash list of a snapshot's blocks, a piece of evidence of its own (aws-behaviour#block-hashes).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Blocks {

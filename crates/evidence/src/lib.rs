@@ -67,7 +67,8 @@ impl Bucket {
 
     /// Puts JSON under `cases/ACCOUNT/REGION/CASE/NAME-TIME.json`.
     ///
-    /// The SHA-256 is sent along: Object Lock demands a checksum, and S3 verifies it before it answers (trap J8).
+    /// The SHA-256 is sent along: Object Lock demands a checksum, and S3 verifies it before it answers
+    /// (aws-behaviour#object-lock-uploads).
     pub async fn put(&self, target: &Target, name: &str, evidence: &Value) -> Result<Entry> {
         let key = format!("{}/{name}-{}.json", target.evidence_prefix(), now());
         self.put_bytes(target, key, "application/json", evidence.to_string().into_bytes()).await

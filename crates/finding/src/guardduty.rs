@@ -31,7 +31,7 @@ pub(crate) fn finding(detail: &Node) -> Finding {
     }
 }
 
-/// Where the finding arose. The envelope's account is the delegated administrator's (trap H9).
+/// Where the finding arose. The envelope's account is the delegated administrator's (aws-behaviour#guardduty-events).
 fn place(detail: &Node) -> Place {
     let own = Place {
         account_id: detail.get("accountId").account().unwrap_or_default(),

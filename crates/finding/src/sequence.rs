@@ -1,4 +1,5 @@
-//! An attack sequence: several signals that GuardDuty joined into one finding, about a list of resources (trap H9).
+//! An attack sequence: several signals that GuardDuty joined into one finding, about a list of resources
+//! (aws-behaviour#attack-sequences).
 
 use std::collections::BTreeMap;
 

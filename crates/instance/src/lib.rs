@@ -1,6 +1,7 @@
 //! What EC2 shows to belong to an instance: the reads that several steps share.
 //!
-//! Every list is paged to its end, and includes what an AWS service manages, which EC2 otherwise hides (trap A10).
+//! Every list is paged to its end, and includes what an AWS service manages, which EC2 otherwise hides
+//! (aws-behaviour#managed-instances).
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, IamInstanceProfileAssociation, NetworkInterface, Volume};
@@ -10,7 +11,7 @@ fn filter(name: &str, value: &str) -> Filter {
     Filter::builder().name(name).values(value).build()
 }
 
-/// The network interfaces that are attached to the instance, in whatever VPC (trap A7).
+/// The network interfaces that are attached to the instance, in whatever VPC (aws-behaviour#interfaces-and-vpcs).
 pub async fn interfaces(ec2: &Client, target: &Target) -> Result<Vec<NetworkInterface>> {
     let attached = filter("attachment.instance-id", &target.instance_id);
     let pages = ec2

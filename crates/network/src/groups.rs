@@ -12,11 +12,12 @@ use containment::{Error, Result, Target};
 use futures::future::try_join;
 use futures::stream::{self, StreamExt};
 
-/// No rule at all, in or out. A name is unique in its VPC, whatever its case (trap A8).
+/// No rule at all, in or out. A name is unique in its VPC, whatever its case (aws-behaviour#group-names).
 pub const ISOLATION: &str = "cordon-isolation";
-/// All traffic, IPv4 and IPv6, both ways (trap A4).
+/// All traffic, IPv4 and IPv6, both ways (aws-behaviour#untracked-connections).
 pub const CONVERSION: &str = "cordon-conversion";
-/// Only tcp/443 out to the VPC's endpoints of Systems Manager and S3, for the time of a capture (trap C5).
+/// Only tcp/443 out to the VPC's endpoints of Systems Manager and S3, for the time of a capture
+/// (aws-behaviour#vpc-endpoints).
 pub const CAPTURE: &str = "cordon-capture";
 
 /// All of them.
@@ -56,8 +57,8 @@ pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, Stri
         .collect())
 }
 
-/// Names are unique whatever their case, but filters heed it (trap A8): a group that a stranger has named `Cordon-Isolation`
-/// keeps ours from being created, so it must be found to be used.
+/// Names are unique whatever their case, but filters heed it (aws-behaviour#group-names): a group that a stranger has
+/// named `Cordon-Isolation` keeps ours from being created, so it must be found to be used.
 fn any_letter(name: &str) -> String {
     name.chars().map(|c| if c == '-' { '-' } else { '?' }).collect()
 }
@@ -108,7 +109,8 @@ fn from_words(rule: &str) -> Option<(bool, IpPermission)> {
     Some((direction == "egress", permission.build()))
 }
 
-/// How many VPCs' groups are made at a time: EC2 refills what it allows of CreateSecurityGroup at 5 a second (trap I1).
+/// How many VPCs' groups are made at a time: EC2 refills what it allows of CreateSecurityGroup at 5 a second
+/// (aws-behaviour#api-throttling).
 const VPCS_AT_ONCE: usize = 5;
 
 /// Makes and verifies the isolation and the conversion group of several VPCs, once for all instances in them: each
@@ -173,7 +175,7 @@ async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) ->
         Err(error) if error.code() == Some("InvalidGroup.Duplicate") => {
             let found = find(ec2, &target.account_id).await?;
             let taken = found.into_iter().find(|(n, v, _)| *n == name && v == vpc);
-            // Not shown yet (trap I3): the workflow asks again.
+            // Not shown yet (aws-behaviour#eventual-consistency): the workflow asks again.
             taken.map(|(_, _, group)| group.id).ok_or_else(|| Error::Conflict(error.to_string()))
         }
         Err(error) => Err(error),
@@ -185,12 +187,13 @@ const LOOKS: usize = 7;
 
 /// Brings a group to its rules and reads them back.
 ///
-/// Rules are revoked by id, because a revocation by properties that match nothing is no error in a default VPC (trap A4).
-/// Another containment may be at the same group at the same moment; both want the same rules, so what the other has done
-/// in between is seen at the next look.
+/// Rules are revoked by id, because a revocation by properties that match nothing is no error in a default VPC
+/// (aws-behaviour#revoking-rules). Another containment may be at the same group at the same moment; both want the same
+/// rules, so what the other has done in between is seen at the next look.
 ///
-/// A new group is given a rule that lets everything out, and may be shown without it at first (trap I3): a list without it
-/// is believed only after that rule has been seen, or after some seconds, or where the group is to have it.
+/// A new group is given a rule that lets everything out, and may be shown without it at first
+/// (aws-behaviour#eventual-consistency): a list without it is believed only after that rule has been seen, or after
+/// some seconds, or where the group is to have it.
 async fn settle_rules(ec2: &Client, group: &str, wanted: &BTreeSet<String>, is_new: bool) -> Result<()> {
     let mut seen_a_rule = !is_new || wanted.contains(BY_DEFAULT);
     let mut delay = Duration::from_millis(250);
@@ -228,7 +231,8 @@ async fn settle_rules(ec2: &Client, group: &str, wanted: &BTreeSet<String>, is_n
 /// What AWS gives a new group.
 const BY_DEFAULT: &str = "egress -1 0.0.0.0/0";
 
-/// The group or its rules are not what they were when we looked: not there yet (trap I3), or changed by another.
+/// The group or its rules are not what they were when we looked: not there yet (aws-behaviour#eventual-consistency), or
+/// changed by another.
 fn has_moved(error: &Error) -> bool {
     let moved = ["InvalidGroup.NotFound", "InvalidPermission", "InvalidSecurityGroupRuleId"];
     error.code().is_some_and(|code| moved.iter().any(|start| code.starts_with(start)))

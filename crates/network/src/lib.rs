@@ -16,13 +16,13 @@ pub use window::{Window, endpoints, windows};
 /// What there is to know of one interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interface {
-    /// Groups belong to a VPC, and an instance's interfaces may be in several (trap A7).
+    /// Groups belong to a VPC, and an instance's interfaces may be in several (aws-behaviour#interfaces-and-vpcs).
     pub vpc: String,
     /// For the routes.
     pub subnet: String,
     /// For what an endpoint lets in: the primary private address, and those of IPv6.
     pub addresses: BTreeSet<IpAddr>,
-    /// Who manages it, if not its owner: its groups can't be changed (trap A9).
+    /// Who manages it, if not its owner: its groups can't be changed (aws-behaviour#requester-managed-interfaces).
     pub managed_by: Option<String>,
     /// `interface`, `trunk`, `efa`, …
     pub kind: String,

@@ -1,4 +1,5 @@
-//! Which of an interface's paths track connections whatever the groups say, so that an open one may go on (trap A2).
+//! Which of an interface's paths track connections whatever the groups say, so that an open one may go on
+//! (aws-behaviour#automatic-tracking).
 
 use std::collections::{BTreeMap, BTreeSet};
 

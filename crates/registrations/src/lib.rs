@@ -14,7 +14,7 @@ pub const DRAINING: &str = "draining";
 pub const CLASSIC: &str = "ClassicLoadBalancer";
 
 /// A registration as it has to be undone and, at a release, restored: a target is an id with a port and sometimes a zone,
-/// and there is no call that lists the target groups of an instance (traps F1, F2).
+/// and there is no call that lists the target groups of an instance (aws-behaviour#deregistration, #target-lookup).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {

@@ -14,7 +14,7 @@ pub(crate) struct Role {
     pub(crate) name: String,
     /// The template that makes it, for the text of an error.
     pub(crate) template: &'static str,
-    /// What the role's trust policy asks for; no secret (trap K3).
+    /// What the role's trust policy asks for; no secret (aws-behaviour#external-id).
     pub(crate) external_id: Option<String>,
     /// Cordon's own account, for the text of an error.
     pub(crate) responder_account: String,
@@ -25,7 +25,7 @@ impl Role {
         format!("arn:{}:iam::{}:role/{}", target.partition(), self.account_id, self.name)
     }
 
-    /// Credentials for an hour, the most that a role assumed by a role can have (trap K4).
+    /// Credentials for an hour, the most that a role assumed by a role can have (aws-behaviour#chained-sessions).
     ///
     /// The session is tagged with the step and the instance. The role allows each step its own calls only and, where a
     /// service supports it, on this instance only; a function's own role lets it pass no other step's name.

@@ -59,7 +59,7 @@ impl Caller {
 impl Aws {
     async fn from_env() -> Self {
         // Standard mode backs off with jitter; its default of 3 attempts is too few for a fleet on EC2's
-        // token buckets (traps I1, I2).
+        // token buckets (aws-behaviour#api-throttling, #sdk-retries).
         let retries = RetryConfig::standard().with_max_attempts(8);
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
@@ -161,7 +161,8 @@ impl Aws {
 
 /// Runs a function on the Lambda runtime until it is shut down.
 ///
-/// The event is handed over as plain JSON: a typed one would fail with an error type that no workflow can match (trap H1).
+/// The event is handed over as plain JSON: a typed one would fail with an error type that no workflow can match
+/// (aws-behaviour#lambda-error-names).
 pub async fn serve<H, F, O>(handler: H) -> std::result::Result<(), lambda_runtime::Error>
 where
     H: Fn(Arc<Aws>, Value) -> F,

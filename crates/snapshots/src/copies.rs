@@ -5,7 +5,8 @@ use containment::{Result, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
-/// A copy whose key is not accessible fails without a word from `CopySnapshot` (trap G5); one more try, then a person.
+/// A copy whose key is not accessible fails without a word from `CopySnapshot` (aws-behaviour#silent-copy-failure); one
+/// more try, then a person.
 const COPIES_AT_MOST: usize = 2;
 
 /// How the copy of a snapshot stands.
@@ -55,7 +56,7 @@ pub fn best(copies: impl Iterator<Item = SnapshotCopy>) -> Option<SnapshotCopy> 
 }
 
 /// Asks for copies, five at once. There are 20 at a time for each destination Region, whosever case they are of, and no
-/// more can be had (trap G3): what finds no place waits.
+/// more can be had (aws-behaviour#snapshot-quotas): what finds no place waits.
 pub async fn ask_for(calls: Vec<impl Future<Output = Result<()>>>) -> Writes {
     let mut writes = Writes::default();
     for result in stream::iter(calls).buffer_unordered(5).collect::<Vec<_>>().await {

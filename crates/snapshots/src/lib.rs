@@ -30,8 +30,8 @@ pub struct CaseSnapshots {
     pub copies: BTreeMap<String, Vec<Snapshot>>,
 }
 
-/// Whether EC2 says that a snapshot was taken of a volume. A copy has a volume that is none (trap G7), and whoever tags an
-/// original as a copy does not make it one (trap K6).
+/// Whether EC2 says that a snapshot was taken of a volume. A copy has a volume that is none
+/// (aws-behaviour#copy-lineage), and whoever tags an original as a copy does not make it one (aws-behaviour#tags).
 pub fn is_of_a_volume(snapshot: &Snapshot) -> bool {
     snapshot.volume_id().is_some_and(|volume| volume != "vol-ffffffff")
 }
@@ -48,7 +48,7 @@ pub async fn case_snapshots(ec2: &Client, target: &Target) -> Result<CaseSnapsho
     Ok(snapshots)
 }
 
-/// A tag's value. Tags say what is a copy of what; they are never proof of it (trap K6).
+/// A tag's value. Tags say what is a copy of what; they are never proof of it (aws-behaviour#tags).
 pub fn tag<'a>(snapshot: &'a Snapshot, key: &str) -> Option<&'a str> {
     snapshot.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value())
 }

@@ -178,7 +178,7 @@ impl Outcome {
     }
 
     /// The outcome with at most this many changes. The journal and the verifier's evidence have all of them; between
-    /// functions they travel through states of 256 KiB that all steps of an instance share (trap H3).
+    /// functions they travel through states of 256 KiB that all steps of an instance share (aws-behaviour#state-size).
     pub fn shortened(mut self, changes: usize) -> Self {
         let more = self.changes.len().saturating_sub(changes);
         self.changes.truncate(changes);

@@ -23,7 +23,8 @@ pub(crate) enum Platform {
     Windows,
 }
 
-/// Whether Systems Manager reaches the host, and what it is; or why not, which is an answer and no error (trap J9).
+/// Whether Systems Manager reaches the host, and what it is; or why not, which is an answer and no error
+/// (aws-behaviour#agent-status).
 pub(crate) type Reach = std::result::Result<Platform, String>;
 
 /// A command as Systems Manager shows it.
@@ -31,7 +32,7 @@ pub(crate) type Reach = std::result::Result<Platform, String>;
 pub(crate) struct Invocation {
     /// Systems Manager's detailed status.
     pub(crate) details: String,
-    /// The script's standard output, cut at 24,000 characters (trap J1).
+    /// The script's standard output, cut at 24,000 characters (aws-behaviour#command-output).
     pub(crate) output: String,
 }
 
@@ -131,7 +132,8 @@ impl Commands {
         Ok(all.into_iter().find(|command| command.comment() == Some(comment)).and_then(|command| command.command_id))
     }
 
-    /// How a command stands. Right after it was sent there is none yet, which is no error (trap I4).
+    /// How a command stands. Right after it was sent there is none yet, which is no error
+    /// (aws-behaviour#command-status).
     pub(crate) async fn invocation(&self, target: &Target, command: &str) -> Result<Option<Invocation>> {
         let call = self.ssm.get_command_invocation().command_id(command).instance_id(&target.instance_id);
         match call.send().await.map_err(Error::aws("ssm:GetCommandInvocation", command)) {

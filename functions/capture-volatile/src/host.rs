@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-/// Systems Manager keeps 24,000 characters of a command's output (trap J1); the script writes some hundred.
+/// Systems Manager keeps 24,000 characters of a command's output (aws-behaviour#command-output); the script writes some
+/// hundred.
 const READ_AT_MOST: usize = 24_000;
 
 /// An object as the host describes it.
@@ -105,7 +106,7 @@ impl Statement {
 pub(crate) enum Stand {
     /// It is being delivered, or is running.
     Waiting(&'static str),
-    /// It ended with exit code 0, which is no evidence of anything (trap J4).
+    /// It ended with exit code 0, which is no evidence of anything (aws-behaviour#command-success).
     Succeeded,
     /// It ran and ended otherwise.
     Ended(&'static str),
@@ -114,7 +115,8 @@ pub(crate) enum Stand {
 }
 
 impl Stand {
-    /// What Systems Manager's detailed status means (trap J9). It is written with and without spaces.
+    /// What Systems Manager's detailed status means (aws-behaviour#command-success). It is written with and without
+    /// spaces.
     pub(crate) fn of(details: &str) -> Stand {
         match details.replace(' ', "").as_str() {
             "Pending" => Stand::Waiting("the command waits to be delivered"),

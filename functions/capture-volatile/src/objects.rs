@@ -94,7 +94,7 @@ impl Objects {
     }
 
     /// Begins an upload in parts. S3 computes a CRC-64 of the whole image by itself; a SHA-256 of an object in parts is
-    /// one of its parts' hashes, which no other tool computes (trap J7).
+    /// one of its parts' hashes, which no other tool computes (aws-behaviour#multipart-hashes).
     pub(crate) async fn begin(&self, key: &str) -> Result<String> {
         let call = self.s3.create_multipart_upload().bucket(&self.name).key(key);
         let call = call.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
@@ -163,7 +163,8 @@ impl Objects {
     }
 
     /// Looks at what is there under a key, computes its SHA-256, enters it into the case's ledger, and compares it with
-    /// what the host says of it. Nothing that the host says is believed without a check (trap J4).
+    /// what the host says of it. Nothing that the host says is believed without a check
+    /// (aws-behaviour#command-success).
     pub(crate) async fn arrival(
         &self,
         journal: &impl Journal,
@@ -268,7 +269,7 @@ mod tests {
         assert!(url.contains("X-Amz-SignedHeaders=host%3Bif-none-match&"), "{url}");
         assert!(url.contains("X-Amz-Expires=600"), "{url}");
         assert!(!url.to_lowercase().contains("checksum"), "{url}");
-        // What the document's parameters let through (trap J3).
+        // What the document's parameters let through (aws-behaviour#document-parameters).
         let harmless = |c: char| c.is_ascii_alphanumeric() || ".:/_~%?&=+-".contains(c);
         assert!(url.chars().all(harmless), "{url}");
     }

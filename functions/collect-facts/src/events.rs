@@ -91,7 +91,8 @@ const PERSISTENCE: [&str; 32] = [
     "UploadServerCertificate",
 ];
 
-/// Calls that return other credentials: a deny on this instance's sessions does not reach those (trap B3).
+/// Calls that return other credentials: a deny on this instance's sessions does not reach those
+/// (aws-behaviour#assumed-roles).
 const OTHER_SESSIONS: [&str; 5] =
     ["AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetFederationToken", "GetSessionToken"];
 

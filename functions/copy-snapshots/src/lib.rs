@@ -1,5 +1,6 @@
 //! Copies the case's shared snapshots into the forensic account, under its own key: out of reach of an attacker who
-//! controls the account that they were taken in, or the key that they were shared under (trap G6).
+//! controls the account that they were taken in, or the key that they were shared under
+//! (aws-behaviour#shared-snapshots).
 
 use std::collections::BTreeMap;
 
@@ -62,7 +63,8 @@ impl CopySnapshots {
         let to = self.forensic.region_for(target);
         let tags = lineage(target, source).into_iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
         let tags = TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags.collect()));
-        // Not retried by the SDK, as there is no client token (trap G2): the workflow looks before it asks again.
+        // Not retried by the SDK, as there is no client token (aws-behaviour#no-client-token): the workflow looks
+        // before it asks again.
         let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
         let call = self.there.copy_snapshot().source_region(&target.region).source_snapshot_id(id);
         let call = call.destination_region(to).encrypted(true).kms_key_id(&self.forensic.key_arn);
@@ -74,13 +76,15 @@ impl CopySnapshots {
     }
 }
 
-/// Where a copy comes from, in its tags: EC2 copies none, and shows a volume that does not exist (trap G7).
+/// Where a copy comes from, in its tags: EC2 copies none, and shows a volume that does not exist
+/// (aws-behaviour#copy-lineage).
 fn lineage(target: &Target, source: &Snapshot) -> BTreeMap<String, String> {
     let mut tags = target.incident_tags();
     for key in ["VolumeId", "DeviceName"] {
         tags.extend(tag(source, key).map(|value| (key.to_owned(), value.to_owned())));
     }
-    // An original whose tags could not be written still says its volume; the volume of a copy is made up (trap G7).
+    // An original whose tags could not be written still says its volume; the volume of a copy is made up
+    // (aws-behaviour#copy-lineage).
     if tag(source, "SourceSnapshotId").is_none() {
         let volume = source.volume_id().map(|id| ("VolumeId".to_owned(), id.to_owned()));
         tags.extend(volume);

@@ -1,7 +1,8 @@
 //! Switches flow logs on for each interface of the instance that none covers yet.
 //!
-//! They show whether traffic was accepted after the isolation, which a change of groups does not prove (trap A1), and
-//! whom the instance talked to. The first records arrive minutes later; nothing waits for them.
+//! They show whether traffic was accepted after the isolation, which a change of groups does not prove
+//! (aws-behaviour#tracked-connections), and whom the instance talked to. The first records arrive minutes later;
+//! nothing waits for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,7 +173,8 @@ fn found_with(
     Found { state, facts: ours.clone() }
 }
 
-/// Only the case itself has a flow log of an interface delivered below its own prefix. Its tags may be gone (trap K6).
+/// Only the case itself has a flow log of an interface delivered below its own prefix. Its tags may be gone
+/// (aws-behaviour#tags).
 fn ours(target: &Target, logs: &[FlowLog]) -> BTreeSet<String> {
     let prefix = prefix(target);
     let ours = logs.iter().filter(|log| log.log_destination().is_some_and(|place| place.ends_with(&prefix)));

@@ -1,4 +1,5 @@
-//! Takes a snapshot of every volume, all at the same point in time, before anything runs on the host (trap C2).
+//! Takes a snapshot of every volume, all at the same point in time, before anything runs on the host
+//! (aws-behaviour#snapshot-moment).
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,8 @@ impl CreateSnapshots {
     }
 
     /// One crash-consistent set. Not retried by the SDK: there is no client token, so a retry after a lost answer would
-    /// make a second set (trap G2). The workflow's retry looks for the first one before it asks again.
+    /// make a second set (aws-behaviour#no-client-token). The workflow's retry looks for the first one before it asks
+    /// again.
     async fn create_set(&self, target: &Target) -> Result<Vec<(String, String)>> {
         let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
         let instance =
@@ -207,12 +209,13 @@ impl Step for CreateSnapshots {
 
 impl Irreversible for CreateSnapshots {}
 
-/// The volume has as many pending snapshots as EC2 allows (trap G3): the workflow asks again later.
+/// The volume has as many pending snapshots as EC2 allows (aws-behaviour#snapshot-quotas): the workflow asks again
+/// later.
 fn is_full(error: &Error) -> bool {
     matches!(error.code(), Some("ConcurrentSnapshotLimitExceeded" | "SnapshotLimitExceeded"))
 }
 
-/// There is no snapshot, or one that failed: a set fails as a whole (trap G1).
+/// There is no snapshot, or one that failed: a set fails as a whole (aws-behaviour#snapshot-sets).
 fn is_lost(taken: &Taken) -> bool {
     !matches!(taken.state.as_str(), "pending" | "completed")
 }

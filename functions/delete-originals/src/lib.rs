@@ -1,5 +1,5 @@
 //! Deletes the unencrypted original of every snapshot whose encrypted copy has been verified: only if the operator has
-//! chosen so in the template, because the copy's lineage ends there (trap G11).
+//! chosen so in the template, because the copy's lineage ends there (aws-behaviour#deleted-originals).
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;
@@ -30,7 +30,8 @@ impl Step for DeleteOriginals {
 
     /// Reads only the originals that a verified copy replaces.
     async fn read(&self, target: &Target) -> Result<Found<String, ()>> {
-        // Tags say what is a copy of what, and anybody can write tags (trap K6); only the stack can write under its key.
+        // Tags say what is a copy of what, and anybody can write tags (aws-behaviour#tags); only the stack can write
+        // under its key.
         let (true, Some(key)) = (self.wanted, self.key.as_deref()) else {
             return Ok(Found { state: State::new(), facts: () });
         };

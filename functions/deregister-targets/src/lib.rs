@@ -1,6 +1,6 @@
 //! Takes the instance out of every load balancer: target groups by the exact target, classic load balancers by instance.
 //!
-//! Does not wait for draining: the network is cut already (trap F3).
+//! Does not wait for draining: the network is cut already (aws-behaviour#draining).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -48,7 +48,7 @@ pub struct Facts {
     load_balancers: BTreeSet<String>,
 }
 
-/// Requests under way at once: the API is throttled per account and Region (trap I1).
+/// Requests under way at once: the API is throttled per account and Region (aws-behaviour#api-throttling).
 const AT_ONCE: usize = 10;
 
 impl DeregisterTargets {

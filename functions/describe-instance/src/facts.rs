@@ -9,7 +9,8 @@ use base64::prelude::BASE64_STANDARD;
 use containment::{Found, Target};
 use serde_json::{Value, json};
 
-/// A tag's value is the owner's, or the attacker's: no more of it than this goes into the execution (trap H3).
+/// A tag's value is the owner's, or the attacker's: no more of it than this goes into the execution
+/// (aws-behaviour#state-size).
 const TAG_CHARACTERS: usize = 60;
 const TAGS_AT_MOST: usize = 8;
 

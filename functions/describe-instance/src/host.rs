@@ -45,7 +45,8 @@ impl Host {
         facts.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
     }
 
-    /// A row of the list means only that an agent registered once; `Online` means that it is there now (trap J9).
+    /// A row of the list means only that an agent registered once; `Online` means that it is there now
+    /// (aws-behaviour#agent-status).
     fn is_online(&self) -> bool {
         self.ping_status.as_deref() == Some(PingStatus::Online.as_str())
     }
@@ -74,7 +75,8 @@ pub(crate) async fn host(ssm: &Client, target: &Target) -> Result<Option<Host>> 
 
 /// Whether isolation is to leave a way open for the capture, and what the reader must know if not for want of an agent.
 ///
-/// Endpoints of a VPC lead only to their own Region (trap C5), and captures go to the evidence bucket.
+/// Endpoints of a VPC lead only to their own Region (aws-behaviour#vpc-endpoints), and captures go to the evidence
+/// bucket.
 pub(crate) fn window(target: &Target, host: Option<&Host>, evidence_region: Option<&str>) -> (bool, Option<String>) {
     let wanted = target.capture.is_some_and(|capture| capture.mode == CaptureMode::IsolateFirst);
     if !wanted || !host.is_some_and(Host::is_online) {

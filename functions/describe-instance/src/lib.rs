@@ -48,7 +48,7 @@ pub struct Described {
 ///
 /// It fails only where containment cannot begin: without the instance itself, or without the journal of first values.
 /// Errors: [`Error::NotFound`] for an id that EC2 does not know or an instance that is gone, [`Error::Unsupported`] for
-/// one that AWS manages (trap A10): it is better to say so than to contain half of it.
+/// one that AWS manages (aws-behaviour#managed-instances): it is better to say so than to contain half of it.
 pub async fn describe_instance(
     aws: &SdkConfig,
     journal: &impl Journal,
@@ -81,7 +81,8 @@ pub async fn describe_instance(
     let instance = containable(found?)?;
     let first = journaled?.first;
     let volumes = missed.or_default(volumes);
-    // The instance shows its profile too, so that one failed call cannot make the case forget it (trap B1).
+    // The instance shows its profile too, so that one failed call cannot make the case forget it
+    // (aws-behaviour#issued-credentials).
     let shown = instance.iam_instance_profile().and_then(|p| p.arn()).map(ToOwned::to_owned);
     let associations = missed.or_none(associations);
     let had_none = associations.as_ref().is_some_and(Vec::is_empty) && shown.is_none();

@@ -1,7 +1,7 @@
 //! Takes the instance out of its Auto Scaling group.
 //!
 //! It must go first: a group that sees an isolated instance fail its health check terminates it, and termination
-//! protection does not stop that (trap E1).
+//! protection does not stop that (aws-behaviour#health-checks).
 
 mod registered;
 mod release;
@@ -26,7 +26,8 @@ pub struct DetachAutoscaling {
     autoscaling: Client,
 }
 
-/// The instance's membership in its group: what a release needs to know beside the group's name (trap E5).
+/// The instance's membership in its group: what a release needs to know beside the group's name
+/// (aws-behaviour#lost-on-detach).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Membership {
@@ -38,7 +39,8 @@ pub struct Membership {
 
 const MEMBERSHIP: &str = "Membership";
 
-/// How often a group that is busy with another activity is tried: isolation must not wait longer (trap E3).
+/// How often a group that is busy with another activity is tried: isolation must not wait longer
+/// (aws-behaviour#detaching).
 const TRIES: usize = 4;
 const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
@@ -60,7 +62,7 @@ impl DetachAutoscaling {
     }
 }
 
-/// What stays true when the instance has left (trap E2).
+/// What stays true when the instance has left (aws-behaviour#replacement).
 fn replacement(group: &str) -> String {
     format!(
         "{group} launches a replacement from the same launch template and image: it has the same way in for the \
@@ -68,7 +70,7 @@ fn replacement(group: &str) -> String {
     )
 }
 
-/// What a refusal means; AWS has one error code for most and tells them apart in words (trap E2).
+/// What a refusal means; AWS has one error code for most and tells them apart in words (aws-behaviour#detach-refusals).
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
     NotAMember,

@@ -1,4 +1,5 @@
-//! The way back into the group: last of all, and only on request, since the replacement is running (traps E8, L4).
+//! The way back into the group: last of all, and only on request, since the replacement is running
+//! (aws-behaviour#attaching).
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! Detaches the instance profile, so that the instance metadata service hands out no new credentials.
 //!
-//! Credentials already handed out stay valid: `revoke-credentials` goes first and denies those (trap B1).
+//! Credentials already handed out stay valid: `revoke-credentials` goes first and denies those
+//! (aws-behaviour#issued-credentials).
 
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use containment::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The step. Reads the instance's profile associations; changes them by `DisassociateIamInstanceProfile` (trap B6), and back
-/// by `AssociateIamInstanceProfile`, which makes an association with another id.
+/// The step. Reads the instance's profile associations; changes them by `DisassociateIamInstanceProfile`
+/// (aws-behaviour#profile-association), and back by `AssociateIamInstanceProfile`, which makes an association with
+/// another id.
 #[derive(Debug, Clone)]
 pub struct DetachProfile {
     ec2: Client,

@@ -2,8 +2,9 @@
 //!
 //! If copies go on to a forensic account, everything that is not under the stack's key is copied under it: a snapshot
 //! under
-//! the account's default key for EBS can't be shared at all (trap G5), and another key is not Cordon's to hand over. The
-//! original is the evidence's lineage and stays; `delete-originals` is a step of its own, and off by default (trap G11).
+//! the account's default key for EBS can't be shared at all (aws-behaviour#default-ebs-key), and another key is not
+//! Cordon's to hand over. The original is the evidence's lineage and stays; `delete-originals` is a step of its own,
+//! and off by default (aws-behaviour#deleted-originals).
 
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
@@ -83,7 +84,8 @@ impl EncryptSnapshots {
             target.incident_tags().into_iter().chain(lineage).chain([("SourceSnapshotId".to_owned(), id.to_owned())]);
         let tags = tags.map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
         let tags = TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags)).build();
-        // Not retried by the SDK, as there is no client token (trap G2): the workflow looks before it asks again.
+        // Not retried by the SDK, as there is no client token (aws-behaviour#no-client-token): the workflow looks
+        // before it asks again.
         let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
         let call = self.ec2.copy_snapshot().source_region(&target.region).source_snapshot_id(id).encrypted(true);
         let call = call.set_kms_key_id(self.key.clone()).tag_specifications(tags);

@@ -1,8 +1,8 @@
 //! Lists the SHA-256 of every block of the case's snapshots, by the EBS direct APIs.
 //!
-//! EBS gives a snapshot no hash of its own (trap G10). The list is one: whoever reads the snapshot again, years later
-//! and in another account, gets the same list or has another snapshot. Every block is downloaded for it, so it is made
-//! only on request, in as many calls of the function as it takes.
+//! EBS gives a snapshot no hash of its own (aws-behaviour#block-hashes). The list is one: whoever reads the snapshot
+//! again, years later and in another account, gets the same list or has another snapshot. Every block is downloaded for
+//! it, so it is made only on request, in as many calls of the function as it takes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

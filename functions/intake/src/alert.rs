@@ -14,7 +14,7 @@ use crate::manual::LONG_AT_MOST;
 use crate::{ResponseMode, Settings};
 
 /// The largest number of instances of one event: every one of them may become a question, and the workflow's second Map
-/// takes 40 at a time, so that a 41st question would have to wait for the answer to another (trap H4).
+/// takes 40 at a time, so that a 41st question would have to wait for the answer to another (aws-behaviour#inline-map).
 const INSTANCES_AT_MOST: usize = 40;
 
 /// Findings that travel through the execution.

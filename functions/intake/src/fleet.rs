@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::candidates::Request;
 use crate::{Plan, Settings};
 
-/// The largest number of instances that a fleet may have: their ids travel through states of 256 KiB (trap H3), 22 bytes
-/// each.
+/// The largest number of instances that a fleet may have: their ids travel through states of 256 KiB
+/// (aws-behaviour#state-size), 22 bytes each.
 pub(crate) const FLEET_AT_MOST: usize = 10_000;
 
 const BATCHES_AT_MOST: usize = 1_000;

@@ -74,7 +74,8 @@ pub struct Settings {
     /// `CAPTURE_ON_FINDING`: whether the host of a finding is captured, and before or after it is isolated.
     pub capture_on_finding: Option<CaptureMode>,
     /// `FLEET_ABOVE`: more than these are contained in batches. All instances of one execution share states of 256 KiB
-    /// and a history of 25,000 events (traps H3, H4), and 40 of them wait at a time in its second Map.
+    /// and a history of 25,000 events (aws-behaviour#state-size, #execution-history), and 40 of them wait at a time in
+    /// its second Map.
     pub fleet_above: usize,
     /// `INSTANCES_PER_BATCH`.
     pub instances_per_batch: usize,

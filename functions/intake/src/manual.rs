@@ -10,8 +10,8 @@ use crate::Settings;
 use crate::candidates::{Request, Source, Trigger, Wanted};
 use crate::fleet::{self, FLEET_AT_MOST};
 
-/// Captures and hash lists are asked about again and again, and an execution's history has 25,000 events (trap H4); and
-/// no instance may wait connected for a place in the second Map, which takes 40.
+/// Captures and hash lists are asked about again and again, and an execution's history has 25,000 events
+/// (aws-behaviour#execution-history); and no instance may wait connected for a place in the second Map, which takes 40.
 pub(crate) const LONG_AT_MOST: usize = 10;
 
 /// What the execution of a fleet adds to the input of its batches.

@@ -10,7 +10,7 @@ use request::{Execution, Holder, LeftOut, holder};
 use crate::candidates::{Request, Source, Wanted};
 use crate::{Plan, ResponseMode, Settings};
 
-/// What is left out travels through the execution's states, which have 256 KiB (trap H3).
+/// What is left out travels through the execution's states, which have 256 KiB (aws-behaviour#state-size).
 const LEFT_OUT_AT_MOST: usize = 60;
 
 /// Where cases are kept, and where to ask whether an execution is still running.

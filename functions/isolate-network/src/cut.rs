@@ -12,8 +12,9 @@ use crate::groups::{self, Ready};
 use crate::standing::{End, Standing, is_settled};
 use crate::{Facts, GROUPS, IsolateNetwork, Network, risks};
 
-/// How long the conversion group stays, so that it has reached the hosts before it is replaced (trap A4).
-/// Meanwhile it lets everybody in; that is why it comes right before isolation and never stays.
+/// How long the conversion group stays, so that it has reached the hosts before it is replaced
+/// (aws-behaviour#group-propagation). Meanwhile it lets everybody in; that is why it comes right before isolation and
+/// never stays.
 pub(crate) const CONVERSION_STAYS: Duration = Duration::from_secs(5);
 
 /// The routes only inform; the step does not wait for them for long.

@@ -1,8 +1,9 @@
 //! Cuts the instance off the network: every interface ends on a security group without any rule.
 //!
-//! In two steps per interface, because established connections survive a change of groups (trap A1): a conversion group
-//! that allows everything makes tracked flows untracked, then the isolation group cuts them.
-//! Between the two there is only one way, forward: a run that is killed there is finished by the next.
+//! In two steps per interface, because established connections survive a change of groups
+//! (aws-behaviour#tracked-connections): a conversion group that allows everything makes tracked flows untracked, then
+//! the isolation group cuts them. Between the two there is only one way, forward: a run that is killed there is
+//! finished by the next.
 //!
 //! Where a capture of the running host is to follow, an interface ends on the capture group first, which lets tcp/443 out
 //! to the VPC's own endpoints of Systems Manager and S3 and nothing else. The same step closes that window afterwards.

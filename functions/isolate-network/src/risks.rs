@@ -8,11 +8,11 @@ use network::{CAPTURE, Group, ISOLATION, Window};
 use crate::standing::{End, Standing};
 use crate::{Network, rules_key};
 
-/// No AWS API shows the connections of an interface (trap A1).
+/// No AWS API shows the connections of an interface (aws-behaviour#tracked-connections).
 pub(crate) const UNSEEN: &str = "AWS does not show whether open connections were cut: an ACCEPT in the flow logs of the \
      instance's interfaces after the isolation means that one was not";
 
-/// No security group filters these (trap A5).
+/// No security group filters these (aws-behaviour#unfiltered-traffic).
 pub(crate) const UNFILTERED: &str = "no security group filters the VPC's DNS resolver, the instance metadata service, DHCP, \
      the time service or Windows activation: an attacker on the host can still tunnel through DNS names and read IMDS; \
      Route 53 Resolver DNS Firewall closes the first";

@@ -17,7 +17,7 @@ pub(crate) enum Standing<'a> {
     Converted,
     /// On the capture group alone, whose rules lead nowhere but to the VPC's endpoints. A window is closed without the
     /// conversion group: that would let everybody in for seconds, to cut connections to those endpoints, most of which it
-    /// could not cut (trap A2).
+    /// could not cut (aws-behaviour#automatic-tracking).
     InWindow(&'a BTreeSet<String>),
     /// On the isolation group alone, which has no rule.
     Isolated,

@@ -1,8 +1,9 @@
 //! Locks the forensic account's copies, so that for some days nobody can delete them.
 //!
 //! Only a completed copy that is under the account's own key is locked. A lock on a pending copy would be cancelled
-//! silently if the copy failed, and its days would begin only with its completion (trap G8); and a compliance lock on a
-//! copy that turns out to be no evidence could not be removed. A longer or stricter lock stays as it is.
+//! silently if the copy failed, and its days would begin only with its completion (aws-behaviour#snapshot-lock); and a
+//! compliance lock on a copy that turns out to be no evidence could not be removed. A longer or stricter lock stays as
+//! it is.
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::Client;

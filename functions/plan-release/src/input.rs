@@ -5,8 +5,8 @@ use request::{Execution, MemberAccounts, account, fields, flag, instance_ids, re
 use serde_json::{Map, Value};
 use verdict::StepName;
 
-/// The outcomes of all instances travel through states of 256 KiB (trap H3), and their events share one history of
-/// 25,000 (H4).
+/// The outcomes of all instances travel through states of 256 KiB (aws-behaviour#state-size), and their events share
+/// one history of 25,000 (aws-behaviour#execution-history).
 const INSTANCES_AT_MOST: usize = 50;
 
 const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, DryRun, Steps, AttachAutoScaling, CloseCase";

@@ -124,7 +124,7 @@ fn any_target(event: &Event) -> Result<Option<Target>> {
     .map(Some)
 }
 
-/// A filter takes 200 values at most, and an id that does not exist is no error in one (trap H10).
+/// A filter takes 200 values at most, and an id that does not exist is no error in one (aws-behaviour#describe-by-id).
 const IDS_A_FILTER: usize = 200;
 
 async fn shown(ec2: &Client, fleet: &Fleet) -> Result<Shown> {

@@ -1,4 +1,4 @@
-//! How fast a fleet may be contained, so that no call of it is lost to EC2's throttling (trap I1).
+//! How fast a fleet may be contained, so that no call of it is lost to EC2's throttling (aws-behaviour#api-throttling).
 //!
 //! EC2 gives each of its APIs a bucket of tokens in each account and Region: 50 for an API that changes something, refilled
 //! at 5 a second (EC2 developer guide, "Request throttling for the Amazon EC2 API"). What is asked above that pace comes

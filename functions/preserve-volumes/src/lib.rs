@@ -13,7 +13,8 @@ use containment::{
     first_values,
 };
 
-/// The step. Reads attachments of volumes and interfaces; changes `DeleteOnTermination` of each (trap D5).
+/// The step. Reads attachments of volumes and interfaces; changes `DeleteOnTermination` of each
+/// (aws-behaviour#delete-on-termination).
 #[derive(Debug, Clone)]
 pub struct PreserveVolumes {
     ec2: Client,

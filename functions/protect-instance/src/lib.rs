@@ -9,13 +9,14 @@ use containment::{
     Error, First, Found, Goal, Journaled, Key, OnDrift, Result, Reversible, State, Step, Target, Writes, restored,
 };
 
-/// The step. Reads three attributes and the instance's kind; changes them by `ModifyInstanceAttribute`, one a call (trap D3).
+/// The step. Reads three attributes and the instance's kind; changes them by `ModifyInstanceAttribute`, one a call
+/// (aws-behaviour#modify-instance-attribute).
 #[derive(Debug, Clone)]
 pub struct ProtectInstance {
     ec2: Client,
 }
 
-/// What decides which protections EC2 offers (traps D1, D2).
+/// What decides which protections EC2 offers (aws-behaviour#termination-protection, #stop-protection).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
     spot: bool,

@@ -19,7 +19,8 @@ use crate::table::{bounded, start_not_announced};
 /// How many objects are read at a time.
 const AT_ONCE: usize = 32;
 
-/// The execution's output and the notification carry this many instances, the worst of them first (trap H3).
+/// The execution's output and the notification carry this many instances, the worst of them first
+/// (aws-behaviour#state-size).
 const SHOWN_AT_MOST: usize = 100;
 const SHOWN_BYTES_AT_MOST: usize = 120_000;
 

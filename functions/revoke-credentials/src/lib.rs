@@ -1,8 +1,9 @@
 //! Denies every credential that the instance's role has handed to this instance, and to no other.
 //!
-//! Detaching the profile leaves issued credentials valid for hours (trap B1), and the console's "revoke sessions" hits
-//! every holder of the role (B2). So: an inline policy on the role, one per contained instance, that denies all to the
-//! sessions that carry this instance's ARN or its session name (B3).
+//! Detaching the profile leaves issued credentials valid for hours (aws-behaviour#issued-credentials), and the
+//! console's "revoke sessions" hits every holder of the role (aws-behaviour#revoked-sessions). So: an inline policy on
+//! the role, one per contained instance, that denies all to the sessions that carry this instance's ARN or its session
+//! name (aws-behaviour#session-context).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -37,7 +38,7 @@ pub struct Facts {
     pub now: String,
 }
 
-/// What a deny on the role can't reach (traps B3, B5).
+/// What a deny on the role can't reach (aws-behaviour#assumed-roles, #default-host-management).
 const BEYOND: &str = "sessions of other roles that the attacker obtained with these credentials (role chaining), \
     users or keys that the attacker created, and credentials from Systems Manager's default host management are not \
     denied; look for the role's session in CloudTrail. A policy change takes seconds, sometimes minutes, to take \

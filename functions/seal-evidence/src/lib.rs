@@ -140,7 +140,7 @@ impl Sealer {
             let entered = evidence::enter(journal, target, entry).await;
             trouble.or_none("what was sealed could not be entered into the ledger", entered);
         }
-        // Its reason is cut, as the reports of all instances share a state (trap H3).
+        // Its reason is cut, as the reports of all instances share a state (aws-behaviour#state-size).
         report.add(trouble.outcome(&good).shortened(0));
         report.evidence.extend(written.into_iter().map(|entry| entry.pointer));
         report

@@ -14,7 +14,8 @@ pub(crate) async fn of_case(ec2: Result<Client>, target: &Target) -> Result<Vec<
     Ok(snapshots)
 }
 
-/// EC2's own word wherever it has one. A copy's volume id names no real volume (trap G7): its lineage is in its tags.
+/// EC2's own word wherever it has one. A copy's volume id names no real volume (aws-behaviour#copy-lineage): its
+/// lineage is in its tags.
 fn sealed(target: &Target, snapshot: &aws_sdk_ec2::types::Snapshot) -> Snapshot {
     let tag = |key: &str| {
         snapshot.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value()).map(ToOwned::to_owned)

@@ -17,7 +17,8 @@ use snapshots::{case_snapshots, shareable};
 pub struct ShareSnapshots {
     ec2: Client,
     account: String,
-    /// The stack's key, where it reaches: only what is under it can be shared and read over there (trap G5).
+    /// The stack's key, where it reaches: only what is under it can be shared and read over there
+    /// (aws-behaviour#default-ebs-key).
     key: Option<String>,
 }
 
@@ -51,7 +52,8 @@ impl ShareSnapshots {
         sent.map(|_| ()).map_err(Error::aws("ec2:ModifySnapshotAttribute", snapshot))
     }
 
-    /// One account by its id and nothing else in the call: that is what the role allows (trap G9).
+    /// One account by its id and nothing else in the call: that is what the role allows
+    /// (aws-behaviour#share-conditions).
     async fn add(&self, snapshot: &str) -> Result<()> {
         let call = self.ec2.modify_snapshot_attribute().snapshot_id(snapshot);
         let call = call.attribute(SnapshotAttributeName::CreateVolumePermission).operation_type(OperationType::Add);

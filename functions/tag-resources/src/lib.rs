@@ -1,4 +1,5 @@
-//! Tags the instance, its volumes and the case's snapshots, for people to search. Tags are never authority (trap K6).
+//! Tags the instance, its volumes and the case's snapshots, for people to search. Tags are never authority
+//! (aws-behaviour#tags).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
 //! Ends the Session Manager sessions to the host. A session stays on the host although its network is cut, because the
-//! agent's connection outlives a change of groups (traps A2, J10).
+//! agent's connection outlives a change of groups (aws-behaviour#automatic-tracking, #hostile-host).
 //!
 //! An ended session can't be resumed, so there is nothing to undo. The case keeps the owners: the attacker may act as
 //! one of them.

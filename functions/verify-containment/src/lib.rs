@@ -49,7 +49,8 @@ pub struct Event {
     /// What each branch's steps answered, branch by branch.
     #[serde(default)]
     pub outcomes: Vec<Vec<Reported>>,
-    /// How many bytes the answer may have: all instances' answers share one state of 256 KiB (trap H3).
+    /// How many bytes the answer may have: all instances' answers share one state of 256 KiB
+    /// (aws-behaviour#state-size).
     #[serde(default = "a_whole_state")]
     pub output_bytes: usize,
 }
@@ -224,7 +225,8 @@ struct Network {
     found: isolate_network::Facts,
 }
 
-/// Reads the network once more: a repeated run has nothing to write, and would not look for uncut connections (trap A2).
+/// Reads the network once more: a repeated run has nothing to write, and would not look for uncut connections
+/// (aws-behaviour#automatic-tracking).
 async fn network(config: &SdkConfig, target: &Target) -> Network {
     let ec2 = aws_sdk_ec2::Client::new(config);
     let unknown = |error: Error| vec![format!("which connections cannot be cut is unknown: {error}")];

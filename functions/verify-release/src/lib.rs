@@ -43,7 +43,8 @@ pub struct Event {
     /// Whether the case is closed although something of it is not released: a person has restored it by hand.
     #[serde(default)]
     pub close_case: bool,
-    /// How many bytes the answer may have: all instances' answers share one state of 256 KiB (trap H3).
+    /// How many bytes the answer may have: all instances' answers share one state of 256 KiB
+    /// (aws-behaviour#state-size).
     #[serde(default = "a_whole_state")]
     pub output_bytes: usize,
 }

@@ -28,7 +28,8 @@ pub(crate) fn verified(mut report: InstanceReport, asked: &[String], ran: &[Outc
             Outcome { changes: changes(ran, step), ..row.outcome }
         } else {
             let (outcome, is_left) = not_asked(step, shown);
-            // The Auto Scaling group has a replacement by now, so the instance need not go back (trap E8).
+            // The Auto Scaling group has a replacement by now, so the instance need not go back
+            // (aws-behaviour#attaching).
             if is_left && !step.is_on_request() {
                 left.push(step.name().to_owned());
             }

@@ -61,7 +61,7 @@ pub struct Failure {
 }
 
 /// EC2 may show a change some seconds after the call: a verification that began earlier than this after it may have
-/// missed it (trap I3).
+/// missed it (aws-behaviour#eventual-consistency).
 const SHOWS_WITHIN: i64 = 5;
 
 /// So many calls of a case go into the bucket as well; further ones into the table only. The ledger is one item, and an
