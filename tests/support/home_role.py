@@ -23,7 +23,7 @@ UNNAMED = {
     "verify-release": {"kms:GenerateDataKey"},
     "seal-evidence": {"kms:GenerateDataKey", "kms:Decrypt"},
     "notify": {"kms:GenerateDataKey", "kms:Decrypt"},  # and so does SNS
-    "watch-drift": {"kms:GenerateDataKey", "kms:Decrypt", "sns:Publish", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+    "watch-drift": {"kms:GenerateDataKey", "kms:Decrypt", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
 }
 # What the calls of the case table's own functions need.
 TABLE = {
@@ -47,8 +47,6 @@ READS_OF = {
         "create-snapshots", "encrypt-snapshots", "share-snapshots", "copy-snapshots", "lock-snapshots", "delete-originals",
         "create-flow-logs", "terminate-sessions", "revoke-credentials", "detach-profile",
     ],
-    "plan-release": ["intake"],
-    "watch-drift": ["intake"],
     "verify-release": [
         "detach-autoscaling", "isolate-network", "deregister-targets", "protect-instance", "preserve-volumes", "tag-resources",
         "create-flow-logs", "revoke-credentials", "detach-profile",
@@ -57,7 +55,6 @@ READS_OF = {
 # What those crates read only while they write.
 NOT_READ = {
     "describe-instance": {"ec2:DescribeSecurityGroupRules"},
-    "watch-drift": {"ec2:DescribeRegions"},  # of a request
     "verify-containment": {"ec2:DescribeSecurityGroupRules", "autoscaling:DescribeAutoScalingGroups"},
     # What the way into containment reads, and the way back does not.
     "verify-release": {
@@ -81,7 +78,7 @@ def source(crate: str) -> str:
 
 
 # Crates whose functions make calls in the name of whoever calls them.
-SHARED = [name for name in ("instance", "network", "snapshots", "registrations", "requests") if (CRATES / name).is_dir()]
+SHARED = ("instance", "network", "notifications", "registrations", "request", "snapshots")
 
 
 @functools.cache
@@ -95,13 +92,15 @@ def functions_of(crate: str) -> dict[str, str]:
 
 
 def called_in(text: str, within: str | None = None) -> set[tuple[str, str]]:
-    """The functions of shared crates that a text calls: by their crate's name, by an import, or within their own crate."""
+    """The functions of shared crates that a text calls: by their crate's name, by an import, as a method of an imported type, or
+    within their own crate."""
     called = set()
     for crate in SHARED:
-        imports = "".join(re.findall(rf"\buse {crate}::(?:\{{([^}}]*)\}}|\w+;)", text)) + "".join(re.findall(rf"\buse {crate}::(\w+);", text))
+        imports = " ".join(re.findall(rf"\buse (?:::)?{crate}::([^;]*);", text))
+        has_types = re.search(r"\b[A-Z]", imports) is not None
         for name in functions_of(crate):
             is_near = crate == within or re.search(rf"\b{name}\b", imports)
-            if re.search(rf"\b{crate}::{name}\(" + (rf"|\b{name}\(" if is_near else ""), text):
+            if re.search(rf"\b{crate}::{name}\(" + (rf"|\b{name}\(" if is_near else rf"|\.{name}\(" if has_types else ""), text):
                 called.add((crate, name))
     return called
 
