@@ -28,15 +28,14 @@ class CallRecord:
     """A file that all threads of one emulator append to; without a path, nothing is recorded."""
 
     def __init__(self, path: str | None) -> None:
-        self._path = Path(path) if path else None
+        self._record = Path(path).open("ab", buffering=0) if path else None
         self._lock = threading.Lock()
 
     def append(self, call: Call) -> None:
-        if self._path is None:
-            return
-        line = json.dumps(call, default=str) + "\n"
-        with self._lock, self._path.open("a", encoding="utf-8") as record:
-            record.write(line)
+        if self._record is not None:
+            line = json.dumps(call, default=str) + "\n"
+            with self._lock:
+                self._record.write(line.encode())
 
 
 class Reader:

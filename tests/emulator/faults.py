@@ -109,7 +109,7 @@ class FaultFile:
     def __init__(self, path: str | None) -> None:
         self._path = Path(path) if path else None
         self._lock = threading.Lock()
-        self._text = ""
+        self._seen: tuple[int, int] | None = None  # which file it was that was read last
         self._faults: dict[str, Fault] = {}
         self._uses: dict[str, Use] = {}
 
@@ -135,10 +135,13 @@ class FaultFile:
         return met >= 0
 
     def _read(self) -> None:
-        text = self._path.read_text(encoding="utf-8") if self._path and self._path.exists() else ""
-        if text == self._text:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
             return
-        self._text = text
+        if (found.st_ino, found.st_mtime_ns) == self._seen:
+            return
+        self._seen, text = (found.st_ino, found.st_mtime_ns), self._path.read_text(encoding="utf-8")
         entries = {json.dumps(entry): entry for entry in json.loads(text or "[]")}
         self._faults = {name: Fault(**entry) for name, entry in entries.items()}
         self._uses = {name: self._uses.get(name, Use()) for name in entries}

@@ -353,12 +353,13 @@ class LocalStack:
 
     def wait(self, arn: str, seconds: float = 120) -> Execution:
         """Polls until the execution has ended; one that has not by then is an error of the test."""
-        client, deadline = self.client("stepfunctions"), time.monotonic() + seconds
+        client, began = self.client("stepfunctions"), time.monotonic()
+        deadline = began + seconds
         while (described := client.describe_execution(executionArn=arn))["status"] == "RUNNING":
             if time.monotonic() > deadline:
                 open_states = ", ".join(sorted({time_["State"] for time_ in state_times(self.history(arn)) if time_["Left"] is None}))
                 raise StackError(f"{arn} still runs after {seconds:.0f} s, in: {open_states}")
-            time.sleep(0.1)
+            time.sleep(min(0.3, 0.05 + (time.monotonic() - began) / 10))
         history = self.history(arn)
         return Execution(
             arn, described["status"], json.loads(described.get("output") or "null"), described.get("error"), described.get("cause"),

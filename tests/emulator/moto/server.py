@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 
+from moto import backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import run_simple
 
@@ -31,6 +32,12 @@ from emulator.moto.door import Door
 from emulator.patches import apply_patches
 
 
+class KeepingConnections(MotoRequestHandler):
+    """AWS leaves a connection open for the next request."""
+
+    protocol_version = "HTTP/1.1"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-H", "--host", default="127.0.0.1")
@@ -40,8 +47,11 @@ def main() -> None:
     apply_patches("moto")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     record, faults = CallRecord(os.environ.get("MOTO_CALL_RECORD")), FaultFile(os.environ.get("MOTO_FAULTS"))
+    # moto would look into its own folder for them at every call.
+    modules = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: modules
     door = Door(DomainDispatcherApplication(create_backend_app), record, faults, Invocations(os.environ.get("MOTO_INVOCATIONS")))
-    run_simple(arguments.host, arguments.port, door, threaded=True, request_handler=MotoRequestHandler)
+    run_simple(arguments.host, arguments.port, door, threaded=True, request_handler=KeepingConnections)
 
 
 if __name__ == "__main__":
