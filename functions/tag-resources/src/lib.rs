@@ -319,12 +319,15 @@ mod tests {
         let contained = Found { state: contained.state, facts: before.facts };
         let goal = nothing_called().released(&target(), &contained, &first);
         assert_eq!(goal.state[&key(ID, "SecurityIncidentStatus")], "Closed");
-        assert!(goal.residual_risk[0].contains("is \"Closed\" now") && goal.residual_risk[0].contains("it was absent"));
+        assert!(
+            goal.residual_risk[0].contains("is \"Closed\" now")
+                && goal.residual_risk[0].contains("first value was absent")
+        );
         assert_eq!(goal.state.len(), 2, "the others are gone");
     }
 
     #[test]
-    fn a_later_containment_takes_the_mark_of_the_release_away_and_its_own_release_leaves_its_own() {
+    fn a_later_containment_removes_the_tag_of_a_release_and_its_own_release_leaves_one() {
         let released = found(&[(ID, &[(RELEASED, "c-1")])]);
         let later = Target { case_id: "c-2".into(), ..target() };
         let goal = nothing_called().contained(&later, &released, &Journaled::default());
