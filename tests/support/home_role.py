@@ -27,7 +27,7 @@ UNNAMED = {
 }
 # What the calls of the case table's own functions need.
 TABLE = {
-    "dynamodb:GetItem": r"\b(journal|cases)\.read\(|\bledger\(|\binspect(_release)?\(|\bcases\.(case|last_case|guardrail|watched|has_drift)\(",
+    "dynamodb:GetItem": r"\b(journal|cases)\.read\(|\bledger\(|\binspect(_release)?\(|\bcases\.(case|last_case|guardrail|monitored|has_drift)\(",
     "dynamodb:PutItem": r"\bcases\.(open|add_drift)\(|\.note_resources\(",
     "dynamodb:Query": r"\bcases\.instances_of\(",
     "dynamodb:UpdateItem": r"\bjournal\.keep\(|\bevidence::enter\(|\.(take_over|add_findings|note_verdict|note_verified|count_automatic|count_drift|close)\(",
@@ -129,8 +129,8 @@ def needed(name: str) -> set[str]:
     if acts_on_a_target(name) or name in FORENSIC:
         actions |= MEMBER
     if re.search(r"\b(serve(_forensic|_reversible)?_step|run_reversible|run_release)\(", source(name)):
-        watch = {"dynamodb:PutItem"} if ".watch_from_now(" in source(name) else set()
-        return actions | {"dynamodb:GetItem", "dynamodb:UpdateItem"} | watch
+        monitoring = {"dynamodb:PutItem"} if ".monitor_from_now(" in source(name) else set()
+        return actions | {"dynamodb:GetItem", "dynamodb:UpdateItem"} | monitoring
     return actions | {action for action, calls in TABLE.items() if "case_table()" in source(name) and re.search(calls, source(name))}
 
 

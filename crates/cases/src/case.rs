@@ -1,115 +1,94 @@
-//! The case of an instance: who contains it, which findings named it, what a person said, how it stands, who released it.
+//! The case of an instance: who holds it, which findings named the instance, what a person decided, how the instance stands,
+//! and who released it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::time::SystemTime;
+use std::collections::BTreeSet;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use containment::{Error, Result, Target};
 
-use crate::CaseTable;
+use crate::{CaseTable, Item, Update, held, number, set, text};
 
-/// The case of an instance: at most one is open, from the first containment until the release. The next containment puts
-/// a new case in the place of a released one, whose journal and evidence stay under its own name.
+/// The case of an instance. At most one is open, from the first containment until the release. The next containment replaces
+/// a released case in the table; the released case's journal and evidence stay, under its own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Case {
     /// The case's name.
     pub id: String,
-    /// The execution that holds the case. It is one containment at a time: whoever wants to act first takes the case
-    /// over, on condition that the holder is still the one that was seen to have ended.
+    /// The holder: the ARN of the execution that has taken the case. Only one execution at a time acts on the instance;
+    /// another one first takes the case over, on condition that the holder is still the one that it saw ended.
     pub execution: String,
-    /// When the holder took it, in seconds since 1970.
+    /// When the holder took the case, in seconds since 1970.
     pub held_since: i64,
-    /// What became of the question whether to contain: `Pending`, `Approved`, `Refused`, `Unanswered`.
+    /// What became of the request for approval: `Pending`, `Approved`, `Refused`, `Unanswered`; absent where nobody was asked.
     pub approval: Option<String>,
-    /// The last verdict on the instance.
+    /// The last verdict on the instance; absent until the holder has one.
     pub verdict: Option<String>,
     /// The findings that named the instance.
     pub findings: BTreeSet<String>,
-    /// Those that a person has been asked about: a refusal is about them and about no others.
+    /// The findings that a person was asked about. A refusal is about these and no others.
     pub asked_about: BTreeSet<String>,
-    /// Who released the instance, and when; absent for as long as the case is open.
+    /// The release; absent while the case is open.
     pub released: Option<Released>,
 }
 
-/// The end of a case.
+/// The release that closed a case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Released {
     /// When, in UTC: `2026-11-21T03:00:07Z`.
     pub at: String,
-    /// The execution that did it, an ARN.
+    /// The ARN of the execution that did it.
     pub execution: String,
 }
 
-/// What the responders have laid down about an instance, in their own account: whoever owns the instance's account can
-/// edit its tags, so a tag protects nothing and nobody (aws-behaviour#tags).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Guardrail {
-    /// `Protected`: a person is asked before it is contained. `Cordon`: it is Cordon's own, and is never contained.
-    pub rule: String,
-    /// Why, for the person who is asked.
-    pub reason: String,
-}
-
-/// Now, as a case's times are: in seconds since 1970.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
+/// The record of an instance's last case.
 pub(crate) const CASE: &str = "case";
-const GUARDRAIL: &str = "guardrail";
 
-/// What the attribute `Status` of a case has.
-const OPEN: &str = "Open";
+/// The attribute `Status` of a case.
+pub(crate) const OPEN: &str = "Open";
 const RELEASED: &str = "Released";
 
+/// The attribute that says since when drift of the instance is looked for. Its name is that of the first version: cases that
+/// it has opened are still in tables.
+pub(crate) const MONITORED_SINCE: &str = "WatchedSince";
+
 impl Case {
+    /// A case from its item; none where there is no item.
+    pub(crate) fn read(item: &Item) -> Option<Case> {
+        let released = || Released {
+            at: item.text("ReleasedAt").unwrap_or_default(),
+            execution: item.text("ReleasedBy").unwrap_or_default(),
+        };
+        Some(Case {
+            id: item.text("CaseId")?,
+            execution: item.text("Execution").unwrap_or_default(),
+            held_since: item.number("HeldSince").unwrap_or_default(),
+            approval: item.text("Approval"),
+            verdict: item.text("Verdict"),
+            findings: item.set("Findings"),
+            asked_about: item.set("AskedAbout"),
+            released: (item.text("Status").as_deref() == Some(RELEASED)).then(released),
+        })
+    }
+
     /// Whether a step for this target acts in this case, and for the execution that holds it. A function that somebody
-    /// runs by hand names no execution.
+    /// invokes directly names no execution.
     pub fn is_held_for(&self, target: &Target) -> bool {
         self.id == target.case_id && target.execution.as_ref().is_none_or(|execution| *execution == self.execution)
     }
 }
 
 impl CaseTable {
-    /// The instance's open case, if there is one.
+    /// The instance's open case, if it has one.
     pub async fn case(&self, target: &Target) -> Result<Option<Case>> {
         Ok(self.last_case(target).await?.filter(|case| case.released.is_none()))
     }
 
-    /// The instance's case, open or released.
+    /// The instance's last case, open or released.
     pub async fn last_case(&self, target: &Target) -> Result<Option<Case>> {
-        let item = self.record(target, CASE).await?;
-        let text = |name: &str| item.get(name).and_then(|v| v.as_s().ok()).cloned();
-        let Some(id) = text("CaseId") else { return Ok(None) };
-        let held_since = item.get("HeldSince").and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok());
-        let set = |name: &str| item.get(name).and_then(|v| v.as_ss().ok()).into_iter().flatten().cloned().collect();
-        let released = (text("Status").as_deref() == Some(RELEASED)).then(|| Released {
-            at: text("ReleasedAt").unwrap_or_default(),
-            execution: text("ReleasedBy").unwrap_or_default(),
-        });
-        Ok(Some(Case {
-            id,
-            released,
-            execution: text("Execution").unwrap_or_default(),
-            held_since: held_since.unwrap_or_default(),
-            approval: text("Approval"),
-            verdict: text("Verdict"),
-            findings: set("Findings"),
-            asked_about: set("AskedAbout"),
-        }))
+        Ok(Case::read(&self.item(&target.key(), CASE).await?))
     }
 
-    /// What is laid down about the instance, if anything.
-    pub async fn guardrail(&self, target: &Target) -> Result<Option<Guardrail>> {
-        let item = self.record(target, GUARDRAIL).await?;
-        let text = |name: &str| item.get(name).and_then(|v| v.as_s().ok()).cloned();
-        let reason = text("Reason").unwrap_or_else(|| "no reason is given".to_owned());
-        Ok(text("Rule").map(|rule| Guardrail { rule, reason }))
-    }
-
-    /// Opens a case, in the place of a released one if there is one; false when one is open by now: another execution's,
-    /// or this one's, whose answer was lost.
+    /// Opens a case, in the place of a released one if there is one. False, and nothing written, where a case is open
+    /// already: another execution's, or this one's from an earlier try whose answer was lost.
     pub async fn open(&self, target: &Target, case: &Case) -> Result<bool> {
         let mut put = self
             .client
@@ -120,7 +99,7 @@ impl CaseTable {
             .item("CaseId", text(&case.id))
             .item("Status", text(OPEN))
             .item("Execution", text(&case.execution))
-            .item("HeldSince", AttributeValue::N(case.held_since.to_string()));
+            .item("HeldSince", number(case.held_since));
         if let Some(approval) = &case.approval {
             put = put.item("Approval", text(approval));
         }
@@ -131,162 +110,90 @@ impl CaseTable {
         }
         let put = put
             .condition_expression("attribute_not_exists(CaseId) OR #status = :released")
-            .expression_attribute_names("#status", "Status") // a word that DynamoDB keeps for itself
+            .expression_attribute_names("#status", "Status") // a reserved word of DynamoDB's
             .expression_attribute_values(":released", text(RELEASED));
-        let sent = put.send().await;
-        held(sent.map_err(Error::aws("dynamodb:PutItem", &self.table)))
+        held(put.send().await.map_err(Error::aws("dynamodb:PutItem", &self.table)))
     }
 
-    /// Takes over a case from the execution, and in the state of its question, that `seen` has; false when it is
-    /// another's by now, or this one's, whose answer was lost, or released, or when the question has been answered since.
-    /// Adds the new holder's findings.
+    /// Takes a case over for the execution of `new`, with its findings added, from the holder and with the approval that
+    /// `seen` has. False, and nothing written, where either has changed since, or the case was released. At a release, drift
+    /// of the instance is no longer looked for.
     pub async fn take_over(&self, target: &Target, seen: &Case, new: &Case) -> Result<bool> {
-        let mut values = HashMap::from([
-            (":seen".to_owned(), text(&seen.execution)),
-            (":execution".to_owned(), text(&new.execution)),
-            (":since".to_owned(), AttributeValue::N(new.held_since.to_string())),
-        ]);
-        let unanswered = match &seen.approval {
-            Some(approval) => {
-                values.insert(":asked".to_owned(), text(approval));
-                "Approval = :asked"
-            }
-            None => "attribute_not_exists(Approval)",
+        let mut update = Update::default()
+            .set("Execution", text(&new.execution))
+            .set("HeldSince", number(new.held_since))
+            .remove("Verdict")
+            .if_equal("Execution", text(&seen.execution));
+        update = match &seen.approval {
+            Some(approval) => update.if_equal("Approval", text(approval)),
+            None => update.if_absent("Approval"),
         };
-        let mut update = "SET Execution = :execution, HeldSince = :since".to_owned();
-        match &new.approval {
-            Some(approval) => {
-                values.insert(":approval".to_owned(), text(approval));
-                update += ", Approval = :approval REMOVE Verdict";
-            }
-            None => update += " REMOVE Verdict, Approval",
-        }
-        // What somebody has begun to release is not to be contained again because it changes.
+        update = match &new.approval {
+            Some(approval) => update.set("Approval", text(approval)),
+            None => update.remove("Approval"),
+        };
         if target.release.is_some() {
-            update += ", WatchedSince";
+            update = update.remove(MONITORED_SINCE);
         }
-        let mut additions = Vec::new();
-        for (name, value, findings) in
-            [("Findings", ":findings", &new.findings), ("AskedAbout", ":about", &new.asked_about)]
-        {
+        for (name, findings) in [("Findings", &new.findings), ("AskedAbout", &new.asked_about)] {
             if !findings.is_empty() {
-                values.insert(value.to_owned(), set(findings));
-                additions.push(format!("{name} {value}"));
+                update = update.add(name, set(findings));
             }
         }
-        if !additions.is_empty() {
-            update += &format!(" ADD {}", additions.join(", "));
-        }
-        let condition = format!("Execution = :seen AND {unanswered} AND attribute_not_exists(ReleasedAt)");
-        self.update(target, &update, &condition, values).await
+        self.update(&target.key(), CASE, update.if_absent("ReleasedAt")).await
     }
 
-    /// Adds findings to the open case, whoever holds it.
+    /// Adds findings to the instance's case, whoever holds it. Writes nothing where there are none.
     pub async fn add_findings(&self, target: &Target, findings: &BTreeSet<String>) -> Result<()> {
         if findings.is_empty() {
             return Ok(());
         }
-        let values = HashMap::from([(":findings".to_owned(), set(findings))]);
-        self.update(target, "ADD Findings :findings", "attribute_exists(CaseId)", values).await.map(|_| ())
+        let update = Update::default().add("Findings", set(findings)).if_present("CaseId");
+        self.update(&target.key(), CASE, update).await.map(|_| ())
     }
 
-    /// Notes the verdict; false when another execution has taken the case over, whose verdict will count.
+    /// Notes the verdict. False, and nothing written, where another execution has taken the case over: its verdict will
+    /// count.
     pub async fn note_verdict(&self, target: &Target, verdict: &str) -> Result<bool> {
-        let execution = target.execution.as_deref().unwrap_or_default();
-        let values =
-            HashMap::from([(":verdict".to_owned(), text(verdict)), (":execution".to_owned(), text(execution))]);
-        self.update(target, "SET Verdict = :verdict", "Execution = :execution", values).await
+        let update = Update::default().set("Verdict", text(verdict));
+        self.update(&target.key(), CASE, update.if_equal("Execution", text(holder(target)))).await
     }
 
-    /// Closes the case: the instance is released. The time is in UTC, as ISO 8601. False when another execution has taken
-    /// the case over. Closing a case again that the same execution has closed leaves it as it was.
+    /// Closes the case: the instance is released, at this time (ISO 8601, UTC). False, and nothing written, where another
+    /// execution has taken the case over. The execution that has closed it may close it again, which changes nothing.
     pub async fn close(&self, target: &Target, released_at: &str) -> Result<bool> {
-        let execution = target.execution.as_deref().unwrap_or_default();
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("Instance", text(&target.key()))
-            .key("Record", text(CASE))
-            .update_expression(
-                "SET #status = :released, ReleasedAt = if_not_exists(ReleasedAt, :at), ReleasedBy = :execution",
-            )
-            .condition_expression("Execution = :execution AND CaseId = :case")
-            .expression_attribute_names("#status", "Status")
-            .expression_attribute_values(":released", text(RELEASED))
-            .expression_attribute_values(":at", text(released_at))
-            .expression_attribute_values(":execution", text(execution))
-            .expression_attribute_values(":case", text(&target.case_id))
-            .send()
-            .await;
-        held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
+        let update = Update::default()
+            .set("Status", text(RELEASED))
+            .set_once("ReleasedAt", text(released_at))
+            .set("ReleasedBy", text(holder(target)))
+            .if_equal("Execution", text(holder(target)))
+            .if_equal("CaseId", text(&target.case_id));
+        self.update(&target.key(), CASE, update).await
     }
 
-    /// Counts instances that are contained without a person in this hour (such as `2026-11-21T03`); false, and nothing
-    /// counted, when that would be more than the limit.
+    /// Counts instances that are contained without a person in this clock hour (such as `2026-11-21T03`). False, and nothing
+    /// counted, where that would exceed the limit.
     pub async fn count_automatic(&self, hour: &str, instances: usize, at_most: usize) -> Result<bool> {
         let Some(room) = at_most.checked_sub(instances) else { return Ok(false) };
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("Instance", text("automatic"))
-            .key("Record", text(hour))
-            .update_expression("ADD Instances :instances")
-            .condition_expression("attribute_not_exists(Instances) OR Instances <= :room")
-            .expression_attribute_values(":instances", AttributeValue::N(instances.to_string()))
-            .expression_attribute_values(":room", AttributeValue::N(room.to_string()))
-            .send()
-            .await;
-        held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
-    }
-
-    pub(crate) async fn update(
-        &self,
-        target: &Target,
-        update: &str,
-        condition: &str,
-        values: HashMap<String, AttributeValue>,
-    ) -> Result<bool> {
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("Instance", text(&target.key()))
-            .key("Record", text(CASE))
-            .update_expression(update)
-            .condition_expression(condition)
-            .set_expression_attribute_values(Some(values))
-            .send()
-            .await;
-        held(sent.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
+        let update = Update::default().add("Instances", number(instances)).if_at_most("Instances", number(room));
+        self.update("automatic", hour, update).await
     }
 }
 
-pub(crate) fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-fn set(values: &BTreeSet<String>) -> AttributeValue {
-    AttributeValue::Ss(values.iter().cloned().collect())
-}
-
-/// Whether a conditional write's condition held.
-pub(crate) fn held<T>(sent: Result<T>) -> Result<bool> {
-    match sent {
-        Ok(_) => Ok(true),
-        Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
-        Err(error) => Err(error),
-    }
+/// The execution that the target is handled for.
+pub(crate) fn holder(target: &Target) -> &str {
+    target.execution.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::update::spelled_out;
     use aws_sdk_dynamodb::Client;
     use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
     use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
     use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
+    use aws_sdk_dynamodb::types::AttributeValue;
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
@@ -310,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_case_names_its_holder_and_the_findings_and_says_when_a_person_is_being_asked() {
+    async fn a_new_case_names_its_holder_and_findings_and_a_pending_approval() {
         let rule = mock!(Client::put_item)
             .match_requests(|r| {
                 let item = r.item().expect("item");
@@ -325,15 +232,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_case_is_taken_over_only_from_the_holder_that_was_seen_and_before_the_answer_came() {
+    async fn a_case_is_taken_over_only_from_the_holder_that_was_read_and_before_the_answer() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
-                let values = r.expression_attribute_values().expect("values");
-                r.condition_expression()
-                    == Some("Execution = :seen AND Approval = :asked AND attribute_not_exists(ReleasedAt)")
-                    && values[":seen"] == text("arn:first")
-                    && r.update_expression()
-                        == Some("SET Execution = :execution, HeldSince = :since REMOVE Verdict, Approval")
+                let (update, condition) = spelled_out(r);
+                condition == "Execution = 'arn:first' AND Approval = 'Pending' AND attribute_not_exists(ReleasedAt)"
+                    && update == "SET Execution = 'arn:second', HeldSince = 7 REMOVE Verdict, Approval"
             })
             .then_error(|| UpdateItemError::ConditionalCheckFailedException(condition_failed()));
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
@@ -355,11 +259,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_instance_whose_release_begins_is_no_longer_watched() {
+    async fn once_a_release_starts_drift_detection_stops() {
         let rule = mock!(Client::update_item)
-            .match_requests(|r| {
-                r.update_expression().is_some_and(|u| u.ends_with("REMOVE Verdict, Approval, WatchedSince"))
-            })
+            .match_requests(|r| spelled_out(r).0.contains(" REMOVE Verdict, Approval, WatchedSince"))
             .then_output(|| UpdateItemOutput::builder().build());
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
         let released = Target { release: Some(vec!["isolate-network".into()]), ..Target::example() };
@@ -393,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_released_case_is_no_open_one_and_still_says_when_and_by_whom_it_was_released() {
+    async fn a_released_case_is_not_open_and_still_says_when_and_by_whom_it_was_released() {
         let rule = mock!(Client::get_item).then_output(|| {
             item(&[
                 ("Status", "Released"),
@@ -422,11 +324,10 @@ mod tests {
     async fn a_case_is_closed_only_by_the_execution_that_holds_it() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
-                let values = r.expression_attribute_values().expect("values");
-                r.condition_expression() == Some("Execution = :execution AND CaseId = :case")
-                    && values[":execution"] == text("arn:release")
-                    && values[":case"] == text("c-1")
-                    && values[":at"] == text("2026-11-21T03:00:07Z")
+                let (update, condition) = spelled_out(r);
+                condition == "Execution = 'arn:release' AND CaseId = 'c-1'"
+                    && update.contains("ReleasedAt = if_not_exists(ReleasedAt, '2026-11-21T03:00:07Z')")
+                    && update.contains("Status = 'Released'")
             })
             .then_error(|| UpdateItemError::ConditionalCheckFailedException(condition_failed()));
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
@@ -436,10 +337,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn automatic_containments_are_counted_on_condition_that_there_is_room() {
+    async fn automatic_containments_are_counted_only_below_the_limit() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
-                r.expression_attribute_values().expect("values")[":room"] == AttributeValue::N("7".into())
+                let (update, condition) = spelled_out(r);
+                update == "ADD Instances 3" && condition == "(attribute_not_exists(Instances) OR Instances <= 7)"
             })
             .then_output(|| UpdateItemOutput::builder().build());
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");

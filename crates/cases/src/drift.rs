@@ -1,8 +1,8 @@
-//! What somebody other than Cordon did to a contained instance, as CloudTrail recorded it.
+//! A change that somebody other than Cordon made to a contained instance, as CloudTrail recorded it.
 
 use serde::{Deserialize, Serialize};
 
-/// An API call that may have undone a containment. Its texts are the caller's: data, never part of a command.
+/// An API call that may have undone a containment. Its texts are untrusted: data, never part of a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Drift {
@@ -22,13 +22,13 @@ pub struct Drift {
     /// The address that it came from, or the AWS service that made it.
     #[serde(default)]
     pub source_ip_address: String,
-    /// What the caller says it used.
+    /// The client that the caller claims to be.
     #[serde(default)]
     pub user_agent: String,
-    /// What the call named of the instance's case: the instance itself, an interface, a snapshot, …
+    /// The resource of the case that the call named: the instance itself, an interface, a snapshot, …
     #[serde(default)]
     pub resource: String,
-    /// The call's parameters as JSON text, the first of it; the whole event is in the evidence.
+    /// The beginning of the call's parameters, as JSON text; the whole event is in the evidence.
     #[serde(default)]
     pub parameters: String,
 }
@@ -55,5 +55,16 @@ impl Drift {
             }
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_call_is_longer_than_a_message_shows() {
+        let drift = Drift { user_agent: "é".repeat(9_000), ..Drift::default() };
+        assert_eq!(drift.shortened().user_agent.chars().count(), 400);
     }
 }

@@ -1,23 +1,9 @@
 //! The journal of a case, in the case table.
 
-use std::collections::HashMap;
-
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::types::ReturnValue;
 use containment::{Error, Journal, Journaled, Key, Result, Target};
 
-use crate::case::held;
-
-/// The case table in DynamoDB. Key: `Instance` (account/Region/id) and `Record` (`case`, `guardrail`, or
-/// `journal#CASE#STEP`).
-///
-/// A journal record has one attribute for each key, `RESOURCE|ATTRIBUTE`, with the first value as JSON text, and `Seen` with
-/// the baseline. `if_not_exists` makes each of them write-once, in one call, whatever runs at the same time.
-#[derive(Debug, Clone)]
-pub struct CaseTable {
-    pub(crate) client: Client,
-    pub(crate) table: String,
-}
+use crate::{CaseTable, Item, Update, held, text};
 
 /// An update expression has 4 KB, an assignment here some 35 bytes.
 const KEYS_A_CALL: usize = 80;
@@ -26,56 +12,17 @@ const KEYS_A_CALL: usize = 80;
 const BASELINE: &str = "Seen";
 
 impl CaseTable {
-    /// The table by this name.
-    pub fn new(client: Client, table: impl Into<String>) -> Self {
-        CaseTable { client, table: table.into() }
-    }
-
-    pub(crate) async fn record(&self, target: &Target, record: &str) -> Result<HashMap<String, AttributeValue>> {
-        let reply = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("Instance", AttributeValue::S(target.key()))
-            .key("Record", AttributeValue::S(record.to_owned()))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(Error::aws("dynamodb:GetItem", &self.table))?;
-        Ok(reply.item.unwrap_or_default())
-    }
-
-    async fn write_once(
-        &self,
-        target: &Target,
-        step: &str,
-        new: &Journaled,
-        condition: Option<&str>,
-    ) -> Result<Journaled> {
+    async fn write_once(&self, target: &Target, step: &str, new: &Journaled, only_ahead: bool) -> Result<Journaled> {
         let mut all = Journaled::default();
         let entries = attributes(new)?;
         for entries in entries.chunks(KEYS_A_CALL) {
-            let mut update = self
-                .client
-                .update_item()
-                .table_name(&self.table)
-                .key("Instance", AttributeValue::S(target.key()))
-                .key("Record", AttributeValue::S(journal_record(target, step)))
-                .return_values(ReturnValue::AllNew)
-                .set_condition_expression(condition.map(ToOwned::to_owned));
-            let mut assignments = Vec::new();
-            for (n, (name, text)) in entries.iter().enumerate() {
-                assignments.push(format!("#k{n} = if_not_exists(#k{n}, :v{n})"));
-                update = update
-                    .expression_attribute_names(format!("#k{n}"), name)
-                    .expression_attribute_values(format!(":v{n}"), AttributeValue::S(text.clone()));
-            }
-            let reply = update
-                .update_expression(format!("SET {}", assignments.join(", ")))
-                .send()
-                .await
-                .map_err(Error::aws("dynamodb:UpdateItem", &self.table))?;
-            all = journaled(&reply.attributes.unwrap_or_default())?;
+            let update =
+                entries.iter().fold(Update::default(), |update, (name, json)| update.set_once(name, text(json)));
+            let update = if only_ahead { update.if_absent(BASELINE) } else { update };
+            let call = self.client.update_item().table_name(&self.table).return_values(ReturnValue::AllNew);
+            let call = call.key("Instance", text(&target.key())).key("Record", text(&journal_record(target, step)));
+            let reply = update.apply(call).send().await.map_err(Error::aws("dynamodb:UpdateItem", &self.table))?;
+            all = journaled(&Item::from(reply.attributes.unwrap_or_default()))?;
         }
         Ok(all)
     }
@@ -83,16 +30,16 @@ impl CaseTable {
 
 impl Journal for CaseTable {
     async fn read(&self, target: &Target, step: &str) -> Result<Journaled> {
-        journaled(&self.record(target, &journal_record(target, step)).await?)
+        journaled(&self.item(&target.key(), &journal_record(target, step)).await?)
     }
 
     async fn keep(&self, target: &Target, step: &str, new: &Journaled) -> Result<Journaled> {
-        self.write_once(target, step, new, None).await
+        self.write_once(target, step, new, false).await
     }
 
     /// Asks and writes in one call: it is on the way to isolation.
     async fn keep_ahead(&self, target: &Target, step: &str, new: &Journaled) -> Result<bool> {
-        held(self.write_once(target, step, new, Some("attribute_not_exists(Seen)")).await)
+        held(self.write_once(target, step, new, true).await)
     }
 }
 
@@ -110,11 +57,10 @@ fn attributes(new: &Journaled) -> Result<Vec<(String, String)>> {
     first.chain(baseline).collect()
 }
 
-fn journaled(item: &HashMap<String, AttributeValue>) -> Result<Journaled> {
+fn journaled(item: &Item) -> Result<Journaled> {
     let unreadable = |of: &str, error| Error::Misconfigured(format!("the journal of {of} is not JSON: {error}"));
     let mut journaled = Journaled::default();
-    for (name, value) in item {
-        let Ok(text) = value.as_s() else { continue };
+    for (name, text) in item.texts() {
         if let Some(key) = Key::from_text(name) {
             let value = serde_json::from_str(text).map_err(|error| unreadable(&key.resource, error))?;
             journaled.first.insert(key, value);
@@ -128,8 +74,11 @@ fn journaled(item: &HashMap<String, AttributeValue>) -> Result<Journaled> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::update::spelled_out;
+    use aws_sdk_dynamodb::Client;
     use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
     use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
+    use aws_sdk_dynamodb::types::AttributeValue;
     use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
     use aws_smithy_mocks::{mock, mock_client};
     use aws_smithy_types::error::ErrorMetadata;
@@ -144,8 +93,7 @@ mod tests {
     async fn every_first_value_is_written_only_if_it_is_not_there_yet() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
-                r.update_expression() == Some("SET #k0 = if_not_exists(#k0, :v0)")
-                    && r.expression_attribute_names().expect("names")["#k0"] == "eni-1|Groups"
+                spelled_out(r).0 == r#"SET eni-1|Groups = if_not_exists(eni-1|Groups, '["sg-second"]')"#
                     && r.key().expect("key")["Record"] == AttributeValue::S("journal#c-1#isolate-network".into())
             })
             .then_output(|| {
@@ -162,14 +110,9 @@ mod tests {
     async fn a_baseline_is_written_once_beside_the_first_values_and_is_none_of_them() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
-                let (names, values) = (r.expression_attribute_names(), r.expression_attribute_values());
-                let (names, values) = (names.expect("names"), values.expect("values"));
-                r.update_expression() == Some("SET #k0 = if_not_exists(#k0, :v0), #k1 = if_not_exists(#k1, :v1)")
-                    && (names["#k0"].as_str(), names["#k1"].as_str()) == ("vol-1|DeleteOnTermination", "Seen")
-                    && values[":v1"]
-                        == AttributeValue::S(
-                            r#"{"vol-1|DeleteOnTermination":true,"vol-2|DeleteOnTermination":false}"#.into(),
-                        )
+                let baseline = r#"'{"vol-1|DeleteOnTermination":true,"vol-2|DeleteOnTermination":false}'"#;
+                let first = "vol-1|DeleteOnTermination = if_not_exists(vol-1|DeleteOnTermination, 'true')";
+                spelled_out(r).0 == format!("SET {first}, Seen = if_not_exists(Seen, {baseline})")
             })
             .then_output(|| {
                 let first = AttributeValue::S("true".into());
@@ -211,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_ahead_of_a_step_takes_one_call_and_is_kept_only_before_its_first_run() {
         let has_run = mock!(Client::update_item)
-            .match_requests(|r| r.condition_expression() == Some("attribute_not_exists(Seen)"))
+            .match_requests(|r| spelled_out(r).1 == "attribute_not_exists(Seen)")
             .then_error(|| {
                 let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
                 UpdateItemError::ConditionalCheckFailedException(

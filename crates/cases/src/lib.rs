@@ -1,14 +1,94 @@
-//! The case table: the case of each instance, its journal, what the responders have laid down about an instance, and the
-//! calls that changed a contained one.
+//! The case table: each instance's case, its journal, the guardrails that the responders have set, and the drift of contained
+//! instances.
 //!
-//! Reads and writes one DynamoDB table in Cordon's own account, and nothing else.
+//! Reads and writes one DynamoDB table in Cordon's own account, and nothing else. Every read is consistent, and every write
+//! whose meaning depends on what is there carries that as its condition: two executions that write at once leave the work of
+//! one of them.
 
 mod case;
 mod drift;
+mod guardrail;
+mod item;
 mod journal;
-mod monitored;
+mod monitoring;
+mod update;
 
-pub use case::{Case, Guardrail, Released, now};
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use containment::{Error, Result};
+
+pub use case::{Case, Released};
 pub use drift::Drift;
-pub use journal::CaseTable;
-pub use monitored::{Options, Watched};
+pub use guardrail::Guardrail;
+pub use monitoring::{Monitored, Options};
+
+use item::Item;
+use update::Update;
+
+/// The table. Its key: `Instance` and `Record`.
+///
+/// | `Instance` | `Record` | what it has |
+/// | --- | --- | --- |
+/// | `ACCOUNT/REGION/INSTANCE` | `case` | the instance's last case |
+/// | | `guardrail` | what the responders have set for the instance |
+/// | | `journal#CASE#STEP` | the first values of what a step changes |
+/// | | `drift#CASE#EVENT` | a call that changed the contained instance |
+/// | | `stored#CASE`, `repairs#HOUR` | the events that are counted |
+/// | `ACCOUNT/REGION/RESOURCE`, `ACCOUNT/iam/ROLE/POLICY` | `resource-of#INSTANCE` | leads from a resource to the instance |
+/// | `automatic` | the clock hour | how many instances were contained without a person |
+#[derive(Debug, Clone)]
+pub struct CaseTable {
+    client: Client,
+    table: String,
+}
+
+impl CaseTable {
+    /// The table by its name.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        CaseTable { client, table: table.into() }
+    }
+
+    async fn item(&self, key: &str, record: &str) -> Result<Item> {
+        let call = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let sent = call.key("Instance", text(key)).key("Record", text(record)).send().await;
+        let reply = sent.map_err(Error::aws("dynamodb:GetItem", &self.table))?;
+        Ok(Item::from(reply.item.unwrap_or_default()))
+    }
+
+    /// Whether the update's condition held.
+    async fn update(&self, key: &str, record: &str, update: Update) -> Result<bool> {
+        let call = self.client.update_item().table_name(&self.table);
+        let call = update.apply(call.key("Instance", text(key)).key("Record", text(record)));
+        held(call.send().await.map_err(Error::aws("dynamodb:UpdateItem", &self.table)))
+    }
+}
+
+/// Now, as the table's times are: in seconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn number(value: impl ToString) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn set<'a>(values: impl IntoIterator<Item = &'a String>) -> AttributeValue {
+    AttributeValue::Ss(values.into_iter().cloned().collect())
+}
+
+/// Whether a conditional write's condition held.
+fn held<T>(sent: Result<T>) -> Result<bool> {
+    match sent {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -4,7 +4,7 @@ use std::io;
 
 use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 use aws_smithy_types::DateTime;
-use cases::{Case, CaseTable, Guardrail, Watched};
+use cases::{Case, CaseTable, Guardrail, Monitored};
 use clap::Args;
 use containment::{Error, Result, Target};
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ struct InstanceStatus {
     guardrail: Option<Guardrail>,
     case: Option<Case>,
     /// The case as drift detection has it; none before the instance was contained, and after its release.
-    watched: Option<Watched>,
+    monitored: Option<Monitored>,
     holder: Holder,
 }
 
@@ -114,13 +114,13 @@ impl Lookup<'_> {
     async fn status(&self, target: Target) -> Result<InstanceStatus> {
         let cases = CaseTable::new(self.client.clone(), &self.table);
         let key = target.key();
-        let (guardrail, case, watched) =
-            futures::try_join!(cases.guardrail(&target), cases.last_case(&target), cases.watched(&key))?;
+        let (guardrail, case, monitored) =
+            futures::try_join!(cases.guardrail(&target), cases.last_case(&target), cases.monitored(&key))?;
         let holder = match &case {
             None => Holder::None,
             Some(case) => self.holder(&case.execution).await?,
         };
-        Ok(InstanceStatus { target, guardrail, case, watched, holder })
+        Ok(InstanceStatus { target, guardrail, case, monitored, holder })
     }
 
     async fn holder(&self, execution: &str) -> Result<Holder> {
@@ -147,16 +147,16 @@ impl InstanceStatus {
 
     /// When a verification last read AWS back, if one has.
     fn read_back(&self) -> Option<String> {
-        let watched = self.watched.as_ref().filter(|watched| watched.verified_at > 0)?;
-        Some(time(&DateTime::from_secs(watched.verified_at)))
+        let monitored = self.monitored.as_ref().filter(|monitored| monitored.verified_at > 0)?;
+        Some(time(&DateTime::from_secs(monitored.verified_at)))
     }
 
     /// The clock hour in which Cordon called a person, because somebody undoes the containment more often than Cordon may
     /// repair it, unless a verification has read it back since.
     fn unrepaired(&self) -> Option<&str> {
-        let watched = self.watched.as_ref()?;
-        let called_in = watched.called_in.as_deref()?;
-        (called_in >= time(&DateTime::from_secs(watched.verified_at)).get(..13)?).then_some(called_in)
+        let monitored = self.monitored.as_ref()?;
+        let called_in = monitored.called_in.as_deref()?;
+        (called_in >= time(&DateTime::from_secs(monitored.verified_at)).get(..13)?).then_some(called_in)
     }
 
     /// Whether the instance is contained, or released, and nothing is open.
@@ -345,7 +345,7 @@ mod tests {
             ..Case::default()
         };
         let target = Target::parse(place).expect("a target");
-        InstanceStatus { target, guardrail: None, case: Some(case), watched: None, holder }
+        InstanceStatus { target, guardrail: None, case: Some(case), monitored: None, holder }
     }
 
     fn ended(open: &[&str]) -> Holder {
@@ -395,9 +395,9 @@ mod tests {
     #[test]
     fn a_case_undone_faster_than_it_is_repaired_is_not_good_until_read_back() {
         let undone = |called_in: &str| {
-            let watched =
-                Watched { verified_at: 1_800_000_000, called_in: Some(called_in.into()), ..Watched::default() };
-            InstanceStatus { watched: Some(watched), ..status(false, Some("Contained"), ended(&[])) }
+            let monitored =
+                Monitored { verified_at: 1_800_000_000, called_in: Some(called_in.into()), ..Monitored::default() };
+            InstanceStatus { monitored: Some(monitored), ..status(false, Some("Contained"), ended(&[])) }
         };
         let undone_now = undone("2027-01-15T08");
         assert!(!undone_now.is_good() && undone_now.document()["UnrepairedSince"] == "2027-01-15T08");

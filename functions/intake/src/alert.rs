@@ -9,7 +9,7 @@ use containment::{Capture, Error, Result, Status, Target, check_account, check_i
 use finding::{Alert, Finding, Named};
 use request::{Execution, LeftOut};
 
-use crate::candidates::{Request, Source, Trigger, TriggerFinding, Wanted};
+use crate::candidates::{Candidate, Request, Source, Trigger, TriggerFinding};
 use crate::manual::LONG_AT_MOST;
 use crate::{ResponseMode, Settings};
 
@@ -26,7 +26,7 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
     let trigger = trigger(&alert);
     let mut left_out = Vec::new();
     let relevant = relevant(alert.findings, trigger.source, settings, &mut left_out);
-    let mut wanted = Vec::new();
+    let mut candidates = Vec::new();
     for finding in &relevant {
         for named in &finding.instances {
             match target(named, execution, settings) {
@@ -35,7 +35,7 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
                     let mode = settings.capture_on_finding.filter(|_| !finding.sample);
                     let capture = mode.map(|mode| Capture { mode, memory: false });
                     let target = Target { dry_run: finding.sample, capture, ..target };
-                    add(&mut wanted, target, finding, trigger.source);
+                    add(&mut candidates, target, finding, trigger.source);
                 }
                 Err(error) => left_out.push(LeftOut {
                     instance_id: Some(named.instance_id.clone()),
@@ -44,23 +44,23 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
             }
         }
     }
-    let too_many = wanted.split_off(wanted.len().min(INSTANCES_AT_MOST));
+    let too_many = candidates.split_off(candidates.len().min(INSTANCES_AT_MOST));
     left_out.extend(too_many.iter().map(|w| {
         let reason =
             format!("an event may name {INSTANCES_AT_MOST} instances; start an execution with this one by hand");
         LeftOut::instance(&w.target, Status::Failed, reason)
     }));
     // More than can be captured in one execution are contained at once instead.
-    if wanted.len() > LONG_AT_MOST {
-        wanted.iter_mut().for_each(|wanted| wanted.target.capture = None);
+    if candidates.len() > LONG_AT_MOST {
+        candidates.iter_mut().for_each(|candidate| candidate.target.capture = None);
     }
     if trigger.source.is_automatic() && settings.response_mode == ResponseMode::NotifyOnly {
-        left_out.extend(wanted.drain(..).map(|w| {
+        left_out.extend(candidates.drain(..).map(|w| {
             let reason = "the response mode is NotifyOnly, so nothing was done";
             LeftOut::instance(&w.target, Status::NotApplicable, reason)
         }));
     }
-    Ok(Request { trigger, wanted, left_out, is_fleet: false, batch: None })
+    Ok(Request { trigger, candidates, left_out, is_fleet: false, batch: None })
 }
 
 fn trigger(alert: &Alert) -> Trigger {
@@ -130,16 +130,16 @@ fn target(named: &Named, execution: &Execution, settings: &Settings) -> Result<T
 }
 
 /// One response per instance, whatever the number of findings that name it.
-fn add(wanted: &mut Vec<Wanted>, target: Target, finding: &Finding, source: Source) {
+fn add(candidates: &mut Vec<Candidate>, target: Target, finding: &Finding, source: Source) {
     let of_another = source != Source::GuardDuty && target.account_id != finding.account_id;
-    let known = match wanted.iter().position(|w| w.target.key() == target.key()) {
+    let known = match candidates.iter().position(|w| w.target.key() == target.key()) {
         Some(known) => known,
         None => {
-            wanted.push(Wanted { target, findings: BTreeSet::new(), ask: Vec::new() });
-            wanted.len() - 1
+            candidates.push(Candidate { target, findings: BTreeSet::new(), ask: Vec::new() });
+            candidates.len() - 1
         }
     };
-    let known = &mut wanted[known];
+    let known = &mut candidates[known];
     known.findings.insert(finding.id.clone());
     if of_another {
         known
@@ -204,19 +204,19 @@ mod tests {
     #[test]
     fn the_findings_account_and_region_are_acted_in_and_not_the_envelopes() {
         let request = asked(&finding(A, 8.0));
-        let target = &request.wanted[0].target;
+        let target = &request.candidates[0].target;
         assert_eq!(
             (target.account_id.as_str(), target.region.as_str(), target.instance_id.as_str()),
             (OWN, "eu-west-1", A)
         );
-        assert_eq!(request.wanted[0].findings, ["f-1".to_owned()].into());
+        assert_eq!(request.candidates[0].findings, ["f-1".to_owned()].into());
     }
 
     #[test]
     fn a_finding_below_the_minimum_severity_is_left_out_without_a_word_and_one_at_it_is_not() {
-        assert_eq!(asked(&finding(A, 7.0)).wanted.len(), 1);
+        assert_eq!(asked(&finding(A, 7.0)).candidates.len(), 1);
         let request = asked(&finding(A, 6.9));
-        assert!(request.wanted.is_empty() && request.left_out[0].quiet);
+        assert!(request.candidates.is_empty() && request.left_out[0].quiet);
         assert!(reasons(&request).contains("below MinimumSeverity"));
     }
 
@@ -224,7 +224,7 @@ mod tests {
     fn a_finding_without_a_severity_is_a_question() {
         let mut event = finding(A, 8.0);
         event["detail"]["severity"] = Value::Null;
-        assert_eq!(asked(&event).wanted[0].ask, ["the finding has no severity"]);
+        assert_eq!(asked(&event).candidates[0].ask, ["the finding has no severity"]);
     }
 
     #[test]
@@ -235,7 +235,9 @@ mod tests {
         let mut other = finding(A, 8.0);
         other["detail"]["resource"] = json!({ "resourceType": "AccessKey", "accessKeyDetails": {} });
         let request = asked(&other);
-        assert!(request.wanted.is_empty() && reasons(&request).contains("about AccessKey and names no EC2 instance"));
+        assert!(
+            request.candidates.is_empty() && reasons(&request).contains("about AccessKey and names no EC2 instance")
+        );
         assert!(request.left_out.iter().all(|l| l.status == Status::NotApplicable && !l.quiet));
     }
 
@@ -243,12 +245,12 @@ mod tests {
     fn a_sample_is_a_dry_run_and_beside_a_real_finding_it_is_left_out() {
         let mut sample = finding(A, 8.0);
         sample["detail"]["service"]["additionalInfo"] = json!({ "value": "{\"sample\":true}" });
-        assert!(asked(&sample).wanted[0].target.dry_run);
+        assert!(asked(&sample).candidates[0].target.dry_run);
         let mut both = asff(&[(A, OWN), (B, OWN)]);
         both["detail"]["findings"][0]["Sample"] = json!(true);
         let request = asked(&both);
-        assert_eq!(request.wanted.len(), 1);
-        assert!(request.wanted[0].target.instance_id == B && !request.wanted[0].target.dry_run);
+        assert_eq!(request.candidates.len(), 1);
+        assert!(request.candidates[0].target.instance_id == B && !request.candidates[0].target.dry_run);
         assert!(reasons(&request).contains("it is a sample, beside real ones"));
     }
 
@@ -259,7 +261,8 @@ mod tests {
         sample["detail"]["service"]["additionalInfo"] = json!({ "sample": true });
         for mode in modes {
             let settings = Settings { capture_on_finding: mode, ..settings() };
-            let asked = |event: &Value| read(event, &execution(), &settings).expect("read").wanted[0].target.capture;
+            let asked =
+                |event: &Value| read(event, &execution(), &settings).expect("read").candidates[0].target.capture;
             assert_eq!(asked(&finding(A, 8.0)), mode.map(|mode| Capture { mode, memory: false }));
             assert_eq!(
                 asked(&asff(&[(A, OWN)])),
@@ -278,7 +281,7 @@ mod tests {
             let mut event = sample.clone();
             event["detail"][field] = json!(value);
             let request = asked(&event);
-            assert!(request.wanted.is_empty());
+            assert!(request.candidates.is_empty());
             assert_eq!(request.left_out[0].status, Status::NotApplicable, "{}", reasons(&request));
         }
     }
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn an_instance_in_an_account_that_is_not_allowed_is_left_out_and_the_others_are_not() {
         let request = asked(&asff(&[(A, "111111111111"), (B, MEMBER)]));
-        assert_eq!(request.wanted[0].target.account_id, MEMBER);
+        assert_eq!(request.candidates[0].target.account_id, MEMBER);
         assert_eq!((request.left_out[0].status, request.left_out[0].instance_id.as_deref()), (Status::Failed, Some(A)));
         assert!(reasons(&request).contains("MemberAccounts: 210987654321"));
     }
@@ -294,25 +297,25 @@ mod tests {
     #[test]
     fn an_imported_finding_that_names_another_accounts_instance_is_a_question_at_the_button_too() {
         let mut event = asff(&[(A, MEMBER)]);
-        assert!(asked(&event).wanted[0].ask.is_empty());
+        assert!(asked(&event).candidates[0].ask.is_empty());
         event["detail"]["findings"][0]["AwsAccountId"] = json!(OWN);
         let request = asked(&event);
-        assert_eq!(request.wanted[0].target.account_id, MEMBER);
-        assert!(request.wanted[0].ask[0].contains("names another account's instance"));
+        assert_eq!(request.candidates[0].target.account_id, MEMBER);
+        assert!(request.candidates[0].ask[0].contains("names another account's instance"));
     }
 
     #[test]
     fn an_id_that_is_none_is_left_out_by_its_place_in_the_event() {
         let request = asked(&finding("i-0; rm -rf /", 8.0));
-        assert!(request.wanted.is_empty());
+        assert!(request.candidates.is_empty());
         assert!(reasons(&request).starts_with("detail.resource.instanceDetails.instanceId:"));
     }
 
     #[test]
     fn an_instance_that_two_findings_name_is_responded_to_once_for_both() {
         let request = asked(&asff(&[(A, OWN), (A, OWN)]));
-        assert_eq!(request.wanted.len(), 1);
-        assert_eq!(request.wanted[0].findings, ["f-0".to_owned(), "f-1".to_owned()].into());
+        assert_eq!(request.candidates.len(), 1);
+        assert_eq!(request.candidates[0].findings, ["f-0".to_owned(), "f-1".to_owned()].into());
     }
 
     #[test]
@@ -320,7 +323,7 @@ mod tests {
         let ids: Vec<String> = (0..42).map(|n| format!("i-{n:017x}")).collect();
         let resources: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), OWN)).collect();
         let request = asked(&asff(&resources));
-        assert_eq!((request.wanted.len(), request.left_out.len()), (40, 2));
+        assert_eq!((request.candidates.len(), request.left_out.len()), (40, 2));
         assert_eq!(request.left_out[1].instance_id.as_deref(), Some("i-00000000000000029"));
     }
 
@@ -328,8 +331,8 @@ mod tests {
     fn in_notify_only_mode_nothing_is_wanted_of_a_finding_but_a_person_at_a_button_is_obeyed() {
         let settings = Settings { response_mode: ResponseMode::NotifyOnly, ..settings() };
         let request = read(&finding(A, 8.0), &execution(), &settings).expect("read");
-        assert!(request.wanted.is_empty() && reasons(&request).contains("NotifyOnly"));
-        assert_eq!(read(&asff(&[(A, OWN)]), &execution(), &settings).expect("read").wanted.len(), 1);
+        assert!(request.candidates.is_empty() && reasons(&request).contains("NotifyOnly"));
+        assert_eq!(read(&asff(&[(A, OWN)]), &execution(), &settings).expect("read").candidates.len(), 1);
     }
 
     fn json_value() -> impl Strategy<Value = Value> {
@@ -373,9 +376,9 @@ mod tests {
             let event = json!({ "source": source, "detail-type": kind, "detail": detail });
             let text = event.to_string();
             if let Ok(request) = read(&event, &execution(), &settings()) {
-                for wanted in request.wanted {
-                    prop_assert!(text.contains(&wanted.target.instance_id));
-                    prop_assert!([OWN, MEMBER].contains(&wanted.target.account_id.as_str()));
+                for candidate in request.candidates {
+                    prop_assert!(text.contains(&candidate.target.instance_id));
+                    prop_assert!([OWN, MEMBER].contains(&candidate.target.account_id.as_str()));
                 }
             }
         }

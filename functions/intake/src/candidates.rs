@@ -68,7 +68,7 @@ pub struct TriggerFinding {
 
 /// An instance to respond to.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Wanted {
+pub(crate) struct Candidate {
     pub(crate) target: Target,
     /// The findings that name it.
     pub(crate) findings: BTreeSet<String>,
@@ -76,7 +76,7 @@ pub(crate) struct Wanted {
     pub(crate) ask: Vec<String>,
 }
 
-impl Wanted {
+impl Candidate {
     /// The target, which says why a person is asked first, if one is. A dry run asks nobody.
     pub(crate) fn into_target(self) -> Target {
         let approval = (!self.target.dry_run && !self.ask.is_empty()).then(|| self.ask.join("; "));
@@ -88,7 +88,7 @@ impl Wanted {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Request {
     pub(crate) trigger: Trigger,
-    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) candidates: Vec<Candidate>,
     pub(crate) left_out: Vec<LeftOut>,
     /// Whether there are too many for one execution.
     pub(crate) is_fleet: bool,

@@ -7,7 +7,7 @@ use containment::{Error, Result, Status, Target};
 use request::{Execution, LeftOut, refuse};
 use serde_json::Value;
 
-use crate::candidates::{Request, Source, Wanted};
+use crate::candidates::{Candidate, Request, Source};
 use crate::{Settings, manual};
 
 const FIELD: &str = "Drift";
@@ -33,7 +33,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     let drift: Drift = serde_json::from_value(drift)
         .map_err(|error| Error::InvalidInput(format!("{FIELD}: {error}; it is what watch-drift starts with")))?;
     let mut request = manual::read(&rest, execution, settings)?;
-    if request.wanted.len() != 1 {
+    if request.candidates.len() != 1 {
         return refuse("InstanceIds", &rest["InstanceIds"], &format!("one instance beside {FIELD}"));
     }
     request.trigger.source = Source::Drift;
@@ -41,24 +41,24 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     Ok(request)
 }
 
-/// Leaves out what is not watched, and gives the rest its case's options. Reads the case table.
+/// Leaves out what is not monitored, and gives the rest its case's options. Reads the case table.
 pub(crate) async fn with_options(cases: &CaseTable, mut request: Request) -> Result<Request> {
-    for wanted in std::mem::take(&mut request.wanted) {
-        match cases.watched(&wanted.target.key()).await? {
-            Some(watched) => {
-                let options = watched.options;
+    for candidate in std::mem::take(&mut request.candidates) {
+        match cases.monitored(&candidate.target.key()).await? {
+            Some(monitored) => {
+                let options = monitored.options;
                 let target = Target {
                     incident_ticket: options.incident_ticket,
                     owner: options.owner,
                     auto_scaling: options.auto_scaling,
                     revoke_all_sessions: options.revoke_all_sessions,
-                    ..wanted.target
+                    ..candidates.target
                 };
-                request.wanted.push(Wanted { target, ..wanted });
+                request.candidates.push(Candidate { target, ..candidate });
             }
             None => {
                 let reason = "it has no open case in which it was contained, so nothing is kept up";
-                let left_out = LeftOut::instance(&wanted.target, Status::NotApplicable, reason);
+                let left_out = LeftOut::instance(&candidate.target, Status::NotApplicable, reason);
                 request.left_out.push(left_out.quiet(true));
             }
         }

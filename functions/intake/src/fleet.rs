@@ -46,8 +46,8 @@ pub struct Batch {
 
 /// The plan for a fleet: no target of its own, and no case, both of which each batch makes for its instances.
 pub(crate) fn plan(request: Request, execution: &Execution, settings: &Settings) -> Plan {
-    let ids: Vec<String> = request.wanted.iter().map(|w| w.target.instance_id.clone()).collect();
-    let first = request.wanted.first().map(|w| &w.target);
+    let ids: Vec<String> = request.candidates.iter().map(|w| w.target.instance_id.clone()).collect();
+    let first = request.candidates.first().map(|w| &w.target);
     let text = |of: fn(&Target) -> &String| first.map(of).cloned().unwrap_or_default();
     let dry_run = first.is_some_and(|target| target.dry_run);
     // A Map's result has 256 KiB, and all batches are to be under way at once.
@@ -136,7 +136,7 @@ mod tests {
         let input = json!({ "InstanceIds": ids(40), "Region": "eu-west-1" });
         let (request, _) =
             crate::request(request::Event { input, execution: execution() }, &settings()).expect("accepted");
-        assert!(!request.is_fleet && request.wanted.len() == 40);
+        assert!(!request.is_fleet && request.candidates.len() == 40);
     }
 
     #[test]

@@ -20,10 +20,10 @@ use runtime::Aws;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use candidates::{Request, Wanted};
+use candidates::{Candidate, Request};
 pub use candidates::{Source, Trigger, TriggerFinding};
 pub use fleet::{Batch, Fleet};
-use respond::Desk;
+use respond::Intake;
 
 /// What intake makes of it.
 #[derive(Debug, PartialEq, Serialize)]
@@ -122,31 +122,31 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
         .map_err(|error| Error::InvalidInput(format!("the event of intake is not {{Input, Execution}}: {error}")))?;
     let settings = Settings::from(aws)?;
     let (mut request, execution) = request(event, &settings)?;
-    let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
+    let intake = Intake { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
     // Boxed here and below, because the whole future's type is too deep for the compiler's default limit.
     if request.trigger.source == Source::Drift {
-        request = drift::with_options(&desk.cases, request).boxed().await?;
+        request = drift::with_options(&intake.cases, request).boxed().await?;
     }
     match &request.batch {
         // Its fleet has asked about the Region.
-        Some(batch) => fleet::check(&desk.sfn, batch).boxed().await?,
+        Some(batch) => fleet::check(&intake.sfn, batch).boxed().await?,
         None => check_regions(aws.home(), &mut request).await?,
     }
     match request.is_fleet {
         true => Ok(fleet::plan(request, &execution, &settings)),
-        false => desk.respond(request, &execution, &settings).boxed().await,
+        false => intake.respond(request, &execution, &settings).boxed().await,
     }
 }
 
 /// Refuses a person's Region that does not exist; of an event, leaves out the instances that are said to be in one.
 async fn check_regions(home: &SdkConfig, request: &mut Request) -> Result<()> {
-    let regions: BTreeSet<String> = request.wanted.iter().map(|w| w.target.region.clone()).collect();
+    let regions: BTreeSet<String> = request.candidates.iter().map(|w| w.target.region.clone()).collect();
     for region in regions {
         match check_region_exists(home, &region).await {
             Err(Error::InvalidInput(reason)) if request.trigger.source != Source::Hand => {
-                let (gone, rest): (Vec<Wanted>, Vec<Wanted>) =
-                    request.wanted.drain(..).partition(|w| w.target.region == region);
-                request.wanted = rest;
+                let (gone, rest): (Vec<Candidate>, Vec<Candidate>) =
+                    request.candidates.drain(..).partition(|w| w.target.region == region);
+                request.candidates = rest;
                 let left_out =
                     gone.iter().map(|w| LeftOut::instance(&w.target, alert::missed(w.target.dry_run), reason.clone()));
                 request.left_out.extend(left_out);

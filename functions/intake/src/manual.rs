@@ -7,7 +7,7 @@ use request::{Execution, account, fields, flag, instance_ids, refuse, region, ta
 use serde_json::{Map, Value};
 
 use crate::Settings;
-use crate::candidates::{Request, Source, Trigger, Wanted};
+use crate::candidates::{Candidate, Request, Source, Trigger};
 use crate::fleet::{self, FLEET_AT_MOST};
 
 /// Captures and hash lists are asked about again and again, and an execution's history has 25,000 events
@@ -45,7 +45,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     }
     let incident_ticket = tag_value(input, "IncidentTicket")?;
     let owner = tag_value(input, "Owner")?;
-    let wanted = ids.into_iter().map(|id| {
+    let candidates = ids.into_iter().map(|id| {
         let target = Target {
             dry_run,
             incident_ticket: incident_ticket.clone(),
@@ -56,10 +56,10 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
             capture,
             ..execution.target(&account_id, &region, &id)
         };
-        Wanted { target, findings: BTreeSet::new(), ask: Vec::new() }
+        Candidate { target, findings: BTreeSet::new(), ask: Vec::new() }
     });
     let trigger = Trigger { source: Source::Hand, findings: Vec::new(), drift: None };
-    Ok(Request { trigger, wanted: wanted.collect(), left_out: Vec::new(), is_fleet, batch })
+    Ok(Request { trigger, candidates: candidates.collect(), left_out: Vec::new(), is_fleet, batch })
 }
 
 fn auto_scaling(input: &Map<String, Value>) -> Result<AutoScaling> {

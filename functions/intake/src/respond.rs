@@ -7,14 +7,14 @@ use containment::{Error, Result, Status, Target};
 use futures::future::{join_all, try_join_all};
 use request::{Execution, Holder, LeftOut, holder};
 
-use crate::candidates::{Request, Source, Wanted};
+use crate::candidates::{Candidate, Request, Source};
 use crate::{Plan, ResponseMode, Settings};
 
 /// What is left out travels through the execution's states, which have 256 KiB (aws-behaviour#state-size).
 const LEFT_OUT_AT_MOST: usize = 60;
 
 /// Where cases are kept, and where to ask whether an execution is still running.
-pub(crate) struct Desk {
+pub(crate) struct Intake {
     pub(crate) cases: CaseTable,
     pub(crate) sfn: aws_sdk_sfn::Client,
 }
@@ -32,7 +32,7 @@ struct Seen {
 
 /// What to do about an instance.
 #[derive(Debug, Clone, PartialEq)]
-enum Standing {
+enum Decision {
     /// Take the case (a new one, or the one that was seen) and respond.
     Respond,
     /// This execution holds it already: an earlier try of this function got so far.
@@ -41,40 +41,40 @@ enum Standing {
     Leave(LeftOut),
 }
 
-impl Desk {
+impl Intake {
     /// Makes the plan. Writes cases, and the count of automatic containments; a dry run writes nothing.
     pub(crate) async fn respond(&self, request: Request, execution: &Execution, settings: &Settings) -> Result<Plan> {
-        let Request { trigger, wanted, mut left_out, batch, .. } = request;
+        let Request { trigger, candidates, mut left_out, batch, .. } = request;
         let source = trigger.source;
-        let seen = join_all(wanted.iter().map(|w| self.look(w, execution))).await;
+        let seen = join_all(candidates.iter().map(|w| self.look(w, execution))).await;
         let (mut responses, mut further) = (Vec::new(), Vec::new());
-        for (mut wanted, seen) in wanted.into_iter().zip(seen) {
+        for (mut candidate, seen) in candidates.into_iter().zip(seen) {
             let seen = match seen {
                 Ok(seen) => seen,
                 Err(error) if error.is_transient() => return Err(error),
                 // What cannot be known about one instance keeps no other from being responded to.
                 Err(error) => {
-                    left_out.push(LeftOut::instance(&wanted.target, Status::Failed, error.to_string()));
+                    left_out.push(LeftOut::instance(&candidate.target, Status::Failed, error.to_string()));
                     continue;
                 }
             };
-            match standing(&wanted, &seen, source, execution) {
-                Standing::Leave(reason) => {
-                    if seen.case.is_some() && !wanted.target.dry_run {
-                        further.push(wanted);
+            match decide(&candidate, &seen, source, execution) {
+                Decision::Leave(reason) => {
+                    if seen.case.is_some() && !candidate.target.dry_run {
+                        further.push(candidate);
                     }
                     left_out.push(reason);
                 }
-                standing => {
+                decision => {
                     if let Some(case) = &seen.case {
-                        wanted.target.case_id.clone_from(&case.id);
+                        candidate.target.case_id.clone_from(&case.id);
                     }
-                    let reasons = reasons_to_ask(&wanted, &seen, source, settings);
-                    wanted.ask.extend(reasons);
-                    if standing == Standing::Mine && asked(&seen) && wanted.ask.is_empty() {
-                        wanted.ask.push("a limit for containments without a person is reached".to_owned());
+                    let reasons = reasons_to_ask(&candidate, &seen, source, settings);
+                    candidate.ask.extend(reasons);
+                    if decision == Decision::Mine && asked(&seen) && candidate.ask.is_empty() {
+                        candidate.ask.push("a limit for containments without a person is reached".to_owned());
                     }
-                    responses.push((wanted, seen, standing == Standing::Mine));
+                    responses.push((candidate, seen, decision == Decision::Mine));
                 }
             }
         }
@@ -82,7 +82,7 @@ impl Desk {
         try_join_all(responses.iter().map(|(w, seen, mine)| self.take(w, seen, *mine, execution))).await?;
         // Last, since a finding that is known already is nothing to tell: a try that fails must not make it known.
         try_join_all(further.iter().map(|w| self.cases.add_findings(&w.target, &w.findings))).await?;
-        let targets: Vec<Target> = responses.into_iter().map(|(wanted, _, _)| wanted.into_target()).collect();
+        let targets: Vec<Target> = responses.into_iter().map(|(candidate, _, _)| candidate.into_target()).collect();
         let dry_run = !targets.is_empty() && targets.iter().all(|t| t.dry_run);
         let nothing_to_tell = targets.is_empty() && left_out.iter().all(|l| l.quiet);
         Ok(Plan {
@@ -98,9 +98,9 @@ impl Desk {
         })
     }
 
-    async fn look(&self, wanted: &Wanted, execution: &Execution) -> Result<Seen> {
+    async fn look(&self, candidate: &Candidate, execution: &Execution) -> Result<Seen> {
         let (guardrail, last) =
-            futures::try_join!(self.cases.guardrail(&wanted.target), self.cases.last_case(&wanted.target))?;
+            futures::try_join!(self.cases.guardrail(&candidate.target), self.cases.last_case(&candidate.target))?;
         let (case, released) = match last {
             Some(last) if last.released.is_some() => (None, Some(last)),
             open => (open, None),
@@ -117,7 +117,7 @@ impl Desk {
     /// Asks a person instead where an event would have more contained than the limits allow without one.
     async fn limit(
         &self,
-        responses: &mut [(Wanted, Seen, bool)],
+        responses: &mut [(Candidate, Seen, bool)],
         source: Source,
         execution: &Execution,
         settings: &Settings,
@@ -128,77 +128,81 @@ impl Desk {
         let at_once = settings.instances_per_execution;
         if responses.len() > at_once {
             let reason = format!("{} instances at once; without a person it may be {at_once}", responses.len());
-            responses.iter_mut().for_each(|(wanted, _, _)| wanted.ask.push(reason.clone()));
+            responses.iter_mut().for_each(|(candidate, _, _)| candidate.ask.push(reason.clone()));
         }
-        let uncounted =
-            |(wanted, _, mine): &(Wanted, Seen, bool)| wanted.ask.is_empty() && !wanted.target.dry_run && !mine;
+        let uncounted = |(candidate, _, mine): &(Candidate, Seen, bool)| {
+            candidate.ask.is_empty() && !candidate.target.dry_run && !mine
+        };
         let new = responses.iter().filter(|r| uncounted(r)).count();
         let an_hour = settings.instances_per_hour;
         if new > 0 && !self.cases.count_automatic(execution.hour(), new, an_hour).await? {
             let reason = format!("this hour's {an_hour} containments without a person are used up");
-            responses.iter_mut().filter(|r| uncounted(r)).for_each(|(wanted, _, _)| wanted.ask.push(reason.clone()));
+            responses
+                .iter_mut()
+                .filter(|r| uncounted(r))
+                .for_each(|(candidate, _, _)| candidate.ask.push(reason.clone()));
         }
         Ok(())
     }
 
     /// Takes the case, on condition that nobody else has since. [`Error::Conflict`] when it is taken: the workflow then
     /// tries again, and finds who holds it, be it this execution, whose first answer was lost.
-    async fn take(&self, wanted: &Wanted, seen: &Seen, mine: bool, execution: &Execution) -> Result<()> {
-        if wanted.target.dry_run || mine {
+    async fn take(&self, candidate: &Candidate, seen: &Seen, mine: bool, execution: &Execution) -> Result<()> {
+        if candidate.target.dry_run || mine {
             return Ok(());
         }
-        let asking = !wanted.ask.is_empty();
+        let asking = !candidate.ask.is_empty();
         let new = Case {
-            id: wanted.target.case_id.clone(),
+            id: candidate.target.case_id.clone(),
             execution: execution.id.clone(),
             held_since: now(),
             approval: asking.then(|| "Pending".to_owned()),
             verdict: None,
-            findings: wanted.findings.clone(),
-            asked_about: if asking { wanted.findings.clone() } else { BTreeSet::new() },
+            findings: candidate.findings.clone(),
+            asked_about: if asking { candidate.findings.clone() } else { BTreeSet::new() },
             released: None,
         };
         let taken = match &seen.case {
-            Some(case) => self.cases.take_over(&wanted.target, case, &new).await?,
-            None => self.cases.open(&wanted.target, &new).await?,
+            Some(case) => self.cases.take_over(&candidate.target, case, &new).await?,
+            None => self.cases.open(&candidate.target, &new).await?,
         };
         match taken {
             true => Ok(()),
             false => {
-                Err(Error::Conflict(format!("the case of {} was taken at this moment", wanted.target.instance_id)))
+                Err(Error::Conflict(format!("the case of {} was taken at this moment", candidate.target.instance_id)))
             }
         }
     }
 }
 
 /// What to do about an instance, from what is known of it.
-fn standing(wanted: &Wanted, seen: &Seen, source: Source, execution: &Execution) -> Standing {
-    let target = &wanted.target;
+fn decide(candidate: &Candidate, seen: &Seen, source: Source, execution: &Execution) -> Decision {
+    let target = &candidate.target;
     let leave = |status, reason: String| LeftOut::instance(target, status, reason);
     if let Some(own) = seen.guardrail.as_ref().filter(|g| g.rule == "Cordon") {
         let reason = format!("it is Cordon's own and is never contained: {}", own.reason);
-        return Standing::Leave(leave(Status::Failed, reason));
+        return Decision::Leave(leave(Status::Failed, reason));
     }
-    let Some(case) = seen.case.as_ref().filter(|_| !target.dry_run) else { return Standing::Respond };
+    let Some(case) = seen.case.as_ref().filter(|_| !target.dry_run) else { return Decision::Respond };
     if case.execution == execution.id {
-        return Standing::Mine;
+        return Decision::Mine;
     }
     if source == Source::Drift {
         let reason = format!("execution {} is at it", case.execution);
         return match seen.held {
-            true => Standing::Leave(leave(Status::NotApplicable, reason).quiet(true)),
-            false => Standing::Respond,
+            true => Decision::Leave(leave(Status::NotApplicable, reason).quiet(true)),
+            false => Decision::Respond,
         };
     }
     let by_a_person = !source.is_automatic();
-    let repeated = wanted.findings.iter().all(|finding| case.findings.contains(finding));
+    let repeated = candidate.findings.iter().all(|finding| case.findings.contains(finding));
     let added = if repeated { "" } else { "; the finding is added to its case" };
     let quiet = repeated && !by_a_person;
     let refused = case.approval.as_deref() == Some("Refused");
     let unanswered = case.approval.as_deref() == Some("Unanswered");
-    if !by_a_person && refused && wanted.findings.is_subset(&case.asked_about) {
+    if !by_a_person && refused && candidate.findings.is_subset(&case.asked_about) {
         let reason = format!("a person refused to contain it for this finding, in case {}", case.id);
-        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(true));
+        return Decision::Leave(leave(Status::NotApplicable, reason).quiet(true));
     }
     // Whoever was told no, or nothing, holds the case only to bring its snapshots to an end.
     let free = (asked(seen) && by_a_person) || ((refused || unanswered) && (by_a_person || !repeated));
@@ -208,10 +212,10 @@ fn standing(wanted: &Wanted, seen: &Seen, source: Source, execution: &Execution)
             false => "is at it",
         };
         let reason = format!("execution {} {doing}{added}", case.execution);
-        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(quiet));
+        return Decision::Leave(leave(Status::NotApplicable, reason).quiet(quiet));
     }
     if source == Source::Hand {
-        return Standing::Respond;
+        return Decision::Respond;
     }
     let isolated = match case.verdict.as_deref() {
         Some("Contained") => true,
@@ -222,9 +226,9 @@ fn standing(wanted: &Wanted, seen: &Seen, source: Source, execution: &Execution)
     if isolated {
         let verdict = case.verdict.as_deref().unwrap_or_default();
         let reason = format!("its case {} is open, with the verdict {verdict}{added}", case.id);
-        return Standing::Leave(leave(Status::NotApplicable, reason).quiet(quiet));
+        return Decision::Leave(leave(Status::NotApplicable, reason).quiet(quiet));
     }
-    Standing::Respond
+    Decision::Respond
 }
 
 fn asked(seen: &Seen) -> bool {
@@ -232,7 +236,7 @@ fn asked(seen: &Seen) -> bool {
 }
 
 /// Why a person is asked, as far as this one instance gives a reason.
-fn reasons_to_ask(wanted: &Wanted, seen: &Seen, source: Source, settings: &Settings) -> Vec<String> {
+fn reasons_to_ask(candidate: &Candidate, seen: &Seen, source: Source, settings: &Settings) -> Vec<String> {
     let mut reasons = Vec::new();
     if source.is_decided() {
         return reasons;
@@ -244,7 +248,7 @@ fn reasons_to_ask(wanted: &Wanted, seen: &Seen, source: Source, settings: &Setti
         reasons.push(format!("it is on the list of protected instances: {}", protected.reason));
     }
     // GuardDuty goes on reporting what a person has called a false alarm.
-    let known = |case: &&Case| source.is_automatic() && wanted.findings.is_subset(&case.findings);
+    let known = |case: &&Case| source.is_automatic() && candidate.findings.is_subset(&case.findings);
     if let Some(case) = seen.released.as_ref().filter(known) {
         let at = case.released.as_ref().map_or("some time", |released| &released.at);
         reasons.push(format!("its case {}, which had this finding, was released at {at}", case.id));
@@ -284,17 +288,17 @@ mod tests {
 
     const OTHER: &str = "arn:aws:states:ap-northeast-1:123456789012:execution:cordon-contain:other";
 
-    fn wanted() -> Wanted {
-        Wanted { target: Target::example(), findings: ["f-1".to_owned()].into(), ask: Vec::new() }
+    fn candidate() -> Candidate {
+        Candidate { target: Target::example(), findings: ["f-1".to_owned()].into(), ask: Vec::new() }
     }
 
     fn case() -> Case {
         Case { id: "c-0".into(), execution: OTHER.into(), held_since: 7, ..Case::default() }
     }
 
-    fn reason(standing: Standing) -> LeftOut {
-        match standing {
-            Standing::Leave(left_out) => left_out,
+    fn reason(decision: Decision) -> LeftOut {
+        match decision {
+            Decision::Leave(left_out) => left_out,
             other => panic!("nothing is left out: {other:?}"),
         }
     }
@@ -306,26 +310,26 @@ mod tests {
         let seen = Seen { released: Some(last), ..Seen::default() };
         let ask = |findings: &[&str]| {
             let findings = findings.iter().map(|f| (*f).to_owned()).collect();
-            reasons_to_ask(&Wanted { findings, ..wanted() }, &seen, Source::GuardDuty, &settings())
+            reasons_to_ask(&Candidate { findings, ..candidate() }, &seen, Source::GuardDuty, &settings())
         };
         assert!(ask(&["f-1"])[0].contains("was released at 2026-11-21T03:00:00Z"));
         assert!(ask(&["f-2"]).is_empty());
         let begun = Case { verdict: Some("PartiallyReleased".into()), findings: ["f-1".to_owned()].into(), ..case() };
         let seen = Seen { case: Some(begun), ..Seen::default() };
-        assert_eq!(reasons_to_ask(&wanted(), &seen, Source::GuardDuty, &settings()).len(), 1);
-        assert!(reasons_to_ask(&wanted(), &seen, Source::Hand, &settings()).is_empty());
+        assert_eq!(reasons_to_ask(&candidate(), &seen, Source::GuardDuty, &settings()).len(), 1);
+        assert!(reasons_to_ask(&candidate(), &seen, Source::Hand, &settings()).is_empty());
     }
 
     #[test]
     fn an_instance_that_nobody_holds_is_responded_to() {
-        assert_eq!(standing(&wanted(), &Seen::default(), Source::GuardDuty, &execution()), Standing::Respond);
+        assert_eq!(decide(&candidate(), &Seen::default(), Source::GuardDuty, &execution()), Decision::Respond);
     }
 
     #[test]
     fn an_instance_that_another_execution_contains_is_left_to_it_whoever_asks() {
         let seen = Seen { case: Some(case()), held: true, ..Seen::default() };
         for source in [Source::Hand, Source::GuardDuty, Source::SecurityHubCustomAction] {
-            let left = reason(standing(&wanted(), &seen, source, &execution()));
+            let left = reason(decide(&candidate(), &seen, source, &execution()));
             assert!(left.reason.contains(OTHER) && left.status == Status::NotApplicable, "{left:?}");
         }
     }
@@ -333,81 +337,81 @@ mod tests {
     #[test]
     fn drift_is_repaired_whatever_the_verdict_or_the_last_answer_was_but_not_while_somebody_is_at_it() {
         let refused = Case { approval: Some("Refused".into()), verdict: Some("Contained".into()), ..case() };
-        let wanted = Wanted { findings: BTreeSet::new(), ..wanted() };
+        let candidate = Candidate { findings: BTreeSet::new(), ..candidate() };
         for case in [case(), refused.clone()] {
             let seen = Seen { case: Some(case), ..Seen::default() };
-            assert_eq!(standing(&wanted, &seen, Source::Drift, &execution()), Standing::Respond);
+            assert_eq!(decide(&candidate, &seen, Source::Drift, &execution()), Decision::Respond);
         }
         let held = Seen { case: Some(refused), held: true, ..Seen::default() };
-        let left = reason(standing(&wanted, &held, Source::Drift, &execution()));
+        let left = reason(decide(&candidate, &held, Source::Drift, &execution()));
         assert!(left.quiet && left.status == Status::NotApplicable && left.reason.contains(OTHER), "{left:?}");
         let protected = Guardrail { rule: "Protected".into(), reason: "payments".into() };
         let seen = Seen { guardrail: Some(protected), ..Seen::default() };
         let asking = Settings { response_mode: ResponseMode::RequestApproval, ..settings() };
-        assert!(reasons_to_ask(&wanted, &seen, Source::Drift, &asking).is_empty(), "it was decided with the case");
+        assert!(reasons_to_ask(&candidate, &seen, Source::Drift, &asking).is_empty(), "it was decided with the case");
     }
 
     #[test]
     fn a_person_who_starts_it_does_not_wait_for_the_answer_to_a_question() {
         let asked = Case { approval: Some("Pending".into()), ..case() };
         let seen = Seen { case: Some(asked), held: true, ..Seen::default() };
-        assert_eq!(standing(&wanted(), &seen, Source::Hand, &execution()), Standing::Respond);
+        assert_eq!(decide(&candidate(), &seen, Source::Hand, &execution()), Decision::Respond);
         assert!(
-            reason(standing(&wanted(), &seen, Source::GuardDuty, &execution())).reason.contains("has asked a person")
+            reason(decide(&candidate(), &seen, Source::GuardDuty, &execution())).reason.contains("has asked a person")
         );
     }
 
     #[test]
     fn a_repeated_finding_about_a_contained_instance_is_quiet_and_a_new_one_is_told() {
-        let contained = Case { verdict: Some("Contained".into()), findings: wanted().findings, ..case() };
+        let contained = Case { verdict: Some("Contained".into()), findings: candidate().findings, ..case() };
         let seen = |case: Case| Seen { case: Some(case), ..Seen::default() };
-        assert!(reason(standing(&wanted(), &seen(contained.clone()), Source::GuardDuty, &execution())).quiet);
+        assert!(reason(decide(&candidate(), &seen(contained.clone()), Source::GuardDuty, &execution())).quiet);
         let new = Case { findings: ["f-0".to_owned()].into(), ..contained.clone() };
-        let left = reason(standing(&wanted(), &seen(new.clone()), Source::GuardDuty, &execution()));
+        let left = reason(decide(&candidate(), &seen(new.clone()), Source::GuardDuty, &execution()));
         assert!(!left.quiet && left.reason.ends_with("the finding is added to its case"));
         let partly = Case { verdict: Some("PartiallyContained".into()), ..new };
-        assert_eq!(standing(&wanted(), &seen(partly), Source::GuardDuty, &execution()), Standing::Respond);
-        assert_eq!(standing(&wanted(), &seen(contained), Source::Hand, &execution()), Standing::Respond);
+        assert_eq!(decide(&candidate(), &seen(partly), Source::GuardDuty, &execution()), Decision::Respond);
+        assert_eq!(decide(&candidate(), &seen(contained), Source::Hand, &execution()), Decision::Respond);
     }
 
     #[test]
     fn what_failed_before_is_tried_again_when_the_finding_comes_again() {
-        let failed = Case { verdict: Some("NotContained".into()), findings: wanted().findings, ..case() };
+        let failed = Case { verdict: Some("NotContained".into()), findings: candidate().findings, ..case() };
         for case in [failed, case()] {
             let seen = Seen { case: Some(case), ..Seen::default() };
-            assert_eq!(standing(&wanted(), &seen, Source::GuardDuty, &execution()), Standing::Respond);
+            assert_eq!(decide(&candidate(), &seen, Source::GuardDuty, &execution()), Decision::Respond);
         }
     }
 
     #[test]
     fn a_refusal_stands_for_the_findings_it_was_about_and_for_no_others() {
-        let known: BTreeSet<String> = wanted().findings;
+        let known: BTreeSet<String> = candidate().findings;
         for held in [false, true] {
             let refused = Case { approval: Some("Refused".into()), findings: known.clone(), ..case() };
             let seen = |asked_about: &BTreeSet<String>, findings: &BTreeSet<String>| {
                 let case = Case { asked_about: asked_about.clone(), findings: findings.clone(), ..refused.clone() };
                 Seen { case: Some(case), held, ..Seen::default() }
             };
-            let left = reason(standing(&wanted(), &seen(&known, &known), Source::GuardDuty, &execution()));
+            let left = reason(decide(&candidate(), &seen(&known, &known), Source::GuardDuty, &execution()));
             assert!(left.quiet && left.reason.contains("refused"), "{left:?}");
             let new = seen(&BTreeSet::new(), &BTreeSet::new());
-            assert_eq!(standing(&wanted(), &new, Source::GuardDuty, &execution()), Standing::Respond);
+            assert_eq!(decide(&candidate(), &new, Source::GuardDuty, &execution()), Decision::Respond);
             for person in [Source::SecurityHubCustomAction, Source::Hand] {
-                assert_eq!(standing(&wanted(), &seen(&known, &known), person, &execution()), Standing::Respond);
+                assert_eq!(decide(&candidate(), &seen(&known, &known), person, &execution()), Decision::Respond);
             }
         }
         // It came while the question was open, and nobody was asked about it.
         let late = Case { approval: Some("Refused".into()), findings: known, ..case() };
         let seen = Seen { case: Some(late), ..Seen::default() };
-        assert_eq!(standing(&wanted(), &seen, Source::GuardDuty, &execution()), Standing::Respond);
+        assert_eq!(decide(&candidate(), &seen, Source::GuardDuty, &execution()), Decision::Respond);
     }
 
     #[test]
     fn what_a_person_asks_for_is_never_left_out_without_a_word() {
-        let contained = Case { verdict: Some("Contained".into()), findings: wanted().findings, ..case() };
+        let contained = Case { verdict: Some("Contained".into()), findings: candidate().findings, ..case() };
         let seen = Seen { case: Some(contained), held: true, ..Seen::default() };
         for person in [Source::SecurityHubCustomAction, Source::Hand] {
-            assert!(!reason(standing(&wanted(), &seen, person, &execution())).quiet);
+            assert!(!reason(decide(&candidate(), &seen, person, &execution())).quiet);
         }
     }
 
@@ -415,7 +419,7 @@ mod tests {
     fn cordons_own_instances_are_never_contained_not_even_by_hand() {
         let guardrail = Guardrail { rule: "Cordon".into(), reason: "the forensic host".into() };
         let seen = Seen { guardrail: Some(guardrail), ..Seen::default() };
-        let left = reason(standing(&wanted(), &seen, Source::Hand, &execution()));
+        let left = reason(decide(&candidate(), &seen, Source::Hand, &execution()));
         assert!(left.status == Status::Failed && left.reason.contains("the forensic host"));
     }
 
@@ -424,13 +428,13 @@ mod tests {
         let guardrail = Guardrail { rule: "Protected".into(), reason: "payments".into() };
         let seen = Seen { guardrail: Some(guardrail), ..Seen::default() };
         let asking = Settings { response_mode: ResponseMode::RequestApproval, ..settings() };
-        assert_eq!(reasons_to_ask(&wanted(), &seen, Source::GuardDuty, &asking).len(), 2);
-        assert_eq!(reasons_to_ask(&wanted(), &seen, Source::SecurityHubCustomAction, &asking).len(), 1);
-        assert!(reasons_to_ask(&wanted(), &seen, Source::Hand, &asking).is_empty());
+        assert_eq!(reasons_to_ask(&candidate(), &seen, Source::GuardDuty, &asking).len(), 2);
+        assert_eq!(reasons_to_ask(&candidate(), &seen, Source::SecurityHubCustomAction, &asking).len(), 1);
+        assert!(reasons_to_ask(&candidate(), &seen, Source::Hand, &asking).is_empty());
     }
 
-    /// A desk whose table is empty, or refuses conditional writes.
-    fn desk(refuse_put: bool, refuse_count: bool) -> Desk {
+    /// A intake whose table is empty, or refuses conditional writes.
+    fn intake(refuse_put: bool, refuse_count: bool) -> Intake {
         let refused = || {
             let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
             ConditionalCheckFailedException::builder().meta(meta).build()
@@ -449,40 +453,43 @@ mod tests {
             false => counted.then_output(|| UpdateItemOutput::builder().build()),
         };
         let findings = mock!(aws_sdk_dynamodb::Client::update_item)
-            .match_requests(|r| r.update_expression() == Some("ADD Findings :findings"))
+            .match_requests(|r| {
+                let mut names = r.expression_attribute_names().expect("names").values();
+                r.update_expression().is_some_and(|update| update.starts_with("ADD ")) && names.any(|n| n == "Findings")
+            })
             .then_output(|| UpdateItemOutput::builder().build());
         let table = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [&get, &put, &counted, &findings]);
         // Nothing is held, so nobody is asked.
-        Desk { cases: CaseTable::new(table, "cases"), sfn: mock_client!(aws_sdk_sfn, []) }
+        Intake { cases: CaseTable::new(table, "cases"), sfn: mock_client!(aws_sdk_sfn, []) }
     }
 
     fn request(instances: usize) -> Request {
         let target = |n: usize| Target { instance_id: format!("i-{n:017x}"), ..Target::example() };
-        let wanted = (0..instances).map(|n| Wanted { target: target(n), ..wanted() });
+        let candidate = (0..instances).map(|n| Candidate { target: target(n), ..candidate() });
         let trigger = Trigger { source: Source::GuardDuty, findings: Vec::new(), drift: None };
-        Request { trigger, wanted: wanted.collect(), left_out: Vec::new(), is_fleet: false, batch: None }
+        Request { trigger, candidate: candidate.collect(), left_out: Vec::new(), is_fleet: false, batch: None }
     }
 
     #[tokio::test]
     async fn as_many_as_the_limits_allow_are_contained_without_a_question() {
-        let plan = desk(false, false).respond(request(5), &execution(), &settings()).await.expect("a plan");
+        let plan = intake(false, false).respond(request(5), &execution(), &settings()).await.expect("a plan");
         assert!(plan.targets.len() == 5 && plan.targets.iter().all(|t| t.approval.is_none()));
     }
 
     #[tokio::test]
     async fn more_at_once_or_in_an_hour_than_the_limits_allow_are_questions_every_one() {
-        let plan = desk(false, false).respond(request(6), &execution(), &settings()).await.expect("a plan");
+        let plan = intake(false, false).respond(request(6), &execution(), &settings()).await.expect("a plan");
         let asked = |plan: &Plan, text: &str| {
             plan.targets.iter().all(|t| t.approval.as_ref().is_some_and(|a| a.contains(text)))
         };
         assert!(asked(&plan, "6 instances at once"), "{:?}", plan.targets);
-        let plan = desk(false, true).respond(request(2), &execution(), &settings()).await.expect("a plan");
+        let plan = intake(false, true).respond(request(2), &execution(), &settings()).await.expect("a plan");
         assert!(asked(&plan, "this hour's 10 containments"), "{:?}", plan.targets);
     }
 
     #[tokio::test]
     async fn a_case_that_is_taken_at_this_moment_is_looked_at_again_and_not_taken_for_another_s() {
-        let error = desk(true, false).respond(request(1), &execution(), &settings()).await.expect_err("taken");
+        let error = intake(true, false).respond(request(1), &execution(), &settings()).await.expect_err("taken");
         assert_eq!((error.name(), error.is_transient()), ("Conflict", true));
     }
 

@@ -44,7 +44,7 @@ fn refused(input: Value, field: &str, accepted: &str) {
 #[test]
 fn what_a_responder_types_becomes_one_target_with_a_case_of_its_own() {
     let plan = planned(json!({ "InstanceIds": [ID], "Region": "ap-northeast-1" })).expect("planned");
-    let target = &plan.wanted[0].target;
+    let target = &plan.candidates[0].target;
     assert_eq!((target.account_id.as_str(), target.instance_id.as_str()), ("123456789012", ID));
     assert_eq!(target.case_id, "i-0123456789abcdef0-20261121T030007Z");
     assert!(!target.dry_run && !target.revoke_all_sessions && target.auto_scaling == AutoScaling::Replace);
@@ -58,7 +58,7 @@ fn every_option_reaches_the_target() {
         "CaptureMode": "CaptureFirst", "HashSnapshots": true,
     }))
     .expect("planned");
-    let target = &plan.wanted[0].target;
+    let target = &plan.candidates[0].target;
     assert!(target.dry_run && target.revoke_all_sessions && target.hash_snapshots);
     assert_eq!((target.owner.as_deref(), target.auto_scaling), (Some("当番"), AutoScaling::Decrement));
     assert_eq!(target.capture, Some(Capture { mode: CaptureMode::CaptureFirst, memory: true }));
@@ -83,7 +83,7 @@ fn nothing_is_captured_unless_it_is_asked_for_and_then_isolation_comes_first() {
     let asked = |fields: Value| {
         let mut input = json!({ "InstanceIds": [ID], "Region": "eu-west-1" });
         input.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
-        planned(input).expect("planned").wanted[0].target.capture
+        planned(input).expect("planned").candidates[0].target.capture
     };
     assert_eq!(asked(json!({})), None);
     assert_eq!(asked(json!({ "CaptureVolatile": false, "CaptureMemory": false })), None);
@@ -116,7 +116,7 @@ fn a_memory_image_or_a_mode_without_a_capture_is_refused_and_so_are_other_words(
 fn duplicates_collapse_and_the_order_stays() {
     let ids = ["i-0bbbbbbbbbbbbbbbb", ID, "i-0bbbbbbbbbbbbbbbb"];
     let plan = planned(json!({ "InstanceIds": ids, "Region": "eu-west-1" })).expect("planned");
-    let ids: Vec<&str> = plan.wanted.iter().map(|w| w.target.instance_id.as_str()).collect();
+    let ids: Vec<&str> = plan.candidates.iter().map(|w| w.target.instance_id.as_str()).collect();
     assert_eq!(ids, ["i-0bbbbbbbbbbbbbbbb", ID]);
 }
 
@@ -170,7 +170,7 @@ fn a_huge_value_is_not_thrown_back_whole() {
 fn an_account_is_accepted_if_it_is_cordons_own_or_a_member() {
     let of = |account: Value| planned(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AccountId": account }));
     for account in [OWN, MEMBER] {
-        assert_eq!(of(account.into()).expect("accepted").wanted[0].target.account_id, account);
+        assert_eq!(of(account.into()).expect("accepted").candidates[0].target.account_id, account);
     }
     let with = |account: Value| json!({ "InstanceIds": [ID], "Region": "eu-west-1", "AccountId": account });
     refused(with("111111111111".into()), "AccountId: \"111111111111\"", "MemberAccounts: 210987654321");
@@ -205,7 +205,7 @@ fn drift(fields: Value) -> Value {
 #[test]
 fn a_start_for_drift_is_about_one_instance_and_says_who_did_what() {
     let request = planned(drift(json!({}))).expect("planned");
-    assert_eq!((request.wanted.len(), request.trigger.source), (1, Source::Drift));
+    assert_eq!((request.candidates.len(), request.trigger.source), (1, Source::Drift));
     let told = request.trigger.drift.expect("what was done");
     assert_eq!((told.event_name.as_str(), told.caller.len()), ("StopInstances", 400));
 }
@@ -245,7 +245,7 @@ async fn only_an_instance_that_an_open_case_has_contained_is_contained_again_and
         ("Options", r#"{"IncidentTicket":"INC-7","AutoScaling":"Decrement","RevokeAllSessions":true}"#),
     ])
     .await;
-    let target = &request.wanted[0].target;
+    let target = &request.candidates[0].target;
     assert_eq!((target.incident_ticket.as_deref(), target.auto_scaling), (Some("INC-7"), AutoScaling::Decrement));
     assert!(target.revoke_all_sessions);
     for nobodys in [
@@ -254,7 +254,7 @@ async fn only_an_instance_that_an_open_case_has_contained_is_contained_again_and
         &[("CaseId", "c-1"), ("Status", "Released"), ("WatchedSince", "7")],
     ] {
         let request = with_options(nobodys).await;
-        assert!(request.wanted.is_empty() && request.left_out[0].quiet);
+        assert!(request.candidates.is_empty() && request.left_out[0].quiet);
         assert!(request.left_out[0].reason.contains("no open case"));
     }
 }

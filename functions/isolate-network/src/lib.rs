@@ -10,11 +10,11 @@
 
 mod cut;
 mod groups;
+mod monitor;
 mod read;
 mod release;
 mod risks;
 mod standing;
-mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +23,8 @@ use aws_sdk_ec2::Client;
 use containment::{First, Found, Goal, Journaled, Key, Result, Reversible, State, Step, Target, Writes};
 use network::{CAPTURE, CONVERSION, Group, ISOLATION, Interface, Window, everything};
 
+pub use monitor::handle;
 use standing::{End, Standing};
-pub use watch::handle;
 
 /// The step. Reads interfaces and Cordon's security groups; creates and repairs those groups, and sets interfaces' groups.
 /// A release sets the interfaces' groups only: Cordon's own stay, since other cases may use them.

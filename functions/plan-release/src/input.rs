@@ -13,7 +13,7 @@ const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, DryRun, 
 
 /// What an input asks for.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Request {
+pub(crate) struct ReleaseRequest {
     pub(crate) region: String,
     pub(crate) dry_run: bool,
     pub(crate) close_case: bool,
@@ -21,7 +21,7 @@ pub(crate) struct Request {
     pub(crate) targets: Vec<Target>,
 }
 
-impl Request {
+impl ReleaseRequest {
     /// Reads the input; the error names the field, the value and what is accepted. Pure.
     pub(crate) fn read(input: &Value, execution: &Execution, members: &MemberAccounts) -> Result<Self> {
         let input = fields(input, ACCEPTED, &[])?;
@@ -38,7 +38,7 @@ impl Request {
             release: Some(steps.clone()),
             ..execution.target(&account_id, &region, &id)
         });
-        Ok(Request { dry_run, close_case, targets: targets.collect(), region })
+        Ok(ReleaseRequest { dry_run, close_case, targets: targets.collect(), region })
     }
 }
 
@@ -73,17 +73,17 @@ fn steps(input: &Map<String, Value>) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::standing::tests::execution;
+    use crate::decision::tests::execution;
     use serde_json::json;
 
     const ID: &str = "i-0123456789abcdef0";
     const MEMBER: &str = "210987654321";
     const AUTO_SCALING: &str = StepName::DetachAutoscaling.name();
 
-    fn read(more: Value) -> Result<Request> {
+    fn read(more: Value) -> Result<ReleaseRequest> {
         let mut input = json!({ "InstanceIds": [ID], "Region": "ap-northeast-1" });
         input.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        Request::read(&input, &execution(), &[MEMBER.to_owned()].into_iter().collect())
+        ReleaseRequest::read(&input, &execution(), &[MEMBER.to_owned()].into_iter().collect())
     }
 
     fn released(more: Value) -> Vec<String> {

@@ -4,8 +4,8 @@
 //! Reads and writes the case table, so that a release and a containment of an instance never run at the same time.
 //! Changes nothing else.
 
+mod decision;
 mod input;
-mod standing;
 
 use containment::{Error, Result, Target};
 use request::{Event, LeftOut, MemberAccounts, check_region_exists};
@@ -13,8 +13,8 @@ use runtime::Aws;
 use serde::Serialize;
 use serde_json::Value;
 
-use input::Request;
-use standing::Desk;
+use decision::ReleasePlanner;
+use input::ReleaseRequest;
 
 /// What the release workflow does.
 #[derive(Debug, PartialEq, Serialize)]
@@ -36,12 +36,12 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
         Error::InvalidInput(format!("the event of plan-release is not {{Input, Execution}}: {error}"))
     })?;
     event.execution.check()?;
-    let request = Request::read(
+    let request = ReleaseRequest::read(
         &event.input,
         &event.execution,
         &MemberAccounts::named(&aws.setting("MEMBER_ACCOUNTS").unwrap_or_default()),
     )?;
     check_region_exists(aws.home(), &request.region).await?;
-    let desk = Desk { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
-    desk.plan(request, &event.execution).await
+    let planner = ReleasePlanner { cases: aws.case_table()?, sfn: aws_sdk_sfn::Client::new(aws.home()) };
+    planner.plan(request, &event.execution).await
 }

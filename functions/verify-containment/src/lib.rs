@@ -3,8 +3,8 @@
 //!
 //! The verdict comes from AWS as it is now, never from what a step said of itself.
 
+mod monitored;
 mod verified;
-mod watched;
 
 use aws_config::SdkConfig;
 use cases::{CaseTable, now};
@@ -108,7 +108,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<InstanceReport> {
         target: &target,
     };
     let (checks, network) = join!(reader.all(), network(&config, &target));
-    let resources = watched::resources(&target, reader.forensic.as_ref(), &network.found, &checks);
+    let resources = monitored::resources(&target, reader.forensic.as_ref(), &network.found, &checks);
     let mut report = verified(report, target.capture.is_some(), &ran, checks, network.paths);
     let bucket = Bucket::of(aws)?;
     let whole = serde_json::to_value(&report).unwrap_or_default();

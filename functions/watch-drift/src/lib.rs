@@ -9,7 +9,7 @@ mod call;
 use std::time::SystemTime;
 
 use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
-use cases::{CaseTable, Drift, Watched, now};
+use cases::{CaseTable, Drift, Monitored, now};
 use containment::{Error, Result, Target};
 use evidence::Bucket;
 use futures::future::BoxFuture;
@@ -76,7 +76,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Answer> {
     let batch: Batch =
         serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of {NAME}: {error}")))?;
     let limit = aws.required("REPAIRS_PER_HOUR")?;
-    let desk = Desk {
+    let detection = DriftDetection {
         cases: aws.case_table()?,
         bucket: Bucket::of(aws)?,
         sfn: aws_sdk_sfn::Client::new(aws.home()),
@@ -92,11 +92,11 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Answer> {
             .map_err(|_| Error::Misconfigured(format!("the function's environment has REPAIRS_PER_HOUR {limit:?}")))?,
         tell: Box::new(|message| tell(aws, message).boxed()),
     };
-    Ok(desk.all(batch, now()).await)
+    Ok(detection.all(batch, now()).await)
 }
 
 /// Where to look, and whom to tell.
-struct Desk<'a> {
+struct DriftDetection<'a> {
     cases: CaseTable,
     bucket: Bucket,
     sfn: aws_sdk_sfn::Client,
@@ -127,7 +127,7 @@ impl Outcome {
     }
 }
 
-impl Desk<'_> {
+impl DriftDetection<'_> {
     async fn all(&self, batch: Batch, now: i64) -> Answer {
         let mut answer = Answer::default();
         // One after the other: what one of them starts, the next one sees.
@@ -155,13 +155,13 @@ impl Desk<'_> {
             let touched = self.touched(named, &call, now).await?;
             let drift = Drift { resource: named.id.clone(), ..call.drift.clone() };
             let mut recorded = Vec::new();
-            for (key, watched) in &touched {
-                recorded.push(self.record(key, watched, &drift, &call.event).boxed_local().await);
+            for (key, monitored) in &touched {
+                recorded.push(self.record(key, monitored, &drift, &call.event).boxed_local().await);
             }
             // All that share it, such as a group's rules: any of them may be at its limit, held, or terminated by now. And an
             // address may be that of several instances, in VPCs of their own; which one was meant is not known here.
-            for (key, watched) in &touched {
-                let outcome = self.respond(key, watched, &call, &drift, now).boxed_local().await?;
+            for (key, monitored) in &touched {
+                let outcome = self.respond(key, monitored, &call, &drift, now).boxed_local().await?;
                 tracing::info!(
                     event = drift.event_id,
                     "{} on {}: {key}: {outcome:?}",
@@ -176,20 +176,20 @@ impl Desk<'_> {
         Ok(outcomes)
     }
 
-    /// The watched instances that the call touches by what it names here.
-    async fn touched(&self, named: &Named, call: &Call, now: i64) -> Result<Vec<(String, Watched)>> {
+    /// The monitored instances that the call touches by this resource.
+    async fn touched(&self, named: &Named, call: &Call, now: i64) -> Result<Vec<(String, Monitored)>> {
         let keys = match named.instance {
             true => vec![named.key.clone()],
             false => self.cases.instances_of(&named.key).await?,
         };
         let at = call.at.unwrap_or(now);
-        let looked = stream::iter(keys).map(|key| async { (self.cases.watched(&key).await, key) }).buffered(10);
+        let looked = stream::iter(keys).map(|key| async { (self.cases.monitored(&key).await, key) }).buffered(10);
         let mut looked = std::pin::pin!(looked);
         let mut found = Vec::new();
-        while let Some((watched, key)) = looked.next().await {
+        while let Some((monitored, key)) = looked.next().await {
             // What was done before the instance was contained undid nothing.
-            let later = |watched: &Watched| watched.since <= at + SHOWS_WITHIN;
-            found.extend(watched?.filter(later).map(|watched| (key, watched)));
+            let later = |monitored: &Monitored| monitored.since <= at + SHOWS_WITHIN;
+            found.extend(monitored?.filter(later).map(|monitored| (key, monitored)));
             if found.len() == INSTANCES_AT_MOST {
                 break;
             }
@@ -198,45 +198,51 @@ impl Desk<'_> {
     }
 
     /// Adds the call to the case, once: to the table, and to the evidence as long as there is room for it.
-    async fn record(&self, key: &str, watched: &Watched, drift: &Drift, event: &Value) -> Result<()> {
-        if self.cases.has_drift(key, &watched.case_id, &drift.event_id).await? {
+    async fn record(&self, key: &str, monitored: &Monitored, drift: &Drift, event: &Value) -> Result<()> {
+        if self.cases.has_drift(key, &monitored.case.id, &drift.event_id).await? {
             return Ok(());
         }
-        if self.cases.count_drift(key, &format!("stored#{}", watched.case_id), &drift.event_id, STORED_AT_MOST).await? {
-            let target = target(key, watched)?;
+        if self
+            .cases
+            .count_drift(key, &format!("stored#{}", monitored.case.id), &drift.event_id, STORED_AT_MOST)
+            .await?
+        {
+            let target = target(key, monitored)?;
             let entry = self.bucket.put(&target, NAME, &json!({ "Drift": drift, "Event": event })).await?;
             evidence::enter(&self.cases, &target, &entry).await?;
         }
-        self.cases.add_drift(key, &watched.case_id, drift).await
+        self.cases.add_drift(key, &monitored.case.id, drift).await
     }
 
-    async fn respond(&self, key: &str, watched: &Watched, call: &Call, drift: &Drift, now: i64) -> Result<Outcome> {
+    async fn respond(&self, key: &str, monitored: &Monitored, call: &Call, drift: &Drift, now: i64) -> Result<Outcome> {
         // A verification has seen it and found nothing open, or a whole containment has begun since.
         let shown_at = call.at.unwrap_or(now) + SHOWS_WITHIN;
-        if watched.verified_at >= shown_at && (watched.contained || watched.held_since >= shown_at) {
+        if monitored.verified_at >= shown_at && (monitored.is_contained() || monitored.case.held_since >= shown_at) {
             return Ok(Outcome::Seen);
         }
-        let target = target(key, watched)?;
+        let target = target(key, monitored)?;
         let name = format!("drift-{}-{}", target.instance_id, drift.event_id);
         let execution = format!("{}:{name}", self.machine.replacen(":stateMachine:", ":execution:", 1));
         // An earlier try may have claimed it and got no further; the same name starts nothing twice.
-        let mine = watched.repair.as_ref().is_some_and(|(claimed, _)| *claimed == execution);
+        let mine = monitored.repair.as_ref().is_some_and(|(claimed, _)| *claimed == execution);
         if !mine {
-            let holders =
-                [Some((&watched.execution, watched.held_since)), watched.repair.as_ref().map(|(r, at)| (r, *at))];
+            let holders = [
+                Some((&monitored.case.execution, monitored.case.held_since)),
+                monitored.repair.as_ref().map(|(r, at)| (r, *at)),
+            ];
             for (holder, since) in holders.into_iter().flatten() {
                 if request::holder(&self.sfn, holder, since).await? == Holder::Running {
-                    self.tell_to_wait(key, watched, &target, drift, holder).await?;
+                    self.tell_to_wait(key, monitored, &target, drift, holder).await?;
                     return Ok(Outcome::Waits(holder.clone()));
                 }
             }
             let hour = hour(now);
             let record = format!("repairs#{hour}");
             if !self.cases.count_drift(key, &record, &drift.event_id, self.repairs_per_hour).await? {
-                self.call_a_person(key, watched, &target, drift, &hour).await?;
+                self.call_a_person(key, monitored, &target, drift, &hour).await?;
                 return Ok(Outcome::PersonCalled);
             }
-            if !self.cases.claim_repair(key, watched, &execution, now).await? {
+            if !self.cases.claim_repair(key, monitored, &execution, now).await? {
                 return Err(Error::Conflict(format!("the case of {key} was taken at this moment")));
             }
         }
@@ -259,34 +265,34 @@ impl Desk<'_> {
     async fn tell_to_wait(
         &self,
         key: &str,
-        watched: &Watched,
+        monitored: &Monitored,
         target: &Target,
         drift: &Drift,
         holder: &str,
     ) -> Result<()> {
         let repair = holder.rsplit(':').next().is_some_and(|name| name.starts_with("drift-"));
-        if repair || watched.told_to_wait_for.as_deref() == Some(holder) {
+        if repair || monitored.told_to_wait_for.as_deref() == Some(holder) {
             return Ok(());
         }
         (self.tell)(WorkflowMessage::DriftFound(change(holder, target, drift))).await?;
-        self.cases.note_told_to_wait(key, watched, holder).await
+        self.cases.note_told_to_wait(key, monitored, holder).await
     }
 
     async fn call_a_person(
         &self,
         key: &str,
-        watched: &Watched,
+        monitored: &Monitored,
         target: &Target,
         drift: &Drift,
         hour: &str,
     ) -> Result<()> {
-        if watched.called_in.as_deref() == Some(hour) {
+        if monitored.called_in.as_deref() == Some(hour) {
             return Ok(());
         }
         let repairs_per_hour = json!(self.repairs_per_hour);
-        let change = Started { repairs_per_hour, ..change(&watched.execution, target, drift) };
+        let change = Started { repairs_per_hour, ..change(&monitored.case.execution, target, drift) };
         (self.tell)(WorkflowMessage::DriftNotRepaired(change)).await?;
-        self.cases.note_called(key, watched, hour).await
+        self.cases.note_called(key, monitored, hour).await
     }
 }
 
@@ -310,12 +316,12 @@ async fn tell(aws: &Aws, message: WorkflowMessage) -> Result<()> {
 }
 
 /// The instance with its case, for evidence and messages.
-fn target(key: &str, watched: &Watched) -> Result<Target> {
+fn target(key: &str, monitored: &Monitored) -> Result<Target> {
     let mut parts = key.splitn(3, '/');
     let mut part = || parts.next().unwrap_or_default();
     Target::parse(json!({
-        "AccountId": part(), "Region": part(), "InstanceId": part(), "CaseId": watched.case_id,
-        "Execution": watched.execution,
+        "AccountId": part(), "Region": part(), "InstanceId": part(), "CaseId": monitored.case.id,
+        "Execution": monitored.case.execution,
     }))
 }
 

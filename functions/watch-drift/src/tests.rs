@@ -14,6 +14,7 @@ use aws_sdk_sfn::types::ExecutionStatus;
 use aws_sdk_sfn::types::error::ExecutionAlreadyExists;
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use aws_smithy_types::error::ErrorMetadata;
+use cases::Case;
 use runtime::Caller;
 
 use super::*;
@@ -39,7 +40,7 @@ fn case(fields: &[(&str, &str)]) -> Item {
     fields.iter().map(|(name, v)| ((*name).to_owned(), value(v))).collect()
 }
 
-fn watched(more: &[(&str, &str)]) -> Item {
+fn monitored(more: &[(&str, &str)]) -> Item {
     let open = [
         ("CaseId", "c-1"),
         ("Status", "Open"),
@@ -92,7 +93,7 @@ impl World {
                 {
                     Some(case.clone())
                 }
-                other if known && other.starts_with("drift#") => Some(watched(&[])),
+                other if known && other.starts_with("drift#") => Some(monitored(&[])),
                 _ => None,
             };
             GetItemOutput::builder().set_item(item.filter(|item| !item.is_empty())).build()
@@ -118,7 +119,10 @@ impl World {
             )
         });
         let noted = mock!(aws_sdk_dynamodb::Client::update_item)
-            .match_requests(|r| r.update_expression() == Some("SET #name = :value"))
+            .match_requests(|r| {
+                let mut names = r.expression_attribute_names().expect("names").values();
+                names.any(|name| matches!(name.as_str(), "ToldToWaitFor" | "CalledIn"))
+            })
             .then_output(|| UpdateItemOutput::builder().build());
         let updated = mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build());
         let stored =
@@ -144,14 +148,14 @@ impl World {
             });
         let dynamodb: [&Rule; 6] = [&read, &found, &added, &repairs, &noted, &updated];
         let told = Arc::new(Mutex::new(Vec::new()));
-        let desk = Desk {
+        let detection = DriftDetection {
             cases: CaseTable::new(mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, dynamodb), "cases"),
             bucket: Bucket::new(mock_client!(aws_sdk_s3, RuleMode::MatchAny, [&stored]), "evidence", Caller::default()),
             sfn: mock_client!(aws_sdk_sfn, RuleMode::MatchAny, [&looked, &started]),
-            ..desk(Arc::clone(&told))
+            ..detection(Arc::clone(&told))
         };
         let batch = json!({ "Records": [{ "messageId": "m-1", "body": event.to_string() }] });
-        let answer = desk.all(serde_json::from_value(batch).expect("a batch"), AT + 60).await;
+        let answer = detection.all(serde_json::from_value(batch).expect("a batch"), AT + 60).await;
         let told = told.lock().expect("lock").clone();
         let (started, stored, added, noted) =
             (started.num_calls(), stored.num_calls(), added.num_calls(), noted.num_calls());
@@ -159,8 +163,8 @@ impl World {
     }
 }
 
-fn desk(told: Arc<Mutex<Vec<Value>>>) -> Desk<'static> {
-    Desk {
+fn detection(told: Arc<Mutex<Vec<Value>>>) -> DriftDetection<'static> {
+    DriftDetection {
         cases: CaseTable::new(mock_client!(aws_sdk_dynamodb, []), "cases"),
         bucket: Bucket::new(mock_client!(aws_sdk_s3, []), "evidence", Caller::default()),
         sfn: mock_client!(aws_sdk_sfn, []),
@@ -200,7 +204,7 @@ fn again() -> Answer {
 
 #[tokio::test]
 async fn a_strangers_change_goes_into_the_case_and_the_evidence_and_the_instance_is_contained_again() {
-    let seen = World::new(watched(&[])).meets(&regrouped()).await;
+    let seen = World::new(monitored(&[])).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.stored, seen.added), (1, 1, 1));
     assert_eq!(seen.answer, Answer::default(), "it is over and done with");
     assert!(seen.told.is_empty(), "the execution tells of it");
@@ -210,9 +214,9 @@ async fn a_strangers_change_goes_into_the_case_and_the_evidence_and_the_instance
 async fn what_no_open_case_contained_is_nobodys_business() {
     for case in [
         case(&[]),
-        watched(&[("Status", "Released")]),
+        monitored(&[("Status", "Released")]),
         case(&[("CaseId", "c-1"), ("Status", "Open"), ("Execution", HOLDER)]),
-        watched(&[("WatchedSince", "1795230771")]),
+        monitored(&[("WatchedSince", "1795230771")]),
     ] {
         let seen = World::new(case).meets(&regrouped()).await;
         assert_eq!((seen.started, seen.stored, seen.added, seen.told.len()), (0, 0, 0, 0));
@@ -222,48 +226,49 @@ async fn what_no_open_case_contained_is_nobodys_business() {
     let other_instance =
         event("StopInstances", json!({ "instancesSet": { "items": [{ "instanceId": "i-0bbbbbbbbbbbbbbbb" }] } }));
     for event in [other, other_instance] {
-        assert_eq!(World::new(watched(&[])).meets(&event).await.started, 0);
+        assert_eq!(World::new(monitored(&[])).meets(&event).await.started, 0);
     }
 }
 
 #[tokio::test]
 async fn a_change_that_a_verification_has_seen_since_is_kept_and_not_repaired_again() {
     let good = [("VerifiedAt", "1795230770"), ("Verdict", "Contained")];
-    let seen = World::new(watched(&good)).meets(&regrouped()).await;
+    let seen = World::new(monitored(&good)).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.added), (0, 1));
     assert_eq!(seen.answer, Answer::default());
-    let too_soon = World::new(watched(&[("VerifiedAt", "1795230769"), good[1]])).meets(&regrouped()).await;
+    let too_soon = World::new(monitored(&[("VerifiedAt", "1795230769"), good[1]])).meets(&regrouped()).await;
     assert_eq!(too_soon.started, 1, "AWS may not have shown the change yet");
     let open = [good[0], ("Verdict", "NotContained")];
-    let found_open = World::new(watched(&open)).meets(&regrouped()).await;
+    let found_open = World::new(monitored(&open)).meets(&regrouped()).await;
     assert_eq!(found_open.started, 1, "the verification has read it, and nobody has repaired it");
-    let repaired = World::new(watched(&[open[0], open[1], ("HeldSince", "1795230770")])).meets(&regrouped()).await;
+    let repaired = World::new(monitored(&[open[0], open[1], ("HeldSince", "1795230770")])).meets(&regrouped()).await;
     assert_eq!(repaired.started, 0, "a whole containment has begun since");
 }
 
 #[tokio::test]
 async fn a_call_that_is_delivered_twice_is_in_the_case_once() {
-    let seen = World { known: true, ..World::new(watched(&[("VerifiedAt", "1795230770"), ("Verdict", "Contained")])) }
-        .meets(&regrouped())
-        .await;
+    let seen =
+        World { known: true, ..World::new(monitored(&[("VerifiedAt", "1795230770"), ("Verdict", "Contained")])) }
+            .meets(&regrouped())
+            .await;
     assert_eq!((seen.started, seen.stored, seen.added), (0, 0, 0));
 }
 
 #[tokio::test]
 async fn while_an_execution_is_at_it_nothing_is_started_people_are_told_once_and_the_call_comes_again() {
     let held = |case: Item| World { running: true, ..World::new(case) };
-    let seen = held(watched(&[])).meets(&regrouped()).await;
+    let seen = held(monitored(&[])).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.added, seen.noted), (0, 1, 1));
     assert_eq!(seen.answer, again());
     assert_eq!((&seen.told[0]["Kind"], &seen.told[0]["Execution"]["Id"]), (&json!("DriftFound"), &json!(HOLDER)));
     assert_eq!(seen.told[0]["Trigger"]["Drift"]["AccessKeyId"], "AKIAEVE");
-    assert!(held(watched(&[("ToldToWaitFor", HOLDER)])).meets(&regrouped()).await.told.is_empty());
+    assert!(held(monitored(&[("ToldToWaitFor", HOLDER)])).meets(&regrouped()).await.told.is_empty());
 }
 
 #[tokio::test]
 async fn of_a_burst_only_the_first_call_starts_a_repair() {
     let repair = MINE.replace("event-0001", "event-0000");
-    let mut seen = watched(&[("RepairSince", "1795230800")]);
+    let mut seen = monitored(&[("RepairSince", "1795230800")]);
     seen.insert("Repair".into(), AttributeValue::S(repair));
     // Its execution does not show yet, or runs.
     let seen = World { running: true, ..World::new(seen) }.meets(&regrouped()).await;
@@ -272,7 +277,7 @@ async fn of_a_burst_only_the_first_call_starts_a_repair() {
 
 #[tokio::test]
 async fn a_try_that_claimed_the_repair_and_got_no_further_is_finished_by_the_next() {
-    let mut claimed = watched(&[("RepairSince", "1795230800")]);
+    let mut claimed = monitored(&[("RepairSince", "1795230800")]);
     claimed.insert("Repair".into(), AttributeValue::S(MINE.into()));
     let seen = World { running: true, used_up: true, known: true, case: claimed }.meets(&regrouped()).await;
     assert_eq!((seen.started, seen.answer), (1, Answer::default()));
@@ -281,11 +286,11 @@ async fn a_try_that_claimed_the_repair_and_got_no_further_is_finished_by_the_nex
 #[tokio::test]
 async fn beyond_the_limit_nothing_is_started_and_a_person_is_called_once_in_the_hour() {
     let used_up = |case: Item| World { used_up: true, ..World::new(case) };
-    let seen = used_up(watched(&[])).meets(&regrouped()).await;
+    let seen = used_up(monitored(&[])).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.added, seen.noted), (0, 1, 1));
     assert_eq!((&seen.told[0]["Kind"], &seen.told[0]["RepairsPerHour"]), (&json!("DriftNotRepaired"), &json!(4)));
     assert_eq!(seen.answer, again(), "it is repaired in the next hour");
-    let called = used_up(watched(&[("CalledIn", "2026-11-21T03")])).meets(&regrouped()).await;
+    let called = used_up(monitored(&[("CalledIn", "2026-11-21T03")])).meets(&regrouped()).await;
     assert!(called.told.is_empty());
 }
 
@@ -293,10 +298,10 @@ async fn beyond_the_limit_nothing_is_started_and_a_person_is_called_once_in_the_
 async fn whoever_shares_what_was_changed_is_contained_again() {
     let registered =
         event("RegisterTargets", json!({ "targetGroupArn": "arn:tg", "targets": [{ "id": "10.0.0.5", "port": 80 }] }));
-    assert_eq!(World::new(watched(&[])).meets(&registered).await.started, 2);
+    assert_eq!(World::new(monitored(&[])).meets(&registered).await.started, 2);
     let opened = event("AuthorizeSecurityGroupIngress", json!({ "groupId": "sg-0a" }));
-    assert_eq!(World::new(watched(&[])).meets(&opened).await.started, 2);
-    let seen = World { used_up: true, ..World::new(watched(&[])) }.meets(&opened).await;
+    assert_eq!(World::new(monitored(&[])).meets(&opened).await.started, 2);
+    let seen = World { used_up: true, ..World::new(monitored(&[])) }.meets(&opened).await;
     assert_eq!((seen.started, seen.told.len()), (0, 2), "a limit on one of them is none on the other");
 }
 
@@ -306,14 +311,15 @@ async fn an_execution_of_that_name_is_the_one_that_was_meant() {
         let meta = ErrorMetadata::builder().code("ExecutionAlreadyExists").build();
         StartExecutionError::ExecutionAlreadyExists(ExecutionAlreadyExists::builder().meta(meta).build())
     });
-    let desk = Desk { sfn: mock_client!(aws_sdk_sfn, [&exists]), ..desk(Arc::default()) };
-    let target = target(KEY, &Watched { case_id: "c-1".into(), ..Watched::default() }).expect("a target");
-    desk.start("drift-1", &target, &Drift::default()).await.expect("started before");
+    let detection = DriftDetection { sfn: mock_client!(aws_sdk_sfn, [&exists]), ..detection(Arc::default()) };
+    let target = target(KEY, &Monitored { case: Case { id: "c-1".into(), ..Case::default() }, ..Monitored::default() })
+        .expect("a target");
+    detection.start("drift-1", &target, &Drift::default()).await.expect("started before");
 }
 
 #[tokio::test]
 async fn a_message_that_is_no_event_comes_again_and_ends_as_a_dead_letter() {
     let batch = json!({ "Records": [{ "messageId": "m-1", "body": "not JSON" }] });
-    let answer = desk(Arc::default()).all(serde_json::from_value(batch).expect("a batch"), AT).await;
+    let answer = detection(Arc::default()).all(serde_json::from_value(batch).expect("a batch"), AT).await;
     assert_eq!(answer, again());
 }

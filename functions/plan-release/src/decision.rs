@@ -7,21 +7,21 @@ use futures::future::{join_all, try_join_all};
 use request::{Execution, Holder, LeftOut, holder};
 
 use crate::Plan;
-use crate::input::Request;
+use crate::input::ReleaseRequest;
 
 /// An execution that is stopped leaves its functions at work, and those that change an instance have so many seconds at most:
 /// what one of them contains after it was released would stay so, and nobody would know.
 const RUN_ON: i64 = 120;
 
 /// Where cases are kept, and where to ask whether an execution is still running.
-pub(crate) struct Desk {
+pub(crate) struct ReleasePlanner {
     pub(crate) cases: CaseTable,
     pub(crate) sfn: aws_sdk_sfn::Client,
 }
 
 /// What to do about an instance.
 #[derive(Debug, PartialEq)]
-enum Standing {
+enum ReleaseDecision {
     /// Take the open case that was seen over, and release.
     Release(Case),
     /// This execution holds it already: an earlier try of this function got so far.
@@ -30,20 +30,20 @@ enum Standing {
     Leave(Status, String),
 }
 
-impl Desk {
+impl ReleasePlanner {
     /// Makes the plan. Takes over the cases; a dry run writes nothing.
-    pub(crate) async fn plan(&self, request: Request, execution: &Execution) -> Result<Plan> {
-        let Request { dry_run, close_case, targets, .. } = request;
+    pub(crate) async fn plan(&self, request: ReleaseRequest, execution: &Execution) -> Result<Plan> {
+        let ReleaseRequest { dry_run, close_case, targets, .. } = request;
         let seen = join_all(targets.iter().map(|target| self.look(target, execution))).await;
         let (mut planned, mut taken, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
-        for (target, standing) in targets.into_iter().zip(seen) {
-            match standing {
-                Ok(Standing::Release(case)) => {
+        for (target, decide) in targets.into_iter().zip(seen) {
+            match decide {
+                Ok(ReleaseDecision::Release(case)) => {
                     planned.push(Target { case_id: case.id.clone(), ..target.clone() });
                     taken.push((target, case));
                 }
-                Ok(Standing::Mine(case)) => planned.push(Target { case_id: case.id, ..target }),
-                Ok(Standing::Leave(status, reason)) => left_out.push(LeftOut::instance(&target, status, reason)),
+                Ok(ReleaseDecision::Mine(case)) => planned.push(Target { case_id: case.id, ..target }),
+                Ok(ReleaseDecision::Leave(status, reason)) => left_out.push(LeftOut::instance(&target, status, reason)),
                 Err(error) if error.is_transient() => return Err(error),
                 // What cannot be known about one instance keeps no other from being released.
                 Err(error) => left_out.push(LeftOut::instance(&target, Status::Failed, error.to_string())),
@@ -65,7 +65,7 @@ impl Desk {
         Ok(Target { instance_profile_arn, ..target })
     }
 
-    async fn look(&self, target: &Target, execution: &Execution) -> Result<Standing> {
+    async fn look(&self, target: &Target, execution: &Execution) -> Result<ReleaseDecision> {
         let case = self.cases.last_case(target).await?;
         let holder = match &case {
             Some(case) if case.released.is_none() && case.execution != execution.id => {
@@ -73,7 +73,7 @@ impl Desk {
             }
             _ => Holder::Ended,
         };
-        Ok(standing(target, case, holder, execution, now()))
+        Ok(decide(target, case, holder, execution, now()))
     }
 
     /// Takes the case, on condition that nobody else has since. [`Error::Conflict`] when it is taken: the workflow then
@@ -88,9 +88,9 @@ impl Desk {
 }
 
 /// What to do about an instance, from what the case table and Step Functions say of it. Pure.
-fn standing(target: &Target, case: Option<Case>, holder: Holder, execution: &Execution, now: i64) -> Standing {
+fn decide(target: &Target, case: Option<Case>, holder: Holder, execution: &Execution, now: i64) -> ReleaseDecision {
     let Some(case) = case else {
-        return Standing::Leave(
+        return ReleaseDecision::Leave(
             Status::NotApplicable,
             "it was never contained: the case table has no case of it, and nothing was changed".to_owned(),
         );
@@ -101,17 +101,17 @@ fn standing(target: &Target, case: Option<Case>, holder: Holder, execution: &Exe
              released has to be finished by hand, and nothing was changed by this one",
             case.id, released.at, released.execution
         );
-        return Standing::Leave(Status::Failed, reason);
+        return ReleaseDecision::Leave(Status::Failed, reason);
     }
     if let Some(released) = &case.released {
         let reason = format!(
             "it was released already, at {} by execution {}: its case {} is closed, and nothing was changed",
             released.at, released.execution, case.id
         );
-        return Standing::Leave(Status::NotApplicable, reason);
+        return ReleaseDecision::Leave(Status::NotApplicable, reason);
     }
     if case.execution == execution.id {
-        return Standing::Mine(case);
+        return ReleaseDecision::Mine(case);
     }
     if let Holder::Stopped(at) = holder
         && now < at.saturating_add(RUN_ON)
@@ -123,7 +123,7 @@ fn standing(target: &Target, case: Option<Case>, holder: Holder, execution: &Exe
             now.saturating_sub(at),
             at.saturating_add(RUN_ON).saturating_sub(now)
         );
-        return Standing::Leave(Status::Failed, reason);
+        return ReleaseDecision::Leave(Status::Failed, reason);
     }
     if holder == Holder::Running {
         let doing = match case.approval.as_deref() {
@@ -137,9 +137,9 @@ fn standing(target: &Target, case: Option<Case>, holder: Holder, execution: &Exe
             RUN_ON / 60,
             stop(target, &case.execution)
         );
-        return Standing::Leave(Status::Failed, reason);
+        return ReleaseDecision::Leave(Status::Failed, reason);
     }
-    Standing::Release(case)
+    ReleaseDecision::Release(case)
 }
 
 /// The command that stops an execution, in its own Region.
@@ -175,9 +175,9 @@ pub(crate) mod tests {
         Case { id: "c-0".into(), execution: CONTAINED.into(), held_since: 7, ..Case::default() }
     }
 
-    fn left(standing: Standing) -> (Status, String) {
-        match standing {
-            Standing::Leave(status, reason) => (status, reason),
+    fn left(decide: ReleaseDecision) -> (Status, String) {
+        match decide {
+            ReleaseDecision::Leave(status, reason) => (status, reason),
             other => panic!("nothing is left out: {other:?}"),
         }
     }
@@ -185,19 +185,19 @@ pub(crate) mod tests {
     #[test]
     fn an_open_case_that_nobody_is_at_is_released() {
         assert_eq!(
-            standing(&Target::example(), Some(case()), Holder::Ended, &execution(), 1_000),
-            Standing::Release(case())
+            decide(&Target::example(), Some(case()), Holder::Ended, &execution(), 1_000),
+            ReleaseDecision::Release(case())
         );
         let mine = Case { execution: execution().id, ..case() };
         assert_eq!(
-            standing(&Target::example(), Some(mine.clone()), Holder::Ended, &execution(), 1_000),
-            Standing::Mine(mine)
+            decide(&Target::example(), Some(mine.clone()), Holder::Ended, &execution(), 1_000),
+            ReleaseDecision::Mine(mine)
         );
     }
 
     #[test]
     fn what_was_never_contained_has_nothing_to_release_and_that_is_no_failure() {
-        let (status, reason) = left(standing(&Target::example(), None, Holder::Ended, &execution(), 1_000));
+        let (status, reason) = left(decide(&Target::example(), None, Holder::Ended, &execution(), 1_000));
         assert_eq!(status, Status::NotApplicable);
         assert!(reason.contains("never contained") && reason.contains("nothing was changed"), "{reason}");
     }
@@ -208,7 +208,7 @@ pub(crate) mod tests {
         // Even by this one: a try of this function after the whole release changes nothing.
         for holder in [CONTAINED.to_owned(), execution().id] {
             let case = Case { released: Some(released.clone()), execution: holder, ..case() };
-            let (status, reason) = left(standing(&Target::example(), Some(case), Holder::Ended, &execution(), 1_000));
+            let (status, reason) = left(decide(&Target::example(), Some(case), Holder::Ended, &execution(), 1_000));
             assert_eq!(status, Status::NotApplicable);
             assert!(reason.contains("2026-11-21T02:00:00Z") && reason.contains("arn:release"), "{reason}");
         }
@@ -218,20 +218,20 @@ pub(crate) mod tests {
     fn a_case_that_was_closed_with_something_left_is_no_success() {
         let released = Released { at: "2026-11-21T02:00:00Z".into(), execution: "arn:release".into() };
         let case = Case { released: Some(released), verdict: Some("PartiallyReleased".into()), ..case() };
-        let (status, reason) = left(standing(&Target::example(), Some(case), Holder::Ended, &execution(), 1_000));
+        let (status, reason) = left(decide(&Target::example(), Some(case), Holder::Ended, &execution(), 1_000));
         assert_eq!(status, Status::Failed);
         assert!(reason.contains("PartiallyReleased") && reason.contains("by hand"), "{reason}");
     }
 
     #[test]
     fn a_containment_that_is_going_on_is_not_disturbed_and_is_named() {
-        let (status, reason) = left(standing(&Target::example(), Some(case()), Holder::Running, &execution(), 1_000));
+        let (status, reason) = left(decide(&Target::example(), Some(case()), Holder::Running, &execution(), 1_000));
         assert!(status == Status::Failed && reason.contains(CONTAINED) && reason.contains("is at it"), "{reason}");
         let stop = format!("`aws stepfunctions stop-execution --region ap-northeast-1 --execution-arn {CONTAINED}`");
         assert!(reason.contains(&stop), "{reason}");
         let asked = Case { approval: Some("Pending".into()), ..case() };
         assert!(
-            left(standing(&Target::example(), Some(asked), Holder::Running, &execution(), 1_000))
+            left(decide(&Target::example(), Some(asked), Holder::Running, &execution(), 1_000))
                 .1
                 .contains("has asked a person")
         );
@@ -239,22 +239,22 @@ pub(crate) mod tests {
 
     #[test]
     fn one_that_was_stopped_a_moment_ago_may_still_be_at_it_and_one_that_was_stopped_before_is_not() {
-        let stopped = |at| standing(&Target::example(), Some(case()), Holder::Stopped(at), &execution(), 1_000);
+        let stopped = |at| decide(&Target::example(), Some(case()), Holder::Stopped(at), &execution(), 1_000);
         let (status, reason) = left(stopped(970));
         assert!(
             status == Status::Failed && reason.contains("30 seconds ago") && reason.contains("in 90 seconds"),
             "{reason}"
         );
-        assert_eq!(stopped(800), Standing::Release(case()));
+        assert_eq!(stopped(800), ReleaseDecision::Release(case()));
     }
 
-    fn request(dry_run: bool) -> Request {
+    fn request(dry_run: bool) -> ReleaseRequest {
         let target = Target { dry_run, ..Target::example() };
-        Request { region: target.region.clone(), dry_run, close_case: false, targets: vec![target] }
+        ReleaseRequest { region: target.region.clone(), dry_run, close_case: false, targets: vec![target] }
     }
 
-    /// A desk whose table has one case, held by an execution that has ended or is running.
-    fn desk(status: ExecutionStatus, writes: &Rule) -> Desk {
+    /// A planner whose table has one case, held by an execution that has ended or is running.
+    fn planner(status: ExecutionStatus, writes: &Rule) -> ReleasePlanner {
         let get = mock!(aws_sdk_dynamodb::Client::get_item).then_output(|| {
             let item = [("CaseId", "c-0"), ("Execution", CONTAINED), ("Status", "Open")];
             let item = item.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
@@ -266,15 +266,15 @@ pub(crate) mod tests {
             reply.status(status.clone()).start_date(started).build().expect("complete")
         });
         let table = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [&get, writes]);
-        Desk { cases: CaseTable::new(table, "cases"), sfn: mock_client!(aws_sdk_sfn, [&described]) }
+        ReleasePlanner { cases: CaseTable::new(table, "cases"), sfn: mock_client!(aws_sdk_sfn, [&described]) }
     }
 
     fn taken() -> Rule {
         mock!(aws_sdk_dynamodb::Client::update_item)
             .match_requests(|r| {
                 let values = r.expression_attribute_values().expect("values");
-                values[":seen"] == AttributeValue::S(CONTAINED.into())
-                    && values[":execution"] == AttributeValue::S(execution().id)
+                let has = |text: String| values.values().any(|value| *value == AttributeValue::S(text.clone()));
+                r.condition_expression().is_some() && has(CONTAINED.into()) && has(execution().id)
             })
             .then_output(|| UpdateItemOutput::builder().build())
     }
@@ -282,21 +282,21 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn the_case_is_taken_over_from_the_containment_that_was_seen_and_gives_the_target_its_name() {
         let rule = taken();
-        let plan = desk(ExecutionStatus::Succeeded, &rule).plan(request(false), &execution()).await.expect("a plan");
+        let plan = planner(ExecutionStatus::Succeeded, &rule).plan(request(false), &execution()).await.expect("a plan");
         assert_eq!((plan.targets[0].case_id.as_str(), rule.num_calls()), ("c-0", 1));
     }
 
     #[tokio::test]
     async fn a_dry_run_takes_no_case() {
         let rule = taken();
-        let plan = desk(ExecutionStatus::Failed, &rule).plan(request(true), &execution()).await.expect("a plan");
+        let plan = planner(ExecutionStatus::Failed, &rule).plan(request(true), &execution()).await.expect("a plan");
         assert_eq!((plan.targets.len(), plan.dry_run, rule.num_calls()), (1, true, 0));
     }
 
     #[tokio::test]
     async fn a_case_that_a_running_execution_holds_is_left_to_it() {
         let rule = taken();
-        let plan = desk(ExecutionStatus::Running, &rule).plan(request(false), &execution()).await.expect("a plan");
+        let plan = planner(ExecutionStatus::Running, &rule).plan(request(false), &execution()).await.expect("a plan");
         assert_eq!((plan.targets.len(), plan.left_out[0].status, rule.num_calls()), (0, Status::Failed, 0));
     }
 
@@ -307,7 +307,7 @@ pub(crate) mod tests {
             let refused = ConditionalCheckFailedException::builder().meta(meta).build();
             UpdateItemError::ConditionalCheckFailedException(refused)
         });
-        let error = desk(ExecutionStatus::Succeeded, &refused).plan(request(false), &execution()).await;
+        let error = planner(ExecutionStatus::Succeeded, &refused).plan(request(false), &execution()).await;
         assert_eq!(error.expect_err("taken").name(), "Conflict");
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn resources(
             (StepName::RevokeCredentials, _) => {
                 found.insert(format!("{}/iam/{}/{}", target.account_id, change.resource, change.attribute));
             }
-            // The interfaces were read above; groups other than Cordon's are not watched.
+            // The interfaces were read above; groups other than Cordon's are not monitored.
             (StepName::IsolateNetwork, _) => {}
             (StepName::CopySnapshots | StepName::LockSnapshots, Some(there)) => {
                 let resource = (step == StepName::LockSnapshots).then_some(change.resource.as_str());

@@ -1,4 +1,4 @@
-//! From its isolation on, an instance is watched: drift is detected however long the rest of the containment takes.
+//! From its isolation on, an instance is monitored: drift is detected however long the rest of the containment takes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::IsolateNetwork;
 
-/// The next step must not wait for long, and the verification begins the watch too.
+/// The next step must not wait for long, and the verification starts monitoring too.
 const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The function: a target in, an outcome out.
@@ -22,16 +22,16 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Outcome> {
         && target.release.is_none()
         && !target.dry_run
     {
-        let unwatched = watch(&aws.case_table()?, &target, outcome).await;
-        outcome.residual_risk.extend(unwatched);
+        let unmonitored = monitor(&aws.case_table()?, &target, outcome).await;
+        outcome.residual_risk.extend(unmonitored);
     }
     answer(&target, outcome)
 }
 
 /// Notes the interfaces and their groups in the case; a sentence where that failed.
-async fn watch(cases: &CaseTable, target: &Target, outcome: &Outcome) -> Option<String> {
+async fn monitor(cases: &CaseTable, target: &Target, outcome: &Outcome) -> Option<String> {
     // Boxed, because the whole future's type is too deep for the compiler's default limit.
-    let noted = Box::pin(cases.watch_from_now(target, outcome));
+    let noted = Box::pin(cases.monitor_from_now(target, outcome));
     let why = match tokio::time::timeout(NOTED_WITHIN, noted).await {
         Ok(Ok(())) => return None,
         Ok(Err(error)) => error.to_string(),
