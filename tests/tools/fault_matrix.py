@@ -32,6 +32,7 @@ from support.findings import guardduty_finding
 from support.forensic import FORENSIC, deploy_forensic_account, told
 from support.hosts import small
 from support.oracle import Oracle, World, isolated, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
+from support.package import deploy_package
 from support.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack
 from support.victim import Victim, bare_instance, build_victims
 
@@ -198,7 +199,7 @@ def deployed() -> Iterator[Yard]:
             "ForensicAccountId": FORENSIC, "ForensicKeyArn": f"arn:aws:kms:{REGION}:{FORENSIC}:key/0", **member.PARAMETERS,
             "MemberAccounts": ",".join(MEMBERS),
         }  # fmt: skip
-        stack.deploy(given)
+        deploy_package(stack, given)
         forensic = deploy_forensic_account(stack, REGION, "cordon-forensic")
         for account in (ACCOUNT, *MEMBERS, FORENSIC):  # before threads ask for them
             for service in ("ec2", "autoscaling", "elb", "elbv2", "iam", "ssm", "sts", "dynamodb", "s3", "stepfunctions", "lambda"):
