@@ -52,7 +52,7 @@ pub(crate) async fn with_options(cases: &CaseTable, mut request: Request) -> Res
                     owner: options.owner,
                     auto_scaling: options.auto_scaling,
                     revoke_all_sessions: options.revoke_all_sessions,
-                    ..candidates.target
+                    ..candidate.target
                 };
                 request.candidates.push(Candidate { target, ..candidate });
             }

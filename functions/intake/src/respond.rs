@@ -467,7 +467,7 @@ mod tests {
         let target = |n: usize| Target { instance_id: format!("i-{n:017x}"), ..Target::example() };
         let candidate = (0..instances).map(|n| Candidate { target: target(n), ..candidate() });
         let trigger = Trigger { source: Source::GuardDuty, findings: Vec::new(), drift: None };
-        Request { trigger, candidate: candidate.collect(), left_out: Vec::new(), is_fleet: false, batch: None }
+        Request { trigger, candidates: candidate.collect(), left_out: Vec::new(), is_fleet: false, batch: None }
     }
 
     #[tokio::test]
