@@ -125,7 +125,7 @@ def test_what_the_command_line_refuses_starts_nothing_and_ends_with_2(stack):
         (("contain", NO_INSTANCE, "--instance-region", "tokyo"), '--instance-region: "tokyo" is not a Region\'s name'),
         (("contain", NO_INSTANCE, "--capture-memory"), "--capture-volatile"),
         (("contain",), "INSTANCE"),
-        (("watch", "yesterday"), 'EXECUTION-ARN: "yesterday" is no execution\'s ARN'),
+        (("watch", "yesterday"), 'EXECUTION-ARN: "yesterday" is not the ARN of an execution'),
         (("release", NO_INSTANCE), "there is no terminal to confirm the release"),
     ):
         refused = cordon(stack, *arguments)
@@ -198,7 +198,7 @@ def test_a_release_gives_back_what_was_taken_and_status_says_so(stack):
     released = cordon(stack, "release", victim.instance, "--yes")
     assert released.returncode == 0, released.stdout + released.stderr
     assert "-release:" in execution_in(released.stdout)
-    assert f"{victim.instance}  > Restore the network" in released.stdout
+    assert f"{victim.instance}  > Restore network" in released.stdout
     assert "1 of 1 instances Released, execution SUCCEEDED" in released.stdout
     assert not [what for what, *_ in differences(before, snapshot_of_world(stack, victim)) if what.startswith("Groups ")]
     status = cordon(stack, "status", victim.instance)

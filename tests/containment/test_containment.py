@@ -245,7 +245,7 @@ def test_a_rule_that_somebody_adds_to_the_isolation_group_is_taken_out_and_repor
     execution = contain(stack, victim.instance)
     assert execution.status == "SUCCEEDED", execution.cause
     assert isolated(stack, victim)
-    assert any("ingress tcp 22-22 0.0.0.0/0" in risk and "taken out" in risk for risk in execution.instance(victim.instance)["ResidualRisk"])
+    assert any("ingress tcp 22-22 0.0.0.0/0" in risk and "removes them" in risk for risk in execution.instance(victim.instance)["ResidualRisk"])
 
 
 def test_a_name_that_an_attacker_took_first_isolates_all_the_same(stack: LocalStack) -> None:

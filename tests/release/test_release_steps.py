@@ -170,7 +170,7 @@ def test_what_can_no_longer_be_restored_is_named_with_its_command_and_the_rest_g
     after = world(stack, victim)
     assert after["Groups"][victim.interfaces[0]] == [victim.open_group] and after["Groups"][partner] != old
     assert f"--network-interface-id {partner} --groups NEW-GROUP`" in said["isolate-network"]["Reason"]
-    assert f"{data} is not attached" in said["preserve-volumes"]["Reason"]
+    assert f"{data} is no longer attached" in said["preserve-volumes"]["Reason"]
     assert f"--target-group-arn {victim.ip_target_group}" in said["deregister-targets"]["Reason"]
     assert "is full" in said[GROUP]["Reason"] and "`aws autoscaling attach-instances" in said[GROUP]["Reason"]
     assert after["Targets"] and all(victim.instance in one for one in after["Targets"]) and after["ClassicLoadBalancers"]

@@ -97,7 +97,7 @@ def test_the_email_says_what_happened_what_is_left_and_what_to_do(contained: tup
     victim, (_, ended) = contained
     lines = ended.email.splitlines()
     assert lines[0].startswith(f"Cordon has contained {victim.instance} in ap-northeast-1 (account 123456789012)")
-    parts = ("WHY", "INSTANCES", "WHAT AN ATTACKER COULD STILL DO", "WHAT TO DO", "EXECUTION", "EVIDENCE", "IN THE EXECUTION'S OWN WORDS")
+    parts = ("WHY", "INSTANCES", "WHAT AN ATTACKER CAN STILL DO", "WHAT TO DO", "EXECUTION", "EVIDENCE", "IN THE EXECUTION'S OWN WORDS")
     assert [line for line in lines if line in parts] == list(parts)
     assert "* Somebody started it by hand." in lines
     assert any(line.startswith("| ") and "isolate-network" in line and "Done" in line for line in lines)

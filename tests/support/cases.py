@@ -41,7 +41,8 @@ def cordon_verify(folder: Path, key: Path, *more: str) -> subprocess.CompletedPr
 def cordon_environment(stack: LocalStack) -> dict[str, str]:
     """What a responder's shell has; the program's calls are told apart from those of the functions."""
     machine = {"CORDON_STATE_MACHINE": stack.outputs["StateMachineArn"].rsplit(":", 1)[1]}
-    return {**inherited_environment(), **stack.environment(), **machine, "AWS_SDK_UA_APP_ID": OURSELVES}
+    inherited = {name: value for name, value in inherited_environment().items() if name != "COLUMNS"}  # pytest-xdist sets it
+    return {**inherited, **stack.environment(), **machine, "AWS_SDK_UA_APP_ID": OURSELVES}
 
 
 def cordon(
