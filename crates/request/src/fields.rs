@@ -1,4 +1,4 @@
-//! The fields that the inputs of a containment and of a release have in common.
+//! The fields that the inputs of a containment and of a release share.
 
 use std::collections::BTreeSet;
 
