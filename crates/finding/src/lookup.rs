@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-/// The most characters that are kept of any text: what an attacker can lengthen must not fill a notification.
+/// The most characters that are kept of any text, so that an attacker cannot fill a notification.
 const TEXT_AT_MOST: usize = 256;
 
 static MISSING: Value = Value::Null;
@@ -103,7 +103,7 @@ impl<'a> Node<'a> {
         number.filter(|n| n.is_finite())
     }
 
-    /// An account's id. A number has lost the zeros that it began with.
+    /// An account's id. A number has lost its leading zeros.
     pub(crate) fn account(&self) -> Option<String> {
         match self.only().value {
             Value::Number(number) => Some(plain(&format!("{:0>12}", number.as_f64()?))),
@@ -119,7 +119,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// What a text that holds JSON says; nothing if this is no such text.
+    /// The value of a text that holds JSON; none for any other text.
     pub(crate) fn json(&self) -> Option<Value> {
         serde_json::from_str(self.value.as_str()?).ok()
     }
@@ -138,8 +138,8 @@ fn with_other_first_letter(field: &str) -> String {
     swapped.into_iter().chain(letters).collect()
 }
 
-/// The text without spaces around it, on one line and cut to size. What could break a line or reorder what a reader
-/// sees becomes `U+FFFD`.
+/// The text without spaces around it, on one line and cut to size. Characters that could break a line or reorder text
+/// become `U+FFFD`.
 pub(crate) fn plain(text: &str) -> String {
     let text = text.trim();
     let shown = text.chars().map(|c| if misleads(c) { char::REPLACEMENT_CHARACTER } else { c });

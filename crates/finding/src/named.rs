@@ -14,7 +14,7 @@ pub struct Named {
     pub account_id: String,
     /// The instance's Region; empty if the event does not say.
     pub region: String,
-    /// Should be `i-` and 8 or 17 hexadecimal digits; anything else is what the event has in that place.
+    /// Should be `i-` and 8 or 17 hexadecimal digits; otherwise, the event's text in that place.
     pub instance_id: String,
     /// Where the event names it: `detail.resource.instanceDetails.instanceId`.
     pub field: String,

@@ -1,4 +1,4 @@
-//! What holds for every event, however broken.
+//! Properties of every event, however broken.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use crate::lookup::plain;
 use crate::tests::{asff_event, attack_sequence, recorded};
 use crate::{Named, is_event, read};
 
-/// Stands in events wherever an id says nothing about an affected instance.
+/// An id in places where it says nothing about an affected instance.
 const DECOY: &str = "i-0badbadbadbadbad0";
 
 const GROUPS: [&str; 6] = [
@@ -19,7 +19,7 @@ const GROUPS: [&str; 6] = [
     "iamInstanceProfile",
 ];
 
-/// One way to damage what stands at a place of an event.
+/// One way to damage a value in an event.
 #[derive(Debug, Clone)]
 enum Damage {
     Delete,

@@ -287,13 +287,13 @@ fn a_group_may_refer_to_an_instance_by_an_opaque_uid() {
 }
 
 #[test]
-fn an_instance_that_the_sequence_does_not_identify_is_handed_on_for_refusal_and_not_guessed_from_its_name() {
+fn an_unidentified_instance_is_passed_on_and_not_guessed_from_its_name() {
     let resources = json!([{ "uid": "ref-1", "name": ID, "resourceType": "EC2_INSTANCE" }]);
     assert_eq!(places(&only(sequence_of(resources))), [("111122223333", "eu-west-1", "ref-1")]);
 }
 
 #[test]
-fn the_list_of_an_attack_sequence_may_be_a_single_resource_and_other_findings_have_none() {
+fn an_attack_sequence_may_list_a_single_resource() {
     let event = sequence_of(json!({ "uid": ID, "resourceType": "EC2_INSTANCE" }));
     assert_eq!(places(&only(event.clone())), [("111122223333", "eu-west-1", ID)]);
     let event = with(event, "/detail/type", json!("Backdoor:EC2/C&CActivity.B!DNS"));
@@ -413,7 +413,7 @@ fn guardduty_marks_samples_in_several_places() {
 }
 
 #[test]
-fn what_an_intruder_may_name_does_not_make_a_finding_a_sample() {
+fn names_that_an_intruder_chooses_do_not_make_a_finding_a_sample() {
     let quoted = r#"{"userAgent":"\"sample\":true","unusual":{"sample":true}}"#;
     let mut detail = with(on_instance(), "/service/additionalInfo/value", json!(quoted));
     detail["title"] = json!("The instance named [SAMPLE] is up to something");
@@ -514,7 +514,7 @@ fn a_detail_that_is_json_text_is_read_like_any_other() {
 }
 
 #[test]
-fn ids_are_trimmed_and_malformed_ones_are_handed_on() {
+fn ids_are_trimmed_and_malformed_ones_are_passed_on() {
     let named = |id: Value| only(guardduty(with(on_instance(), "/resource/instanceDetails/instanceId", id))).instances;
     assert_eq!(named(json!(format!(" {ID}\n")))[0].instance_id, ID);
     assert_eq!(named(json!("GeneratedFindingInstanceId"))[0].instance_id, "GeneratedFindingInstanceId");
@@ -542,7 +542,7 @@ fn a_finding_with_hardly_any_field_is_still_a_finding() {
 }
 
 #[test]
-fn an_event_that_nobody_known_sent_is_refused() {
+fn an_event_from_an_unknown_sender_is_refused() {
     refused(json!({ "source": "aws.ec2", "detail": {} }), "source: \"aws.ec2\"", "aws.guardduty");
     refused(json!({ "detail-type": "x", "detail": {} }), "source: missing", "aws.securityhub");
     for event in [json!(null), json!([]), json!("x"), json!({})] {
@@ -592,7 +592,7 @@ fn an_event_without_a_finding_is_refused() {
 }
 
 #[test]
-fn what_a_responder_types_is_no_event() {
+fn a_responders_input_is_not_an_event() {
     for typed in
         [json!({ "InstanceIds": [ID], "Region": "eu-west-1" }), json!({ "source": "x" }), json!([]), json!(null)]
     {

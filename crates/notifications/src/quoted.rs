@@ -68,7 +68,7 @@ impl Text {
 
 /// One line without control, invisible or direction-changing characters, of at most this many characters.
 pub(crate) fn clean(text: &str, characters: usize) -> String {
-    // What follows thousands of spaces need not be shown.
+    // Text after thousands of spaces need not be shown.
     let read = text.chars().take(characters.saturating_mul(8));
     let visible = read.filter(|c| !is_invisible(*c)).map(|c| if c.is_control() { ' ' } else { c });
     let words: String = visible.collect();

@@ -323,7 +323,7 @@ async fn a_token_that_a_shell_would_obey_is_in_no_form_of_the_message() {
 async fn an_empty_question_still_goes_out() {
     let asked = told(json!({ "Kind": "ApprovalRequested" })).await;
     assert!(asked.email.starts_with("Your answer is needed: may Cordon isolate an instance with an unreadable id?"));
-    assert!(asked.email.contains("What triggered it is unknown.") && asked.email.contains("does not say how long"));
+    assert!(asked.email.contains("The trigger is unknown.") && asked.email.contains("does not say how long"));
 }
 
 #[tokio::test]
