@@ -18,7 +18,8 @@ pub struct Case {
     pub execution: String,
     /// When the holder took the case, in seconds since 1970.
     pub held_since: i64,
-    /// The state of the request for approval: `Pending`, `Approved`, `Refused`, `Unanswered`; absent if nobody was asked.
+    /// The state of the request for approval: `Pending`, `Approved`, `Refused`, `Unanswered`; absent if nobody was
+    /// asked.
     pub approval: Option<String>,
     /// The last verdict on the instance; absent until the holder has one.
     pub verdict: Option<String>,
@@ -46,8 +47,8 @@ pub(crate) const CASE: &str = "case";
 pub(crate) const OPEN: &str = "Open";
 const RELEASED: &str = "Released";
 
-/// The attribute for the time since which the instance is monitored. It keeps the name of the first version, whose cases are
-/// still in tables.
+/// The attribute for the time since which the instance is monitored. It keeps the name of the first version, whose
+/// cases are still in tables.
 pub(crate) const MONITORED_SINCE: &str = "WatchedSince";
 
 impl Case {
@@ -87,8 +88,8 @@ impl CaseTable {
         Ok(Case::read(&self.item(&target.key(), CASE).await?))
     }
 
-    /// Opens a case, and replaces a released one. False, and nothing written, if a case is already open: another execution's, or
-    /// this one's from an earlier try whose answer was lost.
+    /// Opens a case, and replaces a released one. False, and nothing written, if a case is already open: another
+    /// execution's, or this one's from an earlier try whose answer was lost.
     pub async fn open(&self, target: &Target, case: &Case) -> Result<bool> {
         let mut put = self
             .client
@@ -115,9 +116,9 @@ impl CaseTable {
         held(put.send().await.map_err(Error::aws("dynamodb:PutItem", &self.table)))
     }
 
-    /// Takes a case over for the execution of `new`, with its findings added, from the holder and with the approval that
-    /// `seen` has. False, and nothing written, if either has changed since, or the case was released. A release ends the
-    /// monitoring of the instance.
+    /// Takes a case over for the execution of `new`, with its findings added, from the holder and with the approval
+    /// that `seen` has. False, and nothing written, if either has changed since, or the case was released. A release
+    /// ends the monitoring of the instance.
     pub async fn take_over(&self, target: &Target, seen: &Case, new: &Case) -> Result<bool> {
         let mut update = Update::default()
             .set("Execution", text(&new.execution))

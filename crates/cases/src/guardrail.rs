@@ -4,8 +4,8 @@ use containment::{Result, Target};
 
 use crate::CaseTable;
 
-/// A guardrail for an instance, kept in the responders' own account: the owner of the instance's account can edit its tags, so
-/// a tag would protect nothing (aws-behaviour#tags).
+/// A guardrail for an instance, kept in the responders' own account: the owner of the instance's account can edit its
+/// tags, so a tag would protect nothing (aws-behaviour#tags).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guardrail {
     /// `Protected`: a person is asked before it is contained. `Cordon`: it is Cordon's own, and is never contained.

@@ -53,8 +53,8 @@ impl Options {
 pub struct Monitored {
     /// The case.
     pub case: Case,
-    /// When the instance was first read back as isolated, by the step or by a verification, in seconds since 1970. Earlier
-    /// calls are no drift.
+    /// When the instance was first read back as isolated, by the step or by a verification, in seconds since 1970.
+    /// Earlier calls are no drift.
     pub since: i64,
     /// When a verification last started to read AWS, in seconds since 1970, or 0. It has seen all earlier changes.
     pub verified_at: i64,
@@ -198,8 +198,8 @@ impl CaseTable {
         held(put.send().await.map_err(Error::aws("dynamodb:PutItem", &self.table))).map(|_| ())
     }
 
-    /// Counts a call in the record of this name (such as `repairs#2026-11-21T03`), only once, however often this is called. False,
-    /// and nothing counted, if the limit is reached.
+    /// Counts a call in the record of this name (such as `repairs#2026-11-21T03`), only once, however often this is
+    /// called. False, and nothing counted, if the limit is reached.
     pub async fn count_drift(&self, key: &str, record: &str, event: &str, at_most: usize) -> Result<bool> {
         if at_most == 0 {
             return Ok(false);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-/// Collects the clauses of an update expression and of its condition, in any order. Attributes are placeholders, so that
-/// DynamoDB's reserved words do no harm.
+/// Collects the clauses of an update expression and of its condition, in any order. Attributes are placeholders, so
+/// that DynamoDB's reserved words do no harm.
 #[derive(Debug, Default)]
 pub(crate) struct Update {
     set: Vec<String>,

@@ -10,7 +10,8 @@ use crate::{Error, Result};
 /// Whether an Auto Scaling group replaces the instance that is detached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AutoScaling {
-    /// The group launches a replacement: its capacity stays the same, and so does the vulnerability (aws-behaviour#replacement).
+    /// The group launches a replacement: its capacity stays the same, and so does the vulnerability
+    /// (aws-behaviour#replacement).
     #[default]
     Replace,
     /// The group's desired capacity goes down by one.
@@ -88,8 +89,8 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
     /// The instance profile that the case found first. Credentials outlive the association
-    /// (aws-behaviour#issued-credentials), so their revocation must not depend on it. Empty at a release if the instance had
-    /// none.
+    /// (aws-behaviour#issued-credentials), so their revocation must not depend on it. Empty at a release if the
+    /// instance had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_profile_arn: Option<String>,
 }

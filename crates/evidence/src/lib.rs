@@ -115,8 +115,8 @@ pub fn fleet_prefix(id: &str) -> String {
     format!("fleets/{id}")
 }
 
-/// The journal's record for the case's ledger: the evidence that must be in the bucket, kept where nobody who can delete from
-/// the bucket can write.
+/// The journal's record for the case's ledger: the evidence that must be in the bucket, kept where nobody who can
+/// delete from the bucket can write.
 const LEDGER: &str = "evidence";
 
 /// Enters a piece of evidence into the case's ledger, write-once.

@@ -56,9 +56,9 @@ pub struct Finding {
     pub finding_type: String,
     /// The service's headline, which may quote names that an attacker chose.
     pub title: String,
-    /// The product that found it: `GuardDuty`, or the one that Security Hub names, such as `Inspector`. Findings of other
-    /// products may name instances that are merely vulnerable. A product that only calls itself GuardDuty appears with its
-    /// ARN.
+    /// The product that found it: `GuardDuty`, or the one that Security Hub names, such as `Inspector`. Findings of
+    /// other products may name instances that are merely vulnerable. A product that only calls itself GuardDuty appears
+    /// with its ARN.
     pub product: String,
     /// On GuardDuty's scale from 0 to 10, where 7 and above is high; none if the event has no such number.
     pub severity: Option<f64>,
@@ -114,8 +114,8 @@ pub fn read(event: &Value) -> Result<Alert, Unreadable> {
     Ok(Alert { source, findings })
 }
 
-/// Names beginning with `aws.` are reserved, so only the service sends them. Any other `source` is therefore refused even if
-/// the `detail-type` fits: anyone may put that on a bus.
+/// Names beginning with `aws.` are reserved, so only the service sends them. Any other `source` is therefore refused
+/// even if the `detail-type` fits: anyone may put that on a bus.
 fn source(event: &Node) -> Result<Source, Unreadable> {
     let source = event.get("source");
     let kind = event.get("detail-type");

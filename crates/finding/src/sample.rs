@@ -1,7 +1,7 @@
 //! Whether a finding is one of the samples that GuardDuty makes up on request.
 //!
-//! Nothing is done about a sample, so only GuardDuty's own marks count. Tags and the names of resources do not, because an
-//! intruder may choose them; the title may quote them, so only its beginning counts.
+//! Nothing is done about a sample, so only GuardDuty's own marks count. Tags and the names of resources do not, because
+//! an intruder may choose them; the title may quote them, so only its beginning counts.
 
 use crate::Named;
 use crate::lookup::Node;

@@ -43,7 +43,8 @@ pub fn to_endpoint(peer: &str) -> String {
     format!("egress tcp 443-443 {peer}")
 }
 
-/// All of Cordon's groups in the Region: (name, VPC, group). A group that another account shares with this one does not count.
+/// All of Cordon's groups in the Region: (name, VPC, group). A group that another account shares with this one does not
+/// count.
 pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, String, Group)>> {
     let named =
         NAMES.into_iter().fold(Filter::builder().name("group-name"), |f, name| f.values(any_letter(name))).build();
@@ -57,8 +58,8 @@ pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, Stri
         .collect())
 }
 
-/// Names are unique regardless of case, but filters are case-sensitive (aws-behaviour#group-names): a stranger's group named
-/// `Cordon-Isolation` prevents the creation of ours, so Cordon must find and use it.
+/// Names are unique regardless of case, but filters are case-sensitive (aws-behaviour#group-names): a stranger's group
+/// named `Cordon-Isolation` prevents the creation of ours, so Cordon must find and use it.
 fn any_letter(name: &str) -> String {
     name.chars().map(|c| if c == '-' { '-' } else { '?' }).collect()
 }
@@ -129,10 +130,11 @@ pub async fn prepare(ec2: &Client, target: &Target, vpcs: &BTreeSet<String>) -> 
     stream::iter(calls).buffer_unordered(2 * VPCS_AT_ONCE).filter_map(std::future::ready).collect().await
 }
 
-/// Makes one of Cordon's groups in a VPC, or repairs the rules of an existing one, and reads them back; answers with its id.
+/// Makes one of Cordon's groups in a VPC, or repairs the rules of an existing one, and reads them back; answers with
+/// its id.
 ///
-/// Errors: those of its calls; `NotFound` if EC2 does not show the group's rules, `Conflict` if another call has made the
-/// group and EC2 does not show it yet.
+/// Errors: those of its calls; `NotFound` if EC2 does not show the group's rules, `Conflict` if another call has made
+/// the group and EC2 does not show it yet.
 pub async fn ensure(
     ec2: &Client,
     target: &Target,
@@ -230,8 +232,8 @@ async fn settle_rules(ec2: &Client, group: &str, wanted: &BTreeSet<String>, is_n
 /// The rule that AWS gives a new group.
 const BY_DEFAULT: &str = "egress -1 0.0.0.0/0";
 
-/// Whether the group or its rules have changed since they were read: not shown yet (aws-behaviour#eventual-consistency), or
-/// changed by another execution.
+/// Whether the group or its rules have changed since they were read: not shown yet
+/// (aws-behaviour#eventual-consistency), or changed by another execution.
 fn has_moved(error: &Error) -> bool {
     let moved = ["InvalidGroup.NotFound", "InvalidPermission", "InvalidSecurityGroupRuleId"];
     error.code().is_some_and(|code| moved.iter().any(|start| code.starts_with(start)))

@@ -56,8 +56,8 @@ pub async fn endpoints(ec2: &Client, target: &Target) -> std::result::Result<Vec
     soon(async { pages.try_collect().await.map_err(Error::aws("ec2:DescribeVpcEndpoints", &target.region)) }).await
 }
 
-/// The capture windows of the interfaces, by their ids; `capture` has the existing capture groups, by VPC. Reads the endpoints'
-/// interfaces and groups, and the route tables of the VPCs.
+/// The capture windows of the interfaces, by their ids; `capture` has the existing capture groups, by VPC. Reads the
+/// endpoints' interfaces and groups, and the route tables of the VPCs.
 pub async fn windows(
     ec2: &Client,
     endpoints: std::result::Result<Vec<VpcEndpoint>, String>,

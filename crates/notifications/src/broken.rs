@@ -241,8 +241,8 @@ struct Row {
     verdict: Verdict,
 }
 
-/// The table's instances. If several lines name one instance, the worst counts: reasons in the table may quote an attacker's
-/// text.
+/// The table's instances. If several lines name one instance, the worst counts: reasons in the table may quote an
+/// attacker's text.
 fn rows(end: &BadEnd) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for row in end.cause.as_deref().unwrap_or_default().lines().filter_map(row) {

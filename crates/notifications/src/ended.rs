@@ -13,8 +13,8 @@ use crate::{contained, released};
 /// Instances with the same verdict.
 pub(crate) type Group = (Verdict, Vec<Instance>);
 
-/// Makes the message. None if there is nothing to announce, and none for an execution that will end FAILED: the rule outside
-/// the workflow announces that.
+/// Makes the message. None if there is nothing to announce, and none for an execution that will end FAILED: the rule
+/// outside the workflow announces that.
 pub(crate) fn ended(ending: &Ending, workflow: Workflow) -> Option<Message> {
     let report = &ending.report;
     if ending.quiet == true || !report.succeeded {

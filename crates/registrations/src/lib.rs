@@ -13,8 +13,8 @@ pub const DRAINING: &str = "draining";
 /// The attribute of a registration with a classic load balancer.
 pub const CLASSIC: &str = "ClassicLoadBalancer";
 
-/// A registration, with everything that a deregistration and a release need: a target is an id with a port and sometimes a
-/// zone, and no call lists the target groups of an instance (aws-behaviour#deregistration, #target-lookup).
+/// A registration, with everything that a deregistration and a release need: a target is an id with a port and
+/// sometimes a zone, and no call lists the target groups of an instance (aws-behaviour#deregistration, #target-lookup).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {

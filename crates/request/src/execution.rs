@@ -44,8 +44,8 @@ impl Execution {
         }
     }
 
-    /// The start to the millisecond and the characters of the execution's name that need no quoting: 70 at most, so that a
-    /// batch's number still fits into the 80 of an execution's name.
+    /// The start to the millisecond and the characters of the execution's name that need no quoting: 70 at most, so
+    /// that a batch's number still fits into the 80 of an execution's name.
     pub fn fleet_id(&self) -> String {
         let digits: String = self.start_time.chars().filter(char::is_ascii_digit).take(17).collect();
         let (day, time) = digits.split_at_checked(8).unwrap_or_default();

@@ -10,8 +10,8 @@ use crate::{MemberAccounts, refuse};
 /// The most characters that a tag's value may have.
 const TAG_VALUE_AT_MOST: usize = 256;
 
-/// The input's fields. Each must be one of the accepted ones (a list of names, separated by `, `) or one that only Cordon's own
-/// executions add.
+/// The input's fields. Each must be one of the accepted ones (a list of names, separated by `, `) or one that only
+/// Cordon's own executions add.
 pub fn fields<'a>(input: &'a Value, accepted: &str, own: &[&str]) -> Result<&'a Map<String, Value>> {
     let Value::Object(input) = input else {
         return refuse(

@@ -1,5 +1,5 @@
-//! The common parts of the inputs of a containment and of a release: their fields, the accepted accounts and Regions, the
-//! execution that they start, and the holder of a case.
+//! The common parts of the inputs of a containment and of a release: their fields, the accepted accounts and Regions,
+//! the execution that they start, and the holder of a case.
 
 mod execution;
 mod fields;

@@ -266,8 +266,8 @@ pub async fn run_reversible<S: Reversible>(aws: &Aws, step: &S, target: &Target)
 /// Releases a step, if the case is still the one that the target names.
 pub async fn run_release<S: Reversible>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
     let journal = aws.case_table()?;
-    // A release that was stopped, or is redriven, must not undo what another execution has contained since. A dry run holds
-    // no case.
+    // A release that was stopped, or is redriven, must not undo what another execution has contained since. A dry run
+    // holds no case.
     let case = journal.last_case(target).boxed().await?;
     if let Some(case) = case.filter(|case| !target.dry_run && !case.is_held_for(target)) {
         return Err(Error::InvalidInput(format!(

@@ -5,8 +5,8 @@ use containment::{Result, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
-/// `CopySnapshot` succeeds even if its key is not accessible, and the copy fails later (aws-behaviour#silent-copy-failure):
-/// one more try, then a person has to act.
+/// `CopySnapshot` succeeds even if its key is not accessible, and the copy fails later
+/// (aws-behaviour#silent-copy-failure): one more try, then a person has to act.
 const COPIES_AT_MOST: usize = 2;
 
 /// The state of a snapshot's copy.

@@ -2,7 +2,8 @@
 //!
 //! The API reference of CopySnapshot wants one for every encrypted source: a signed request for the same copy to the
 //! source's own Region. The other SDKs add it themselves; the one for Rust does not (smithy-lang/smithy-rs issue 133).
-//! As in botocore and the SDK for Go, the whole request is signed, tags included: a policy that requires tags requires them here.
+//! As in botocore and the SDK for Go, the whole request is signed, tags included: a policy that requires tags requires
+//! them here.
 
 use std::time::{Duration, SystemTime};
 

@@ -8,8 +8,8 @@ use containment::{Error, Result};
 
 const IDS_A_CALL: usize = 200;
 
-/// The locks of the account's own snapshots, by the snapshots' ids. A snapshot that was never locked has no entry; one whose
-/// lock has ended is `expired`.
+/// The locks of the account's own snapshots, by the snapshots' ids. A snapshot that was never locked has no entry; one
+/// whose lock has ended is `expired`.
 pub async fn locks(ec2: &Client, snapshots: &[String]) -> Result<BTreeMap<String, LockedSnapshotsInfo>> {
     let mut locks = BTreeMap::new();
     // Read by id, because other cases may have thousands of locks; without ids, the call would list them all.

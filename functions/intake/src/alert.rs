@@ -1,7 +1,7 @@
 //! Finds the instances to respond to in an event from EventBridge. Pure.
 //!
-//! Tolerant in what it reads, strict in what it accepts: anything other than an instance in an account and a Region that
-//! Cordon may act in is left out by name, and does not keep Cordon from responding to the others.
+//! Tolerant in what it reads, strict in what it accepts: anything other than an instance in an account and a Region
+//! that Cordon may act in is left out by name, and does not keep Cordon from responding to the others.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::candidates::{Candidate, Request, Source, Trigger, TriggerFinding};
 use crate::manual::LONG_AT_MOST;
 use crate::{ResponseMode, Settings};
 
-/// The largest number of instances in one event: each may need approval, and the workflow's second Map takes 40 at a time,
-/// so a 41st request for approval would wait for the answer to another (aws-behaviour#inline-map).
+/// The largest number of instances in one event: each may need approval, and the workflow's second Map takes 40 at a
+/// time, so a 41st request for approval would wait for the answer to another (aws-behaviour#inline-map).
 const INSTANCES_AT_MOST: usize = 40;
 
 /// Findings that travel through the execution.

@@ -1,5 +1,5 @@
-//! Turns the execution's input into a plan, whatever started it: a target for each instance to respond to, whether a person
-//! is asked first, and what is left out and why. A person's bad input is refused before anything is touched.
+//! Turns the execution's input into a plan, whatever started it: a target for each instance to respond to, whether a
+//! person is asked first, and what is left out and why. A person's bad input is refused before anything is touched.
 //!
 //! Reads and writes the case table, so that there is one containment of an instance at a time. Changes nothing else.
 
@@ -73,9 +73,9 @@ pub struct Settings {
     pub member_accounts: MemberAccounts,
     /// `CAPTURE_ON_FINDING`: whether the host of a finding is captured, and before or after it is isolated.
     pub capture_on_finding: Option<CaptureMode>,
-    /// `FLEET_ABOVE`: more instances than this are contained in batches. All instances of one execution share states of 256 KiB
-    /// and a history of 25,000 events (aws-behaviour#state-size, #execution-history), and 40 of them wait at a time in
-    /// its second Map.
+    /// `FLEET_ABOVE`: more instances than this are contained in batches. All instances of one execution share states of
+    /// 256 KiB and a history of 25,000 events (aws-behaviour#state-size, #execution-history), and 40 of them wait at a
+    /// time in its second Map.
     pub fleet_above: usize,
     /// `INSTANCES_PER_BATCH`.
     pub instances_per_batch: usize,

@@ -1,4 +1,5 @@
-//! Which execution responds to each instance, and whether a person is asked first: guardrails, and one holder at a time.
+//! Which execution responds to each instance, and whether a person is asked first: guardrails, and one holder at a
+//! time.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,8 @@ use request::{Execution, Holder, LeftOut, holder};
 use crate::candidates::{Candidate, Request, Source};
 use crate::{Plan, ResponseMode, Settings};
 
-/// The list of instances left out travels through the execution's states, which have 256 KiB (aws-behaviour#state-size).
+/// The list of instances left out travels through the execution's states, which have 256 KiB
+/// (aws-behaviour#state-size).
 const LEFT_OUT_AT_MOST: usize = 60;
 
 /// The case table, and Step Functions to ask whether an execution is still running.
@@ -146,8 +148,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes the case, on condition that no other execution has taken it since. Otherwise [`Error::Conflict`]: the workflow
-    /// tries again and finds the holder, which may be this execution if its first answer was lost.
+    /// Takes the case, on condition that no other execution has taken it since. Otherwise [`Error::Conflict`]: the
+    /// workflow tries again and finds the holder, which may be this execution if its first answer was lost.
     async fn take(&self, candidate: &Candidate, seen: &Seen, mine: bool, execution: &Execution) -> Result<()> {
         if candidate.target.dry_run || mine {
             return Ok(());

@@ -9,8 +9,8 @@ use request::{Execution, Holder, LeftOut, holder};
 use crate::Plan;
 use crate::input::ReleaseRequest;
 
-/// The functions of a stopped execution run on, and those that change an instance do so for at most this many seconds. If one
-/// of them contained something after its release, it would stay contained and nobody would know.
+/// The functions of a stopped execution run on, and those that change an instance do so for at most this many seconds.
+/// If one of them contained something after its release, it would stay contained and nobody would know.
 const RUN_ON: i64 = 120;
 
 /// The case table, and Step Functions to ask whether an execution is still running.
@@ -56,8 +56,8 @@ impl ReleasePlanner {
         Ok(Plan { dry_run, close_case, targets, left_out })
     }
 
-    /// Adds the profile that the case found first, from the journal of `describe-instance`: if several were detached, only that
-    /// one comes back.
+    /// Adds the profile that the case found first, from the journal of `describe-instance`: if several were detached,
+    /// only that one comes back.
     async fn with_first_profile(&self, target: Target) -> Result<Target> {
         let first = self.cases.read(&target, "describe-instance").await?.first;
         let profile = first.get(&Key::new(&target.instance_id, "InstanceProfileArn"));
@@ -76,8 +76,8 @@ impl ReleasePlanner {
         Ok(decide(target, case, holder, execution, now()))
     }
 
-    /// Takes the case, on condition that no other execution has taken it since. Otherwise [`Error::Conflict`]: the workflow
-    /// tries again and finds the holder, which may be this execution if its first answer was lost.
+    /// Takes the case, on condition that no other execution has taken it since. Otherwise [`Error::Conflict`]: the
+    /// workflow tries again and finds the holder, which may be this execution if its first answer was lost.
     async fn take(&self, target: &Target, seen: &Case, execution: &Execution) -> Result<()> {
         let new = Case { execution: execution.id.clone(), held_since: now(), ..Case::default() };
         match self.cases.take_over(target, seen, &new).await? {

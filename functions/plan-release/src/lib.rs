@@ -1,6 +1,6 @@
 //! Turns the input of a release into a plan: a target for each instance whose case is open, with the steps to release.
-//! Bad input is refused before anything is touched; an instance that was never contained, or is already released, is left
-//! alone.
+//! Bad input is refused before anything is touched; an instance that was never contained, or is already released, is
+//! left alone.
 //!
 //! Reads and writes the case table, so that a release and a containment of an instance never run at the same time.
 //! Changes nothing else.

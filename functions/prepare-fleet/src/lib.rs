@@ -1,5 +1,5 @@
-//! Prepares a fleet once, instead of once per instance: makes Cordon's isolation and conversion groups in every VPC and reads
-//! them back, stores the fleet's list of instances, and sets the pace at which its batches may begin.
+//! Prepares a fleet once, instead of once per instance: makes Cordon's isolation and conversion groups in every VPC and
+//! reads them back, stores the fleet's list of instances, and sets the pace at which its batches may begin.
 //!
 //! Reads instances in pages. Creates and repairs Cordon's security groups, and puts the fleet's list into the evidence
 //! bucket; in a dry run, only the latter. No instance and no interface is touched.
@@ -56,7 +56,8 @@ pub struct Fleet {
 pub struct Prepared {
     /// This function.
     pub step: &'static str,
-    /// `Done`, or `Planned` in a dry run. If a group could not be made, the batches try again and report it if they fail too.
+    /// `Done`, or `Planned` in a dry run. If a group could not be made, the batches try again and report it if they
+    /// fail too.
     pub status: Status,
     /// When the pace starts to count: milliseconds since 1970.
     pub at: u64,

@@ -6,12 +6,12 @@
 
 use serde::Serialize;
 
-/// Isolating an interface takes two calls of ModifyNetworkInterfaceAttribute, 0.4 seconds of the bucket's refill; the rest
-/// is left to other callers.
+/// Isolating an interface takes two calls of ModifyNetworkInterfaceAttribute, 0.4 seconds of the bucket's refill; the
+/// rest is left to other callers.
 const SECONDS_TO_ISOLATE_AN_INTERFACE: f64 = 0.42;
 
-/// The bucket is full at first: 50 tokens are 10 seconds of its refill. Two of them are kept for simultaneous calls of a
-/// batch.
+/// The bucket is full at first: 50 tokens are 10 seconds of its refill. Two of them are kept for simultaneous calls of
+/// a batch.
 const FULL_AT_FIRST_SECONDS: f64 = 8.0;
 
 /// From a batch's beginning until its instances are isolated, when nothing is throttled; five of these seconds are the
@@ -27,8 +27,8 @@ const DESCRIBED_AT_FIRST_SECONDS: f64 = 5.0;
 /// two a second, of which `collect-facts` makes four calls.
 const SECONDS_TO_SETTLE_AN_INTERFACE: f64 = 2.2;
 
-/// For this long, isolation has the bucket to itself. Then the other steps get a tenth of the refill, because protection and
-/// volumes must not wait for the last of thousands of instances.
+/// For this long, isolation has the bucket to itself. Then the other steps get a tenth of the refill, because
+/// protection and volumes must not wait for the last of thousands of instances.
 const ISOLATION_ALONE_SECONDS: f64 = 60.0;
 const SHARE_OF_SETTLING: f64 = 0.1;
 
@@ -46,8 +46,8 @@ pub struct Pace {
 
 /// The pace for this many instances and interfaces in this many batches.
 ///
-/// The initial tokens are spread evenly over the whole fleet. If the first batches spent them, their calls would be refused
-/// and back off, while calls of later batches succeed.
+/// The initial tokens are spread evenly over the whole fleet. If the first batches spent them, their calls would be
+/// refused and back off, while calls of later batches succeed.
 pub fn pace(instances: usize, interfaces: usize, batches: usize) -> Pace {
     // An instance that was not found, or whose interface does not show yet, counts as having one.
     let interfaces = interfaces.max(instances) as f64;

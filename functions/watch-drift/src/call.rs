@@ -1,7 +1,7 @@
 //! Reads an API call as CloudTrail records it, and finds the resources that it names. Pure.
 //!
-//! Every text in it may be the attacker's. A resource is read only from the fields that identify what the call changes: an
-//! instance's id in a tag's value or in a description names nothing.
+//! Every text in it may be the attacker's. A resource is read only from the fields that identify what the call changes:
+//! an instance's id in a tag's value or in a description names nothing.
 
 use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
 use cases::Drift;
@@ -109,8 +109,8 @@ impl Own {
     }
 }
 
-/// Reads an event as EventBridge delivers it. None where the call cannot undo a containment, was refused, was Cordon's own,
-/// or names nothing that could belong to a case.
+/// Reads an event as EventBridge delivers it. None where the call cannot undo a containment, was refused, was Cordon's
+/// own, or names nothing that could belong to a case.
 pub(crate) fn read(event: &Value, own: &Own) -> Option<Call> {
     let detail = &event["detail"];
     if event["detail-type"] != "AWS API Call via CloudTrail" || !detail["errorCode"].is_null() {
@@ -150,8 +150,8 @@ pub(crate) fn read(event: &Value, own: &Own) -> Option<Call> {
     })
 }
 
-/// CloudTrail's id of the event, which identifies repetitions. It becomes part of an execution's name: an unsuitable id is
-/// replaced by its hash.
+/// CloudTrail's id of the event, which identifies repetitions. It becomes part of an execution's name: an unsuitable id
+/// is replaced by its hash.
 fn event_id(event: &Value) -> String {
     let plain = |id: &&str| (8..=40).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     match event["detail"]["eventID"].as_str().filter(plain) {

@@ -1,8 +1,8 @@
-//! Keeps contained instances contained: when an API call may have undone a containment, contains the instance again, adds the
-//! call to the case, and calls a person if repairs do not last.
+//! Keeps contained instances contained: when an API call may have undone a containment, contains the instance again,
+//! adds the call to the case, and calls a person if repairs do not last.
 //!
-//! Reads and writes the case table and the evidence bucket, and starts executions. This function neither reads nor changes the
-//! instance: the execution that it starts reads AWS, repairs the differences and reports them.
+//! Reads and writes the case table and the evidence bucket, and starts executions. This function neither reads nor
+//! changes the instance: the execution that it starts reads AWS, repairs the differences and reports them.
 
 mod call;
 
@@ -64,8 +64,8 @@ pub struct Failure {
 /// missed it (aws-behaviour#eventual-consistency).
 const SHOWS_WITHIN: i64 = 5;
 
-/// The first calls of a case go into the bucket as well, further ones into the table only. The ledger is one item, and an
-/// attacker's calls must not fill it.
+/// The first calls of a case go into the bucket as well, further ones into the table only. The ledger is one item, and
+/// an attacker's calls must not fill it.
 const STORED_AT_MOST: usize = 40;
 
 /// The most instances that one shared resource (such as a security group) leads to.
@@ -158,9 +158,9 @@ impl DriftDetection<'_> {
             for (key, monitored) in &touched {
                 recorded.push(self.record(key, monitored, &drift, &call.event).boxed_local().await);
             }
-            // Every instance that shares the resource, such as a group's rules: any of them may be at its limit, held, or
-            // terminated by now. And several instances may have one address, each in its own VPC; which one was meant is
-            // unknown here.
+            // Every instance that shares the resource, such as a group's rules: any of them may be at its limit, held,
+            // or terminated by now. And several instances may have one address, each in its own VPC; which one was
+            // meant is unknown here.
             for (key, monitored) in &touched {
                 let outcome = self.respond(key, monitored, &call, &drift, now).boxed_local().await?;
                 tracing::info!(
