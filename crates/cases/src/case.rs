@@ -52,7 +52,7 @@ const RELEASED: &str = "Released";
 pub(crate) const MONITORED_SINCE: &str = "WatchedSince";
 
 impl Case {
-    /// A case from its item; none where there is no item.
+    /// A case from its item; none if there is no item.
     pub(crate) fn read(item: &Item) -> Option<Case> {
         let released = || Released {
             at: item.text("ReleasedAt").unwrap_or_default(),
@@ -153,14 +153,14 @@ impl CaseTable {
         self.update(&target.key(), CASE, update).await.map(|_| ())
     }
 
-    /// Notes the verdict. False, and nothing written, where another execution has taken the case over: its verdict will
+    /// Notes the verdict. False, and nothing written, if another execution has taken the case over: its verdict will
     /// count.
     pub async fn note_verdict(&self, target: &Target, verdict: &str) -> Result<bool> {
         let update = Update::default().set("Verdict", text(verdict));
         self.update(&target.key(), CASE, update.if_equal("Execution", text(holder(target)))).await
     }
 
-    /// Closes the case: the instance is released, at this time (ISO 8601, UTC). False, and nothing written, where another
+    /// Closes the case: the instance is released, at this time (ISO 8601, UTC). False, and nothing written, if another
     /// execution has taken the case over. The execution that has closed it may close it again, which changes nothing.
     pub async fn close(&self, target: &Target, released_at: &str) -> Result<bool> {
         let update = Update::default()
@@ -173,7 +173,7 @@ impl CaseTable {
     }
 
     /// Counts automatic containments in this clock hour (such as `2026-11-21T03`). False, and nothing
-    /// counted, where that would exceed the limit.
+    /// counted, if that would exceed the limit.
     pub async fn count_automatic(&self, hour: &str, instances: usize, at_most: usize) -> Result<bool> {
         let Some(room) = at_most.checked_sub(instances) else { return Ok(false) };
         let update = Update::default().add("Instances", number(instances)).if_at_most("Instances", number(room));

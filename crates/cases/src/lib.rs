@@ -12,7 +12,6 @@ mod journal;
 mod monitoring;
 mod update;
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
 use aws_sdk_dynamodb::Client;

@@ -95,7 +95,7 @@ impl Monitored {
     }
 }
 
-/// DynamoDB takes so many items in a transaction.
+/// The most items that DynamoDB takes in a transaction.
 const ITEMS_A_CALL: usize = 100;
 
 const RESOURCE_OF: &str = "resource-of#";
@@ -104,13 +104,13 @@ impl CaseTable {
     /// The case of the instance with this key (see [`Target::key`]), if the instance is monitored: the case is open, and the
     /// instance was contained in it.
     ///
-    /// Errors: `Misconfigured` where the case's options are not JSON.
+    /// Errors: `Misconfigured` if the case's options are not JSON.
     pub async fn monitored(&self, key: &str) -> Result<Option<Monitored>> {
         Monitored::read(&self.item(key, CASE).await?)
     }
 
     /// Notes a verification that started at this time (seconds since 1970): its verdict and the case's options. From the
-    /// first one on that found the instance isolated, the instance is monitored. False, and nothing written, where another
+    /// first one on that found the instance isolated, the instance is monitored. False, and nothing written, if another
     /// execution has taken the case over: its verdict will count.
     pub async fn note_verified(&self, target: &Target, verdict: &str, isolated: bool, began: i64) -> Result<bool> {
         let mut update = Update::default()
@@ -126,7 +126,7 @@ impl CaseTable {
 
     /// Monitors the instance from now on, by the interfaces and their groups that a step's outcome names: their drift is
     /// detected before there is a verification. Writes nothing for a function that somebody invokes directly, which holds no
-    /// case, and leaves the case alone where another execution has taken it over.
+    /// case, and leaves the case alone if another execution has taken it over.
     pub async fn monitor_from_now(&self, target: &Target, outcome: &Outcome) -> Result<()> {
         let Some(execution) = target.execution.as_deref() else { return Ok(()) };
         let update = Update::default()
@@ -212,8 +212,8 @@ impl CaseTable {
         self.update(key, record, update).await
     }
 
-    /// Claims the next repair, at this time, for an execution that is about to be started. False, and nothing written, where
-    /// the case, its holder or its last repair is no longer what `seen` has.
+    /// Claims the next repair, at this time, for an execution that is about to be started. False, and nothing written,
+    /// if the case, its holder or its last repair is no longer what `seen` has.
     pub async fn claim_repair(&self, key: &str, seen: &Monitored, execution: &str, now: i64) -> Result<bool> {
         let update = Update::default()
             .set("Repair", text(execution))
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_open_case_is_monitored_once_it_was_contained_and_a_released_one_never_is() {
+    async fn an_open_case_is_monitored_once_contained_and_a_released_one_never_is() {
         let open = case(&[("Status", "Open"), ("WatchedSince", "7"), ("Options", "{\"AutoScaling\":\"Decrement\"}")]);
         let monitored = table(&[&open]).monitored(KEY).await.expect("read").expect("monitored");
         assert_eq!((monitored.since, monitored.options.auto_scaling), (7, AutoScaling::Decrement));
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repair_is_claimed_only_for_the_case_holder_and_last_repair_that_were_read() {
+    async fn a_repair_is_claimed_only_if_case_holder_and_last_repair_are_unchanged() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
                 let (_, condition) = spelled_out(r);

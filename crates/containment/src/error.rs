@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_service_model_s_own_errors_keep_their_code() {
+    async fn modelled_errors_of_a_service_keep_their_code() {
         let rule = mock!(Client::get_item).then_error(|| {
             let meta = ErrorMetadata::builder().code("ResourceNotFoundException").message("no table").build();
             GetItemError::ResourceNotFoundException(ResourceNotFoundException::builder().meta(meta).build())

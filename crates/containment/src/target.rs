@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ticket_and_the_owner_are_tagged_only_where_given() {
+    fn the_ticket_and_the_owner_are_tagged_only_if_given() {
         let event = json!({"AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "IncidentTicket": "INC-7"});
         let tags = Target::parse(event).expect("a good event").incident_tags();
         assert_eq!(tags["SecurityIncidentStatus"], "Investigation");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_an_unknown_or_missing_field_is_refused_by_that_name() {
+    fn an_unknown_or_missing_field_is_refused_by_name() {
         let unknown = json!({"AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "Dryrun": true});
         assert!(Target::parse(unknown).expect_err("refused").to_string().contains("Dryrun"));
         let missing = json!({"AccountId": "123456789012", "Region": "eu-west-1", "CaseId": "c"});

@@ -1,4 +1,4 @@
-//! Finds fields in JSON that may not look as documented, and remembers where each one stood.
+//! Finds fields in JSON that may not look as documented, and remembers the place of each.
 //!
 //! Tolerated: either case of a field's first letter (EventBridge says `accountId`, the CLI `AccountId`), null for a
 //! missing field, one thing for a list of one and the reverse, numbers as text and text as numbers.
@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
         fields.split('.').fold(self.clone(), |node, field| node.get(field))
     }
 
-    /// The elements of a list, or the one thing that stands where a list should; nothing if it is missing.
+    /// The elements of a list, or the single value in place of a list; empty if it is missing.
     pub(crate) fn each(&self) -> Vec<Node<'a>> {
         let Value::Array(elements) = self.value else {
             return if self.is_missing() { Vec::new() } else { vec![self.clone()] };

@@ -192,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn every_instance_of_a_damaged_event_stands_where_affected_ones_do(event in damaged_event()) {
+    fn every_instance_of_a_damaged_event_comes_from_a_field_for_affected_ones(event in damaged_event()) {
         let Ok(alert) = read(&event) else { return Ok(()) };
         prop_assert!(!alert.findings.is_empty());
         for named in alert.findings.iter().flat_map(|finding| &finding.instances) {

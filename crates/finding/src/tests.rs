@@ -150,7 +150,7 @@ fn a_recorded_finding_on_an_instance_names_it_with_the_members_account() {
 }
 
 #[test]
-fn a_recorded_finding_on_a_key_names_no_instance_though_its_call_touched_one() {
+fn a_recorded_finding_on_a_key_names_no_instance_even_if_its_call_did() {
     let finding = only(recorded("iam"));
     assert_eq!((finding.about.as_str(), finding.instances.len()), ("AccessKey", 0));
 }
@@ -186,7 +186,7 @@ fn the_delegated_administrators_event_is_about_the_members_instance() {
 }
 
 #[test]
-fn without_account_and_region_the_findings_arn_says_them_and_never_the_envelope() {
+fn missing_account_and_region_come_from_the_arn_and_never_the_envelope() {
     let mut detail = on_instance();
     detail["accountId"] = Value::Null;
     detail.as_object_mut().expect("object").remove("region");
@@ -329,7 +329,7 @@ fn an_instance_that_a_finding_names_twice_is_named_once() {
 }
 
 #[test]
-fn arns_of_every_partition_are_read_and_an_arn_of_something_else_is_no_instances() {
+fn instance_arns_of_every_partition_are_read_and_no_other_arns() {
     let on = |id: &str| only(security_hub(json!([asff(json!([{ "Type": "AwsEc2Instance", "Id": id }]))])));
     let china = format!("arn:aws-cn:ec2:cn-north-1:444455556666:instance/{ID}");
     assert_eq!(places(&on(&china)), [("444455556666", "cn-north-1", ID)]);
@@ -342,7 +342,7 @@ fn arns_of_every_partition_are_read_and_an_arn_of_something_else_is_no_instances
 }
 
 #[test]
-fn one_finding_and_one_resource_may_stand_where_a_list_should() {
+fn a_single_finding_or_resource_may_replace_a_list() {
     let finding = only(security_hub(asff(json!({ "Type": "AwsEc2Instance", "Id": ID }))));
     assert_eq!(finding.instances[0].field, "detail.findings.Resources.Id");
     let event =
@@ -353,7 +353,7 @@ fn one_finding_and_one_resource_may_stand_where_a_list_should() {
 }
 
 #[test]
-fn the_severity_of_asff_is_guarddutys_own_or_the_normalized_one_or_the_labels() {
+fn asffs_severity_is_guarddutys_own_or_the_normalized_or_the_labels() {
     let severity = |severity: Value, provider: Value, product: &str| {
         let finding = with(asff_on_instance(), "/Severity", severity);
         let finding = with(finding, "/FindingProviderFields", json!({ "Severity": provider }));
@@ -386,7 +386,7 @@ fn another_product_cannot_call_itself_guardduty() {
 }
 
 #[test]
-fn without_an_arn_the_products_name_says_what_found_it() {
+fn without_an_arn_the_products_name_counts() {
     let finding = with(asff_on_instance(), "/ProductArn", json!(null));
     assert_eq!(only(security_hub(json!([finding.clone()]))).product, "GuardDuty");
     assert_eq!(only(security_hub(json!([with(finding, "/ProductName", json!("Inspector"))]))).product, "Inspector");
@@ -471,7 +471,7 @@ fn archived_suppressed_and_resolved_findings_are_archived() {
 }
 
 #[test]
-fn numbers_may_be_text_and_texts_numbers() {
+fn numbers_may_be_texts_and_texts_may_be_numbers() {
     let detail = with(with(on_instance(), "/severity", json!("8.0")), "/accountId", json!(10_101_010_111_u64));
     let finding = only(guardduty(detail));
     assert_eq!((finding.severity, finding.instances[0].account_id.as_str()), (Some(8.0), "010101010111"));

@@ -12,7 +12,7 @@ use containment::{Error, Result, Target};
 use futures::future::try_join;
 use futures::stream::{self, StreamExt};
 
-/// No rule at all, in or out. A name is unique in its VPC, whatever its case (aws-behaviour#group-names).
+/// No rule at all, in or out. A name is unique in its VPC, regardless of case (aws-behaviour#group-names).
 pub const ISOLATION: &str = "cordon-isolation";
 /// All traffic, IPv4 and IPv6, both ways (aws-behaviour#untracked-connections).
 pub const CONVERSION: &str = "cordon-conversion";

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successs_headline_names_instances_left_out_by_a_failure() {
+    fn the_headline_of_a_success_names_instances_left_out_by_a_failure() {
         let left =
             json!([{ "InstanceId": "i-0cccccccccccccccc", "Status": "Failed", "Reason": "an execution takes 50" }]);
         let report = json!({ "Verdict": "Contained", "Succeeded": true, "Instances": [instance(ID, "Contained")], "LeftOut": left });

@@ -32,7 +32,7 @@ pub struct Started {
     pub trigger: Value,
     /// The instances, as targets.
     pub targets: Value,
-    /// How many instances there are in batches, where there are too many for one execution.
+    /// The fleet, with its number of instances, if there are too many for one execution.
     pub fleet: Value,
     /// The instances and findings that were left out, with the reasons.
     pub left_out: Value,
@@ -83,7 +83,7 @@ pub struct BadEnd {
     pub execution: String,
     /// `FAILED`, `TIMED_OUT` or `ABORTED`.
     pub status: String,
-    /// The execution's input, where the event carries it.
+    /// The execution's input, if the event carries it.
     pub input: Value,
     /// The execution's error.
     pub error: Option<String>,

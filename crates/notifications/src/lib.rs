@@ -41,7 +41,7 @@ pub struct Answer {
     pub message_id: Option<String>,
 }
 
-/// The message about an event of the workflow; none where there is nothing to tell. Pure.
+/// The message about an event of the workflow; none if there is nothing to announce. Pure.
 pub fn message(event: &WorkflowMessage, now: &DateTime) -> Option<Message> {
     match event {
         WorkflowMessage::ContainmentStarted(start) if drift::is_drift(&start.trigger) => drift::repairing(start),

@@ -90,7 +90,7 @@ pub(crate) struct Section {
     pub(crate) lines: Vec<Text>,
 }
 
-/// Something to do, with a command to paste where one could be built.
+/// A next step, with a command to paste if one could be built.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Next {
     pub(crate) label: String,

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_can_be_copied_and_what_only_starts_like_one_is_quoted() {
+    fn an_arn_can_be_copied_and_a_text_that_only_starts_like_one_is_quoted() {
         let arn = "arn:aws:guardduty:eu-west-1:444455556666:detector/d1/finding/f1";
         assert_eq!(Text::default().arn(arn).chat(), arn);
         for hostile in ["arn:aws:x:http://1.2.3.4", "arn:aws:x:evil.example", "arn:aws:<!channel>", "f-1"] {

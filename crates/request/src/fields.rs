@@ -74,7 +74,7 @@ pub fn instance_ids(input: &Map<String, Value>, at_most: usize) -> Result<Vec<St
     Ok(distinct)
 }
 
-/// A field that is true or false; false where it is absent.
+/// A field that is true or false; false if it is absent.
 pub fn flag(input: &Map<String, Value>, field: &str) -> Result<bool> {
     match input.get(field) {
         None => Ok(false),

@@ -112,7 +112,7 @@ impl Aws {
 
     /// The forensic account, if the operator has configured one. Calls nothing.
     ///
-    /// Errors: `Misconfigured` where there is an account without a key of its own to copy under.
+    /// Errors: `Misconfigured` if there is an account without a key of its own for the copies.
     pub fn forensic(&self) -> Result<Option<Forensic>> {
         let Some(account_id) = self.setting("FORENSIC_ACCOUNT") else { return Ok(None) };
         Ok(Some(Forensic {
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_runtime_reports_our_names_and_not_those_of_rust_types() {
+    fn the_runtime_reports_cordons_error_names_and_not_rust_types() {
         let diagnostic = diagnostic(Error::InvalidInput("Region is missing".into()));
         assert_eq!(diagnostic.error_type, "InvalidInput");
         assert_eq!(diagnostic.error_message, "Region is missing");

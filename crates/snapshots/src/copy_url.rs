@@ -23,7 +23,7 @@ const EXPIRES_IN: Duration = Duration::from_secs(3600);
 /// Signature Version 4 leaves letters, digits and these as they are.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The `PresignedUrl` of a copy, which says where it goes: into another Region, or its source's own. Does not call EC2.
+/// The `PresignedUrl` of a copy, with its destination: another Region, or the source's own. Does not call EC2.
 ///
 /// Signed with the credentials that request the copy itself: the caller must be allowed to read the source.
 ///

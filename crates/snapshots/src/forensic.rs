@@ -84,7 +84,7 @@ mod tests {
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
 
     #[tokio::test]
-    async fn a_copy_is_shown_with_its_lineage_its_key_and_the_day_until_which_it_is_locked() {
+    async fn a_copy_is_shown_with_its_lineage_its_key_and_the_end_of_its_lock() {
         let case = mock!(Client::describe_snapshots).then_output(|| {
             let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
             let copy = |id: &str| Snapshot::builder().snapshot_id(id).owner_id("888888888888").volume_size(8);

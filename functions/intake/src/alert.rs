@@ -78,7 +78,7 @@ fn trigger(alert: &Alert) -> Trigger {
     Trigger { source, findings: findings.collect(), drift: None }
 }
 
-/// The findings to respond to; the others are left out with the reason. Samples count only where nothing is real.
+/// The findings to respond to; the others are left out with the reason. Samples count only if no finding is real.
 fn relevant(findings: Vec<Finding>, source: Source, settings: &Settings, left_out: &mut Vec<LeftOut>) -> Vec<Finding> {
     let mut relevant = Vec::new();
     for finding in findings {

@@ -41,7 +41,7 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// The instances and findings that this execution does not act on.
     pub left_out: Vec<LeftOut>,
-    /// The instances in batches, where there are too many for one execution; `targets` is then empty.
+    /// The instances in batches, if there are too many for one execution; `targets` is then empty.
     pub fleet: Option<Fleet>,
     /// Which fleet's batch this is, if it is one.
     pub batch: Option<Batch>,

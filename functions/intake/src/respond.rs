@@ -116,7 +116,7 @@ impl Intake {
         Ok(Seen { guardrail, case, released, held })
     }
 
-    /// Asks for approval where an event would exceed the limits on automatic containments.
+    /// Asks for approval if an event would exceed the limits on automatic containments.
     async fn limit(
         &self,
         responses: &mut [(Candidate, Seen, bool)],

@@ -160,7 +160,7 @@ fn unknown_fields_and_wrong_options_are_refused_by_name() {
 }
 
 #[test]
-fn a_huge_value_is_not_thrown_back_whole() {
+fn a_refusal_cuts_a_huge_value_short() {
     let error = planned(json!({ "InstanceIds": [ID], "Region": "x".repeat(10_000), "Owner": 1 })).expect_err("refused");
     assert!(planned(json!(["x".repeat(10_000)])).expect_err("refused").to_string().len() < 400);
     assert!(!error.to_string().is_empty());
@@ -179,12 +179,12 @@ fn an_account_is_accepted_if_it_is_cordons_own_or_a_member() {
 }
 
 #[test]
-fn what_comes_from_a_person_is_never_taken_for_an_event() {
+fn a_persons_input_is_never_taken_for_an_event() {
     refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "detail": {} }), "detail", "only the fields");
 }
 
 #[test]
-fn a_start_time_or_an_execution_that_is_none_is_refused() {
+fn an_invalid_start_time_or_execution_is_refused() {
     let wrong = |id: &str, start: &str| {
         let execution = Execution { id: id.into(), start_time: start.into() };
         let input = json!({ "InstanceIds": [ID], "Region": "eu-west-1" });
@@ -203,7 +203,7 @@ fn drift(fields: Value) -> Value {
 }
 
 #[test]
-fn a_start_for_drift_is_about_one_instance_and_says_who_did_what() {
+fn a_start_for_drift_names_one_instance_and_the_call() {
     let request = planned(drift(json!({}))).expect("planned");
     assert_eq!((request.candidates.len(), request.trigger.source), (1, Source::Drift));
     let told = request.trigger.drift.expect("what was done");
@@ -211,7 +211,7 @@ fn a_start_for_drift_is_about_one_instance_and_says_who_did_what() {
 }
 
 #[test]
-fn a_start_for_drift_takes_its_options_from_the_case_and_from_nobody_else() {
+fn a_start_for_drift_takes_its_options_from_the_case_only() {
     refused(drift(json!({ "RevokeAllSessions": true })), "RevokeAllSessions", "only together with InstanceIds");
     refused(drift(json!({ "DryRun": false })), "DryRun", "only together with InstanceIds");
     refused(

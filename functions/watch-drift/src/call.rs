@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// The calls that can undo a containment, with the fields that name what they change. CloudTrail writes a request's fields
 /// in one of three ways (`networkInterfaceId`, `instancesSet.items[].instanceId`,
-/// `AssociateIamInstanceProfileRequest.InstanceId`): only the field's name counts, whatever its case and depth.
+/// `AssociateIamInstanceProfileRequest.InstanceId`): only the field's name counts, at any depth and in any case.
 const CALLS: [(&str, &[&str]); 27] = [
     ("AssociateIamInstanceProfile", &["instanceId"]),
     ("AttachInstances", &["instanceIds"]),
@@ -109,7 +109,7 @@ impl Own {
     }
 }
 
-/// Reads an event as EventBridge delivers it. None where the call cannot undo a containment, was refused, was Cordon's
+/// Reads an event as EventBridge delivers it. None if the call cannot undo a containment, was refused, was Cordon's
 /// own, or names nothing that could belong to a case.
 pub(crate) fn read(event: &Value, own: &Own) -> Option<Call> {
     let detail = &event["detail"];
@@ -210,7 +210,7 @@ fn inner(request: &Value) -> &Value {
     fields.iter().find(|(name, value)| name.ends_with("Request") && value.is_object()).map_or(request, |(_, v)| v)
 }
 
-/// A text by its field's name, in whatever case its first letter is.
+/// A text by its field's name, whose first letter may be in either case.
 fn get<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.as_str()
 }

@@ -284,7 +284,7 @@ async fn a_repair_that_was_claimed_and_not_started_is_started_by_the_next_try() 
 }
 
 #[tokio::test]
-async fn beyond_the_limit_nothing_is_started_and_a_person_is_called_once_in_the_hour() {
+async fn beyond_the_limit_nothing_starts_and_a_person_is_called_once_an_hour() {
     let used_up = |case: Item| World { used_up: true, ..World::new(case) };
     let seen = used_up(monitored(&[])).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.added, seen.noted), (0, 1, 1));

@@ -110,7 +110,7 @@ fn either_way_to_commands_is_enough() {
 }
 
 #[test]
-fn s3_is_reached_through_an_interface_endpoint_as_well_if_the_vpcs_hosts_resolve_it() {
+fn an_interface_endpoint_for_s3_counts_if_the_vpcs_hosts_resolve_it() {
     let mut shown = shown();
     shown.interfaces.push(own_interface("vpce-s3", "10.0.9.3"));
     let of_s3 = || endpoint("vpce-s3", "com.amazonaws.eu-west-1.s3");
@@ -261,7 +261,7 @@ async fn endpoints_that_cannot_be_read_are_an_obstacle_and_not_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_does_not_answer_is_not_waited_for() {
+async fn isolation_does_not_wait_for_a_service_that_does_not_answer() {
     let said = soon(std::future::pending::<Result<()>>()).await;
     assert_eq!(said.expect_err("none"), "EC2 did not answer within 5 seconds");
 }
