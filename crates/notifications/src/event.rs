@@ -36,7 +36,7 @@ pub struct Started {
     pub fleet: Value,
     /// The instances and findings that were left out, with the reasons.
     pub left_out: Value,
-    /// Whether there is nothing to tell.
+    /// Whether nothing is worth a notification.
     pub quiet: Value,
     /// The limit that was reached.
     pub repairs_per_hour: Value,
@@ -72,7 +72,7 @@ pub struct Ending {
     pub trigger: Value,
     /// The answer of `report`.
     pub report: ExecutionReport,
-    /// Whether there is nothing to tell.
+    /// Whether nothing is worth a notification.
     pub quiet: Value,
 }
 

@@ -33,7 +33,7 @@ pub struct Plan {
     pub dry_run: bool,
     /// Whether that is because the finding is a sample, whose instance need not exist.
     pub sample: bool,
-    /// Whether there is nothing to tell anybody.
+    /// Whether nothing is worth a notification.
     pub quiet: bool,
     /// Why the execution was started.
     pub trigger: Trigger,
