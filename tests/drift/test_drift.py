@@ -249,7 +249,7 @@ def test_a_snapshot_that_was_shared_is_named_with_the_command_that_takes_the_sha
     execution = repair(stack, event)
     (found, *_) = inbox.messages(execution.arn, 1)
     assert f"--region {REGION} --snapshot-id {shared} --attribute createVolumePermission" in found.email
-    assert "stays copied" in found.email
+    assert "Copies that were made" in found.email
 
 
 # --- Not a stranger, or nobody's business ------------------------------------------------------------------------

@@ -269,7 +269,7 @@ def test_another_instance_of_the_same_role_stays_contained_and_a_running_contain
         time.sleep(0.05)
     early = release(stack, one)
     assert (early.status, early.error) == ("FAILED", "NotReleased")
-    assert running in early.cause and "is at it" in early.cause
+    assert running in early.cause and "holds its case" in early.cause
     containment = stack.wait(running, 240)
     assert containment.status == "SUCCEEDED", containment.cause
     assert case_of(stack, one)["Execution"] == running

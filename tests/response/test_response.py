@@ -385,7 +385,7 @@ def test_while_a_question_is_open_another_finding_joins_the_case_and_nobody_is_a
     asked_about(inbox, waiting, victim)
     repeated, added = respond(stack, again(first)), respond(stack, other)
     for execution in (repeated, added):
-        assert_nothing_done(execution, f"execution {waiting} has asked a person about it and waits for the answer")
+        assert_nothing_done(execution, f"execution {waiting} has asked for approval and is waiting for the answer")
     assert (told(inbox, repeated.arn), told(inbox, added.arn)) == ([], ["NothingDone"])
     assert sorted(case(stack, victim)["Findings"]) == sorted([first["detail"]["arn"], other["detail"]["arn"]])
     assert case(stack, victim)["Execution"] == waiting
@@ -423,7 +423,7 @@ def assert_one_acts(executions: list[Execution], victim: Victim) -> None:
     left = [one for one in executions if any(entry["InstanceId"] == victim.instance for entry in one.outcome["LeftOut"])]
     assert (len(acting), len(left)) == (1, 1)
     assert acting[0].status == "SUCCEEDED" and acting[0].instance(victim.instance)["Verdict"] == "Contained", acting[0].cause
-    assert_nothing_done(left[0], f"execution {acting[0].arn} is at it")
+    assert_nothing_done(left[0], f"execution {acting[0].arn} holds its case")
 
 
 @pytest.mark.usefixtures("contain_mode")
@@ -512,7 +512,7 @@ def test_more_instances_at_once_than_may_be_without_a_person_are_questions_every
     with stack.reconfigured("intake", RESPONSE_MODE="Contain", INSTANCES_PER_EXECUTION="2"):
         arn = start(stack, event)
         asked = [asked_about(inbox, arn, victim) for victim in victims]
-    assert all("3 instances at once; without a person it may be 2" in one["Reason"] for one in asked)
+    assert all("3 instances at once, and only 2 may be contained without approval" in one["Reason"] for one in asked)
     assert [workload(snapshot_of_world(stack, victim)) for victim in victims] == before
 
 
@@ -527,7 +527,7 @@ def test_when_this_hours_containments_are_used_up_the_next_finding_is_a_question
         within = respond(stack, guardduty_finding(INSTANCE))
         asked = asked_about(inbox, start(stack, finding(victim)), victim)
     assert "there is no instance" in within.cause and "ApprovalRequested" not in told(inbox, within.arn)
-    assert "this hour's 1 containments without a person are used up" in asked["Reason"]
+    assert "the hourly limit on automatic containments (1) has been reached" in asked["Reason"]
     assert not isolated(stack, victim)
 
 

@@ -176,7 +176,7 @@ def lies(execution: Execution, world: World, *, forensic: bool = True) -> list[s
     found = [f"{step} is said to be {said[step]}, and the account does not show it" for step in missing if said.get(step) == "Done"]
     if instance.get("Verdict") == "Contained" and missing:
         found.append(f"the verdict is Contained, and the account does not show {', '.join(missing)}")
-    # Another execution is at it, and this one says that and nothing of how the instance stands.
+    # Another execution holds the case, so this one reports only that, and nothing about the instance.
     left_to_another = not instance and any(one.get("InstanceId") == world.victim.instance for one in execution.outcome.get("LeftOut", []))
     if execution.status == "SUCCEEDED" and not left_to_another and (missing or instance.get("Verdict") != "Contained"):
         found.append(f"the execution SUCCEEDED with {instance.get('Verdict')} and without {', '.join(missing) or 'nothing'}")

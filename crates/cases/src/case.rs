@@ -14,11 +14,12 @@ pub struct Case {
     /// The case's name.
     pub id: String,
     /// The holder: the ARN of the execution that has taken the case. Only one execution at a time acts on the instance;
-    /// another one first takes the case over, on condition that the holder is still the one that it saw ended.
+    /// another one first takes the case over, on condition that the holder is still the one that it found ended.
     pub execution: String,
     /// When the holder took the case, in seconds since 1970.
     pub held_since: i64,
-    /// What became of the request for approval: `Pending`, `Approved`, `Refused`, `Unanswered`; absent where nobody was asked.
+    /// The state of the request for approval: `Pending`, `Approved`, `Refused`, `Unanswered`; absent if nobody was
+    /// asked.
     pub approval: Option<String>,
     /// The last verdict on the instance; absent until the holder has one.
     pub verdict: Option<String>,
@@ -46,12 +47,12 @@ pub(crate) const CASE: &str = "case";
 pub(crate) const OPEN: &str = "Open";
 const RELEASED: &str = "Released";
 
-/// The attribute that says since when drift of the instance is looked for. Its name is that of the first version: cases that
-/// it has opened are still in tables.
+/// The attribute for the time since which the instance is monitored. It keeps the name of the first version, whose
+/// cases are still in tables.
 pub(crate) const MONITORED_SINCE: &str = "WatchedSince";
 
 impl Case {
-    /// A case from its item; none where there is no item.
+    /// A case from its item; none if there is no item.
     pub(crate) fn read(item: &Item) -> Option<Case> {
         let released = || Released {
             at: item.text("ReleasedAt").unwrap_or_default(),
@@ -87,8 +88,8 @@ impl CaseTable {
         Ok(Case::read(&self.item(&target.key(), CASE).await?))
     }
 
-    /// Opens a case, in the place of a released one if there is one. False, and nothing written, where a case is open
-    /// already: another execution's, or this one's from an earlier try whose answer was lost.
+    /// Opens a case, and replaces a released one. False, and nothing written, if a case is already open: another
+    /// execution's, or this one's from an earlier try whose answer was lost.
     pub async fn open(&self, target: &Target, case: &Case) -> Result<bool> {
         let mut put = self
             .client
@@ -115,9 +116,9 @@ impl CaseTable {
         held(put.send().await.map_err(Error::aws("dynamodb:PutItem", &self.table)))
     }
 
-    /// Takes a case over for the execution of `new`, with its findings added, from the holder and with the approval that
-    /// `seen` has. False, and nothing written, where either has changed since, or the case was released. At a release, drift
-    /// of the instance is no longer looked for.
+    /// Takes a case over for the execution of `new`, with its findings added, from the holder and with the approval
+    /// that `seen` has. False, and nothing written, if either has changed since, or the case was released. A release
+    /// ends the monitoring of the instance.
     pub async fn take_over(&self, target: &Target, seen: &Case, new: &Case) -> Result<bool> {
         let mut update = Update::default()
             .set("Execution", text(&new.execution))
@@ -143,7 +144,7 @@ impl CaseTable {
         self.update(&target.key(), CASE, update.if_absent("ReleasedAt")).await
     }
 
-    /// Adds findings to the instance's case, whoever holds it. Writes nothing where there are none.
+    /// Adds findings to the instance's case, regardless of its holder. Writes nothing without findings.
     pub async fn add_findings(&self, target: &Target, findings: &BTreeSet<String>) -> Result<()> {
         if findings.is_empty() {
             return Ok(());
@@ -152,14 +153,14 @@ impl CaseTable {
         self.update(&target.key(), CASE, update).await.map(|_| ())
     }
 
-    /// Notes the verdict. False, and nothing written, where another execution has taken the case over: its verdict will
+    /// Notes the verdict. False, and nothing written, if another execution has taken the case over: its verdict will
     /// count.
     pub async fn note_verdict(&self, target: &Target, verdict: &str) -> Result<bool> {
         let update = Update::default().set("Verdict", text(verdict));
         self.update(&target.key(), CASE, update.if_equal("Execution", text(holder(target)))).await
     }
 
-    /// Closes the case: the instance is released, at this time (ISO 8601, UTC). False, and nothing written, where another
+    /// Closes the case: the instance is released, at this time (ISO 8601, UTC). False, and nothing written, if another
     /// execution has taken the case over. The execution that has closed it may close it again, which changes nothing.
     pub async fn close(&self, target: &Target, released_at: &str) -> Result<bool> {
         let update = Update::default()
@@ -171,8 +172,8 @@ impl CaseTable {
         self.update(&target.key(), CASE, update).await
     }
 
-    /// Counts instances that are contained without a person in this clock hour (such as `2026-11-21T03`). False, and nothing
-    /// counted, where that would exceed the limit.
+    /// Counts automatic containments in this clock hour (such as `2026-11-21T03`). False, and nothing
+    /// counted, if that would exceed the limit.
     pub async fn count_automatic(&self, hour: &str, instances: usize, at_most: usize) -> Result<bool> {
         let Some(room) = at_most.checked_sub(instances) else { return Ok(false) };
         let update = Update::default().add("Instances", number(instances)).if_at_most("Instances", number(room));
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_case_is_taken_over_only_from_the_holder_that_was_read_and_before_the_answer() {
+    async fn a_case_is_taken_over_only_from_the_holder_and_approval_that_were_read() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
                 let (update, condition) = spelled_out(r);
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_is_held_for_the_execution_that_took_it_last_and_for_no_earlier_one() {
+    fn a_case_is_held_only_for_the_execution_that_took_it_last() {
         let target = |case: &str, execution: Option<&str>| Target {
             case_id: case.into(),
             execution: execution.map(ToOwned::to_owned),
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_released_case_is_not_open_and_still_says_when_and_by_whom_it_was_released() {
+    async fn a_released_case_is_not_open_and_keeps_its_time_and_execution() {
         let rule = mock!(Client::get_item).then_output(|| {
             item(&[
                 ("Status", "Released"),
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_case_without_a_status_or_with_another_one_is_open() {
+    async fn a_case_with_a_missing_or_unknown_status_is_open() {
         for more in [&[][..], &[("Status", "Open")]] {
             let rule = mock!(Client::get_item).then_output(move || item(more));
             let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");

@@ -13,13 +13,13 @@ pub struct Drift {
     /// When it was made, in UTC.
     #[serde(default)]
     pub event_time: String,
-    /// The caller's ARN, or what kind of caller it is where CloudTrail has none.
+    /// The caller's ARN, or the kind of caller if CloudTrail has no ARN.
     #[serde(default)]
     pub caller: String,
     /// The access key that signed the call.
     #[serde(default)]
     pub access_key_id: String,
-    /// The address that it came from, or the AWS service that made it.
+    /// The address of the caller, or the AWS service that made the call.
     #[serde(default)]
     pub source_ip_address: String,
     /// The client that the caller claims to be.
@@ -33,11 +33,11 @@ pub struct Drift {
     pub parameters: String,
 }
 
-/// An execution's input has 256 KiB, and so has every state; nobody reads more of it than this.
+/// An execution's input has 256 KiB, as has every state; nobody reads more of a text than this.
 const CHARACTERS: usize = 400;
 
 impl Drift {
-    /// With no text longer than a message shows.
+    /// Cuts every text to the length that a message shows.
     pub fn shortened(mut self) -> Self {
         for text in [
             &mut self.event_id,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_of_a_call_is_longer_than_a_message_shows() {
+    fn every_text_of_a_call_is_cut_to_the_length_that_a_message_shows() {
         let drift = Drift { user_agent: "é".repeat(9_000), ..Drift::default() };
         assert_eq!(drift.shortened().user_agent.chars().count(), 400);
     }

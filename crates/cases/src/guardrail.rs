@@ -1,11 +1,11 @@
-//! What the responders have set for an instance.
+//! The guardrails that the responders have set.
 
 use containment::{Result, Target};
 
 use crate::CaseTable;
 
-/// What the responders have set for an instance, in their own account: whoever owns the instance's account can edit its
-/// tags, so a tag protects nothing and nobody (aws-behaviour#tags).
+/// A guardrail for an instance, kept in the responders' own account: the owner of the instance's account can edit its
+/// tags, so a tag would protect nothing (aws-behaviour#tags).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guardrail {
     /// `Protected`: a person is asked before it is contained. `Cordon`: it is Cordon's own, and is never contained.

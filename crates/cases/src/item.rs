@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-/// An item's attributes by name; none at all where there is no such item.
+/// An item's attributes by name; empty if there is no such item.
 #[derive(Debug, Default)]
 pub(crate) struct Item(HashMap<String, AttributeValue>);
 

@@ -37,7 +37,7 @@ impl Journal for CaseTable {
         self.write_once(target, step, new, false).await
     }
 
-    /// Asks and writes in one call: it is on the way to isolation.
+    /// Reads and writes in one call, because isolation waits for it.
     async fn keep_ahead(&self, target: &Target, step: &str, new: &Journaled) -> Result<bool> {
         held(self.write_once(target, step, new, true).await)
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_first_value_is_written_only_if_it_is_not_there_yet() {
+    async fn a_first_value_is_written_only_once() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
                 spelled_out(r).0 == r#"SET eni-1|Groups = if_not_exists(eni-1|Groups, '["sg-second"]')"#
@@ -103,11 +103,11 @@ mod tests {
         let table = CaseTable::new(mock_client!(aws_sdk_dynamodb, [&rule]), "cases");
         let found = First::from([(Key::new("eni-1", "Groups"), json!(["sg-second"]))]);
         let held = table.keep(&target(), "isolate-network", &found.into()).await.expect("kept");
-        assert_eq!(held.first[&Key::new("eni-1", "Groups")], json!(["sg-first"]), "what was there first stands");
+        assert_eq!(held.first[&Key::new("eni-1", "Groups")], json!(["sg-first"]), "the first value stays");
     }
 
     #[tokio::test]
-    async fn a_baseline_is_written_once_beside_the_first_values_and_is_none_of_them() {
+    async fn a_baseline_is_written_once_and_apart_from_the_first_values() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
                 let baseline = r#"'{"vol-1|DeleteOnTermination":true,"vol-2|DeleteOnTermination":false}'"#;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_ahead_of_a_step_takes_one_call_and_is_kept_only_before_its_first_run() {
+    async fn values_kept_ahead_of_a_step_take_one_call_before_its_first_run() {
         let has_run = mock!(Client::update_item)
             .match_requests(|r| spelled_out(r).1 == "attribute_not_exists(Seen)")
             .then_error(|| {

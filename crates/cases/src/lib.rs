@@ -2,8 +2,7 @@
 //! instances.
 //!
 //! Reads and writes one DynamoDB table in Cordon's own account, and nothing else. Every read is consistent, and every write
-//! whose meaning depends on what is there carries that as its condition: two executions that write at once leave the work of
-//! one of them.
+//! that depends on the item's present state is conditional on it: if two executions write at once, only one succeeds.
 
 mod case;
 mod drift;
@@ -29,15 +28,15 @@ use update::Update;
 
 /// The table. Its key: `Instance` and `Record`.
 ///
-/// | `Instance` | `Record` | what it has |
+/// | `Instance` | `Record` | content |
 /// | --- | --- | --- |
 /// | `ACCOUNT/REGION/INSTANCE` | `case` | the instance's last case |
-/// | | `guardrail` | what the responders have set for the instance |
-/// | | `journal#CASE#STEP` | the first values of what a step changes |
+/// | | `guardrail` | the responders' guardrail for the instance |
+/// | | `journal#CASE#STEP` | the first values of everything that a step changes |
 /// | | `drift#CASE#EVENT` | a call that changed the contained instance |
 /// | | `stored#CASE`, `repairs#HOUR` | the events that are counted |
 /// | `ACCOUNT/REGION/RESOURCE`, `ACCOUNT/iam/ROLE/POLICY` | `resource-of#INSTANCE` | leads from a resource to the instance |
-/// | `automatic` | the clock hour | how many instances were contained without a person |
+/// | `automatic` | the clock hour | the number of automatic containments |
 #[derive(Debug, Clone)]
 pub struct CaseTable {
     client: Client,

@@ -1,5 +1,5 @@
 //! Drift detection's part of the table: since when an instance is monitored, when it was last read back, which resources lead
-//! to it, and what has been done about its drift.
+//! to it, and which repairs its drift has started.
 //!
 //! The record `resource-of#INSTANCE` leads from what an API call names to the instance, even if the resource is gone by then.
 //! It is a hint; the case decides.
@@ -24,10 +24,10 @@ pub struct Options {
     /// Who is in charge, for the tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// What the Auto Scaling group does when it loses the instance.
+    /// Whether the Auto Scaling group replaces the instance when it is detached.
     #[serde(default)]
     pub auto_scaling: AutoScaling,
-    /// Whether all sessions of the role are denied, and not only those of the instance.
+    /// Whether to deny all sessions of the role, not only those of the instance.
     #[serde(default)]
     pub revoke_all_sessions: bool,
 }
@@ -53,10 +53,10 @@ impl Options {
 pub struct Monitored {
     /// The case.
     pub case: Case,
-    /// When the instance was first read back as isolated, by the step or by a verification, in seconds since 1970. What was
-    /// done before is no drift.
+    /// When the instance was first read back as isolated, by the step or by a verification, in seconds since 1970.
+    /// Earlier calls are no drift.
     pub since: i64,
-    /// When a verification last started to read AWS, in seconds since 1970, or 0. It has seen whatever was done before.
+    /// When a verification last started to read AWS, in seconds since 1970, or 0. It has seen all earlier changes.
     pub verified_at: i64,
     /// The case's options.
     pub options: Options,
@@ -95,7 +95,7 @@ impl Monitored {
     }
 }
 
-/// DynamoDB takes so many items in a transaction.
+/// The most items that DynamoDB takes in a transaction.
 const ITEMS_A_CALL: usize = 100;
 
 const RESOURCE_OF: &str = "resource-of#";
@@ -104,13 +104,13 @@ impl CaseTable {
     /// The case of the instance with this key (see [`Target::key`]), if the instance is monitored: the case is open, and the
     /// instance was contained in it.
     ///
-    /// Errors: `Misconfigured` where the case's options are not JSON.
+    /// Errors: `Misconfigured` if the case's options are not JSON.
     pub async fn monitored(&self, key: &str) -> Result<Option<Monitored>> {
         Monitored::read(&self.item(key, CASE).await?)
     }
 
     /// Notes a verification that started at this time (seconds since 1970): its verdict and the case's options. From the
-    /// first one on that found the instance isolated, the instance is monitored. False, and nothing written, where another
+    /// first one on that found the instance isolated, the instance is monitored. False, and nothing written, if another
     /// execution has taken the case over: its verdict will count.
     pub async fn note_verified(&self, target: &Target, verdict: &str, isolated: bool, began: i64) -> Result<bool> {
         let mut update = Update::default()
@@ -126,7 +126,7 @@ impl CaseTable {
 
     /// Monitors the instance from now on, by the interfaces and their groups that a step's outcome names: their drift is
     /// detected before there is a verification. Writes nothing for a function that somebody invokes directly, which holds no
-    /// case, and leaves the case alone where another execution has taken it over.
+    /// case, and leaves the case alone if another execution has taken it over.
     pub async fn monitor_from_now(&self, target: &Target, outcome: &Outcome) -> Result<()> {
         let Some(execution) = target.execution.as_deref() else { return Ok(()) };
         let update = Update::default()
@@ -147,7 +147,7 @@ impl CaseTable {
                 .table_name(&self.table)
                 .item("Instance", text(resource))
                 .item("Record", text(&format!("{RESOURCE_OF}{}", target.key())));
-            // The table and an item are given, so that building cannot fail.
+            // The table and an item are given, so building cannot fail.
             TransactWriteItem::builder().set_put(put.build().ok()).build()
         };
         let all: Vec<TransactWriteItem> = resources.iter().map(put).collect();
@@ -178,12 +178,12 @@ impl CaseTable {
         Ok(found.iter().filter_map(record).collect())
     }
 
-    /// Whether the call is in the case already.
+    /// Whether the case already has the call.
     pub async fn has_drift(&self, key: &str, case: &str, event: &str) -> Result<bool> {
         Ok(self.item(key, &drift_record(case, event)).await?.exists())
     }
 
-    /// Adds a call to the case. Changes nothing where the case has it.
+    /// Adds a call to the case. Changes nothing if the case already has it.
     pub async fn add_drift(&self, key: &str, case: &str, drift: &Drift) -> Result<()> {
         let json = serde_json::to_string(drift)
             .map_err(|error| Error::Misconfigured(format!("a call can't be written as JSON: {error}")))?;
@@ -198,8 +198,8 @@ impl CaseTable {
         held(put.send().await.map_err(Error::aws("dynamodb:PutItem", &self.table))).map(|_| ())
     }
 
-    /// Counts a call in the record of this name (such as `repairs#2026-11-21T03`), once however often it is asked. False, and
-    /// nothing counted, where the limit is reached.
+    /// Counts a call in the record of this name (such as `repairs#2026-11-21T03`), only once, however often this is
+    /// called. False, and nothing counted, if the limit is reached.
     pub async fn count_drift(&self, key: &str, record: &str, event: &str, at_most: usize) -> Result<bool> {
         if at_most == 0 {
             return Ok(false);
@@ -212,8 +212,8 @@ impl CaseTable {
         self.update(key, record, update).await
     }
 
-    /// Claims the next repair, at this time, for an execution that is about to be started. False, and nothing written, where
-    /// the case, its holder or its last repair is no longer what `seen` has.
+    /// Claims the next repair, at this time, for an execution that is about to be started. False, and nothing written,
+    /// if the case, its holder or its last repair is no longer what `seen` has.
     pub async fn claim_repair(&self, key: &str, seen: &Monitored, execution: &str, now: i64) -> Result<bool> {
         let update = Update::default()
             .set("Repair", text(execution))
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_open_case_is_monitored_once_it_was_contained_and_a_released_one_never_is() {
+    async fn an_open_case_is_monitored_once_contained_and_a_released_one_never_is() {
         let open = case(&[("Status", "Open"), ("WatchedSince", "7"), ("Options", "{\"AutoScaling\":\"Decrement\"}")]);
         let monitored = table(&[&open]).monitored(KEY).await.expect("read").expect("monitored");
         assert_eq!((monitored.since, monitored.options.auto_scaling), (7, AutoScaling::Decrement));
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn from_its_isolation_on_an_interface_or_its_group_leads_to_the_instance() {
+    async fn once_isolated_an_interface_or_its_group_leads_to_the_instance() {
         let case = mock!(Client::update_item)
             .match_requests(|r| {
                 let (update, _) = spelled_out(r);
@@ -344,14 +344,14 @@ mod tests {
         let outcome = Outcome { changes, ..Outcome::new("isolate-network", Status::Done, None) };
         let table = table(&[&case, &named]);
         table.monitor_from_now(&Target::example(), &outcome).await.expect("nothing to do");
-        assert_eq!((case.num_calls(), named.num_calls()), (0, 0), "nobody holds a case who runs a function by hand");
+        assert_eq!((case.num_calls(), named.num_calls()), (0, 0), "a function that is run by hand holds no case");
         let held = Target { execution: Some("arn:first".into()), ..Target::example() };
         table.monitor_from_now(&held, &outcome).await.expect("begun");
         assert_eq!((case.num_calls(), named.num_calls()), (1, 1));
     }
 
     #[tokio::test]
-    async fn what_belongs_to_an_instance_is_one_call_for_up_to_a_hundred() {
+    async fn up_to_a_hundred_resources_are_noted_in_one_call() {
         let rule = mock!(Client::transact_write_items)
             .match_requests(|r| {
                 r.transact_items().iter().all(|one| {
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn repairs_are_counted_up_to_the_limit_and_none_is_allowed_where_the_limit_is_none() {
+    async fn repairs_are_counted_up_to_the_limit_which_may_be_zero() {
         let full = mock!(Client::update_item)
             .match_requests(|r| {
                 let (_, condition) = spelled_out(r);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repair_is_claimed_only_for_the_case_holder_and_last_repair_that_were_read() {
+    async fn a_repair_is_claimed_only_if_case_holder_and_last_repair_are_unchanged() {
         let rule = mock!(Client::update_item)
             .match_requests(|r| {
                 let (_, condition) = spelled_out(r);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-/// Collects the clauses of an update expression and of its condition, in whatever order they come. Attributes go by
-/// placeholders, so that none of DynamoDB's reserved words is in the way.
+/// Collects the clauses of an update expression and of its condition, in any order. Attributes are placeholders, so
+/// that DynamoDB's reserved words do no harm.
 #[derive(Debug, Default)]
 pub(crate) struct Update {
     set: Vec<String>,
@@ -18,7 +18,7 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    /// Sets an attribute, whatever it is.
+    /// Sets an attribute, even if the item has it.
     pub(crate) fn set(mut self, name: &str, value: AttributeValue) -> Self {
         let (name, value) = (self.name(name), self.value(value));
         self.set.push(format!("{name} = {value}"));
@@ -89,7 +89,7 @@ impl Update {
         clauses.map(|(verb, parts)| format!("{verb} {}", parts.join(", "))).collect::<Vec<_>>().join(" ")
     }
 
-    /// All conditions at once; none where there is none.
+    /// All conditions together; none if there are none.
     pub(crate) fn condition(&self) -> Option<String> {
         (!self.conditions.is_empty()).then(|| self.conditions.join(" AND "))
     }
@@ -119,7 +119,7 @@ impl Update {
     }
 }
 
-/// What a request asks for, with names and values in the places of their placeholders.
+/// A request's expressions, with names and values in place of their placeholders.
 #[cfg(test)]
 pub(crate) fn spelled_out(r: &aws_sdk_dynamodb::operation::update_item::UpdateItemInput) -> (String, String) {
     let spell = |expression: Option<&str>| {
@@ -140,7 +140,7 @@ pub(crate) fn spelled_out(r: &aws_sdk_dynamodb::operation::update_item::UpdateIt
     (spell(r.update_expression()), spell(r.condition_expression()))
 }
 
-/// `#n1` is no part of `#n10`.
+/// Replaces whole placeholders: `#n1` is not a part of `#n10`.
 #[cfg(test)]
 fn whole_words(text: &str, placeholder: &str, by: &str) -> String {
     let mut parts = text.split(placeholder);
@@ -158,7 +158,7 @@ mod tests {
     use crate::{number, text};
 
     #[test]
-    fn clauses_are_grouped_by_their_verb_in_whatever_order_they_come() {
+    fn clauses_are_grouped_by_verb_in_any_order() {
         let update =
             Update::default().remove("A").set("B", text("b")).remove("C").add("D", number(1)).set("E", text("e"));
         assert_eq!(update.expression(), "SET #n1 = :v0, #n4 = :v2 REMOVE #n0, #n2 ADD #n3 :v1");

@@ -14,22 +14,22 @@ use crate::Outcome;
 /// A result whose error has a stable name.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong. A variant exists because a workflow or a person acts on it.
+/// An error of a function. A variant exists because a workflow or a person acts on it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The event is not what the function accepts; nothing was touched. Never retried.
+    /// The function does not accept the event; nothing was touched. Never retried.
     #[error("{0}")]
     InvalidInput(String),
     /// The function's own environment lacks something that `template.yaml` sets.
     #[error("{0}")]
     Misconfigured(String),
-    /// The instance, or something it must have, does not exist.
+    /// The instance, or something that it must have, does not exist.
     #[error("{0}")]
     NotFound(String),
     /// The instance can't be contained this way; the text says what else to do.
     #[error("{0}")]
     Unsupported(String),
-    /// Another execution did the same at the same moment; doing it again settles it.
+    /// Another execution did the same at the same time; another try resolves it.
     #[error("{0}")]
     Conflict(String),
     /// A call to AWS failed.
@@ -38,7 +38,7 @@ pub enum Error {
     /// A step read back that it is not contained. Carries the whole outcome, so that no change made is lost.
     #[error("{}", .0.to_json())]
     NotContained(Box<Outcome>),
-    /// A step read back that what containment had changed is not restored. Carries the whole outcome, like
+    /// A step read back that a change of the containment is not undone. Carries the whole outcome, like
     /// [`NotContained`](Error::NotContained).
     #[error("{}", .0.to_json())]
     NotReleased(Box<Outcome>),
@@ -53,20 +53,20 @@ pub enum Kind {
     Unavailable,
     /// The role lacks a permission; another try changes nothing.
     AccessDenied,
-    /// AWS says no, and will say no again.
+    /// AWS refuses the call, and will refuse it again.
     Refused,
 }
 
-/// A failed call: which, on what, and what the service said.
+/// A failed call, its resource, and the service's answer.
 #[derive(Debug)]
 pub struct AwsError {
     /// The IAM action, such as `ec2:DescribeInstances`.
     pub action: &'static str,
     /// The resource that the call was about.
     pub resource: String,
-    /// What the workflow should do about it.
+    /// The kind of failure, which decides whether the workflow tries again.
     pub kind: Kind,
-    /// The service's error code, or what kept it from giving one.
+    /// The service's error code, or the reason why there is none.
     pub code: String,
     /// The service's own words.
     pub message: String,
@@ -92,7 +92,7 @@ impl Error {
         move |error| Error::Aws(Box::new(describe(action, resource.to_string(), error)))
     }
 
-    /// The same error of a call with a sentence about what to do behind the service's own words.
+    /// Adds a sentence of advice after the service's own words.
     pub fn with_advice(self, advice: &str) -> Self {
         match self {
             Error::Aws(mut error) => {
@@ -122,7 +122,7 @@ impl Error {
         }
     }
 
-    /// The service's error code, where a service gave one.
+    /// The service's error code, if a service gave one.
     pub fn code(&self) -> Option<&str> {
         match self {
             Error::Aws(error) => Some(&error.code),
@@ -137,8 +137,8 @@ impl Error {
     }
 }
 
-/// Error codes for which AWS documents "try again in a moment" and which the SDK's own lists do not have:
-/// an Auto Scaling group at work (aws-behaviour#detaching), a volume with too many snapshots under way
+/// Error codes for which AWS documents "try again in a moment" and which the SDK's own lists lack:
+/// an Auto Scaling group that is busy (aws-behaviour#detaching), a volume with too many pending snapshots
 /// (aws-behaviour#snapshot-quotas), a role that somebody else is changing.
 const SETTLING: &[&str] = &[
     "ResourceContention",
@@ -148,11 +148,11 @@ const SETTLING: &[&str] = &[
     "ConcurrentModificationException",
 ];
 
-/// What EC2 says of something that it has made a moment ago and does not show everywhere yet
-/// (aws-behaviour#eventual-consistency). Whatever a step names by its id it has made or has just read.
+/// EC2's codes for a resource that was just made and does not show everywhere yet (aws-behaviour#eventual-consistency).
+/// A step names only ids that it has made or has just read.
 const UNSEEN: &[&str] = &["InvalidGroup.NotFound", "InvalidSnapshot.NotFound", "InvalidFlowLogId.NotFound"];
 
-/// How services that do not say `AccessDenied` say it: EC2, SNS, and SNS about the topic's key.
+/// The access-denied codes of services that do not say `AccessDenied`: EC2, SNS, and SNS about the topic's key.
 const DENIED: &[&str] = &["UnauthorizedOperation", "AuthFailure", "AuthorizationError", "KMSAccessDenied"];
 
 fn describe<E>(action: &'static str, resource: String, error: SdkError<E, HttpResponse>) -> AwsError
@@ -186,7 +186,7 @@ where
     }
 }
 
-/// Where the service said nothing, the SDK's own account of it can be pages long.
+/// If the service said nothing, the SDK's own description can be pages long.
 fn first_characters(text: &str, count: usize) -> String {
     text.char_indices().nth(count).map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]))
 }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn denied_access_is_told_from_throttling_and_from_a_refusal() {
+    async fn denied_access_throttling_and_refusals_are_told_apart() {
         assert_eq!(error_of("AccessDeniedException").await.name(), "AccessDenied");
         for code in DENIED {
             assert_eq!(error_of(code).await.name(), "AccessDenied");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_service_model_s_own_errors_keep_their_code() {
+    async fn modelled_errors_of_a_service_keep_their_code() {
         let rule = mock!(Client::get_item).then_error(|| {
             let meta = ErrorMetadata::builder().code("ResourceNotFoundException").message("no table").build();
             GetItemError::ResourceNotFoundException(ResourceNotFoundException::builder().meta(meta).build())

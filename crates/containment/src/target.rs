@@ -1,4 +1,4 @@
-//! What to contain, and how: the event of every step.
+//! The event of every step: the instance to contain, and the options.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,25 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// What an Auto Scaling group does about the instance it loses.
+/// Whether an Auto Scaling group replaces the instance that is detached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AutoScaling {
-    /// The group launches a replacement: capacity stays, and so does the way in (aws-behaviour#replacement).
+    /// The group launches a replacement: its capacity stays the same, and so does the vulnerability
+    /// (aws-behaviour#replacement).
     #[default]
     Replace,
     /// The group's desired capacity goes down by one.
     Decrement,
 }
 
-/// What is to be captured of the running host, if anything.
+/// The capture of the running host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Capture {
     /// Before or after the network is cut.
     #[serde(default)]
     pub mode: CaptureMode,
-    /// An image of the whole memory too.
+    /// Whether to take an image of the whole memory too.
     #[serde(default)]
     pub memory: bool,
 }
@@ -32,10 +33,10 @@ pub struct Capture {
 /// Which comes first, the capture or the isolation (aws-behaviour#volatile-evidence).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CaptureMode {
-    /// Isolation first; Systems Manager's and S3's endpoints stay open until the capture has ended or its time is over.
+    /// Isolation first; Systems Manager's and S3's endpoints stay open until the capture has ended or timed out.
     #[default]
     IsolateFirst,
-    /// The capture first, for a bounded time; then isolation, whatever came of it.
+    /// The capture first, for a limited time; then isolation, even if the capture failed.
     CaptureFirst,
 }
 
@@ -54,8 +55,8 @@ pub struct Target {
     /// The execution's ARN, for the case's record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<String>,
-    /// The steps to be released, by name: a step that is among them goes back to what its journal has, one that is not
-    /// answers `NotApplicable`. Absent in a containment.
+    /// The steps to release, by name: a step on the list goes back to its journal's values; any other answers
+    /// `NotApplicable`. Absent in a containment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Vec<String>>,
     /// Print what would change, and change nothing at all.
@@ -67,29 +68,29 @@ pub struct Target {
     /// Who is in charge, for the tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// What the Auto Scaling group does about the loss.
+    /// Whether the Auto Scaling group replaces the instance.
     #[serde(default)]
     pub auto_scaling: AutoScaling,
     /// Also deny every session of the role that was issued before now: this hits every other holder
     /// (aws-behaviour#revoked-sessions).
     #[serde(default)]
     pub revoke_all_sessions: bool,
-    /// What to capture of the running host; absent where nothing is asked for.
+    /// The capture of the running host; absent if none is requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,
     /// List the hash of every block of the snapshots, which downloads all of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hash_snapshots: bool,
-    /// Whether the isolation leaves tcp/443 to the VPC's endpoints open for a capture. `describe-instance` says so where
-    /// one was asked for and the host can be reached; the workflow takes it back when the capture is over.
+    /// Whether the isolation leaves tcp/443 to the VPC's endpoints open for a capture. `describe-instance` sets this
+    /// if a capture was requested and the host can be reached; the workflow resets it when the capture is over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub capture_window: bool,
-    /// Why a person is asked before anything disturbs the workload; absent where nobody has to be.
+    /// Why a person must approve before anything disturbs the workload; absent if no approval is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
     /// The instance profile that the case found first. Credentials outlive the association
-    /// (aws-behaviour#issued-credentials), so their revocation must not depend on it. Empty at a release where it is
-    /// known that there was none.
+    /// (aws-behaviour#issued-credentials), so their revocation must not depend on it. Empty at a release if the
+    /// instance had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_profile_arn: Option<String>,
 }
@@ -107,7 +108,7 @@ impl Target {
     /// Reads a step's event; the error names the field.
     pub fn parse(event: Value) -> Result<Target> {
         let target: Target = serde_json::from_value(event)
-            .map_err(|error| Error::InvalidInput(format!("the event is no target: {error}")))?;
+            .map_err(|error| Error::InvalidInput(format!("invalid step event: {error}")))?;
         check_instance_id("InstanceId", &target.instance_id)?;
         check_region("Region", &target.region)?;
         check_account("AccountId", &target.account_id)?;
@@ -119,7 +120,7 @@ impl Target {
         format!("{}/{}/{}", self.account_id, self.region, self.instance_id)
     }
 
-    /// Where the case's evidence lies in the bucket.
+    /// The prefix of the case's evidence in the bucket.
     pub fn evidence_prefix(&self) -> String {
         format!("cases/{}/{}/{}", self.account_id, self.region, self.case_id)
     }
@@ -167,7 +168,7 @@ pub fn check_account(field: &str, account: &str) -> Result<()> {
     Err(Error::InvalidInput(format!("{field}: {account:?} is not an account; accepted: 12 digits")))
 }
 
-/// Accepts what looks like a Region's name; whether it exists is for AWS to say.
+/// Accepts a text that looks like a Region's name; only AWS can say whether it exists.
 pub fn check_region(field: &str, region: &str) -> Result<()> {
     let parts: Vec<&str> = region.split('-').collect();
     let words = parts.len() >= 3
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ticket_and_the_owner_are_tagged_only_where_given() {
+    fn the_ticket_and_the_owner_are_tagged_only_if_given() {
         let event = json!({"AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "IncidentTicket": "INC-7"});
         let tags = Target::parse(event).expect("a good event").incident_tags();
         assert_eq!(tags["SecurityIncidentStatus"], "Investigation");
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_an_unknown_or_missing_field_is_refused_by_that_name() {
+    fn an_unknown_or_missing_field_is_refused_by_name() {
         let unknown = json!({"AccountId": "123456789012", "Region": "eu-west-1", "InstanceId": "i-0123abcd", "CaseId": "c", "Dryrun": true});
         assert!(Target::parse(unknown).expect_err("refused").to_string().contains("Dryrun"));
         let missing = json!({"AccountId": "123456789012", "Region": "eu-west-1", "CaseId": "c"});

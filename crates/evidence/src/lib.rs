@@ -1,4 +1,4 @@
-//! The evidence bucket: what a case produces is put there once, and nobody rewrites it afterwards.
+//! The evidence bucket: each piece of evidence is written once, and nobody rewrites it afterwards.
 
 mod recorder;
 
@@ -18,24 +18,24 @@ use serde_json::Value;
 pub use recorder::Recorder;
 pub use verdict::Pointer;
 
-/// A piece of evidence in the case's ledger: where it lies, what it must be, and who put it there.
+/// A piece of evidence in the case's ledger: its place, its hash, and its origin.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry {
-    /// Where it lies.
+    /// Its place in the bucket.
     #[serde(flatten)]
     pub pointer: Pointer,
-    /// SHA-256 of its bytes, 64 hexadecimal digits; absent where nobody could compute it.
+    /// SHA-256 of its bytes, 64 hexadecimal digits; absent if nobody could compute it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// How many bytes it has.
     pub size: u64,
-    /// The id of the request that put it there, as S3 gave it; absent for what a host has uploaded.
+    /// The id of the request that stored it, from S3; absent if a host uploaded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// What it tells about: an instance's id.
+    /// Its subject: an instance's id.
     pub resource: String,
-    /// The function that put it there, or asked for it.
+    /// The function that stored it, or requested it.
     pub function: String,
     /// The function's identity in AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +67,7 @@ impl Bucket {
 
     /// Puts JSON under `cases/ACCOUNT/REGION/CASE/NAME-TIME.json`.
     ///
-    /// The SHA-256 is sent along: Object Lock demands a checksum, and S3 verifies it before it answers
+    /// Sends the SHA-256 too: Object Lock requires a checksum, and S3 verifies it before it answers
     /// (aws-behaviour#object-lock-uploads).
     pub async fn put(&self, target: &Target, name: &str, evidence: &Value) -> Result<Entry> {
         let key = format!("{}/{name}-{}.json", target.evidence_prefix(), now());
@@ -91,7 +91,7 @@ impl Bucket {
         })
     }
 
-    /// Puts bytes that belong to no case under a key, such as what is about a whole fleet.
+    /// Puts bytes that belong to no case under a key, such as the list of a fleet.
     pub async fn write(&self, key: String, content_type: &str, bytes: Vec<u8>) -> Result<Pointer> {
         let (version_id, _) = self.send(&key, content_type, bytes).await?;
         Ok(Pointer { bucket: self.name.clone(), key, version_id })
@@ -110,13 +110,13 @@ impl Bucket {
     }
 }
 
-/// Where everything about a fleet lies in the bucket: its list, what became of each batch, and of all instances.
+/// The fleet's folder in the bucket: its list, the results of each batch, and those of all instances.
 pub fn fleet_prefix(id: &str) -> String {
     format!("fleets/{id}")
 }
 
-/// The journal's record that is the case's ledger: what must be in the bucket, kept where whoever can delete from the
-/// bucket cannot write.
+/// The journal's record for the case's ledger: the evidence that must be in the bucket, kept where nobody who can
+/// delete from the bucket can write.
 const LEDGER: &str = "evidence";
 
 /// Enters a piece of evidence into the case's ledger, write-once.
@@ -128,7 +128,7 @@ pub async fn enter(journal: &impl Journal, target: &Target, entry: &Entry) -> Re
     journal.keep(target, LEDGER, &found.into()).await.map(|_| ())
 }
 
-/// What the case's ledger says must be in the bucket.
+/// The case's ledger: the evidence that must be in the bucket.
 pub async fn ledger(journal: &impl Journal, target: &Target) -> Result<Vec<Entry>> {
     let entries = journal.read(target, LEDGER).await?.first.into_values();
     entries
@@ -138,7 +138,7 @@ pub async fn ledger(journal: &impl Journal, target: &Target) -> Result<Vec<Entry
         .collect()
 }
 
-/// The time in UTC, as ISO 8601 has it without separators, which need quoting in a shell.
+/// The time in UTC, as ISO 8601 without separators, because those need quoting in a shell.
 pub fn now() -> String {
     let now = DateTime::from(SystemTime::now()).fmt(DateTimeFormat::DateTime).unwrap_or_default();
     let digits: String = now.chars().filter(char::is_ascii_digit).collect();

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 /// An SDK interceptor that records each reply's operation, request id, date and body.
 ///
-/// The body is AWS's own text: nothing is lost to a mapping of ours, and a field that AWS adds tomorrow is there.
+/// The body is AWS's own text: no mapping loses anything, and fields that AWS adds later are included.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder {
     replies: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Recorder {
-    /// What has been recorded so far, in the order in which the replies came.
+    /// The replies recorded so far, in order.
     pub fn replies(&self) -> Vec<Value> {
         self.replies.lock().map(|replies| replies.clone()).unwrap_or_default()
     }

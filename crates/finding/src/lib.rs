@@ -1,7 +1,7 @@
 //! Reads an alert: which findings an EventBridge event carries, and which EC2 instances they name.
 //!
-//! Pure and tolerant: a finding about something else names no instance, and what is malformed is handed on as text.
-//! An instance counts only where the service says that it is affected; ids in descriptions, tags, actions and
+//! Pure and tolerant: a finding about something else names no instance, and malformed values are passed on as text.
+//! An instance counts only if the service says that it is affected; ids in descriptions, tags, actions and
 //! `affectedResources` do not. Whether an id, an account or a Region is acceptable is the caller's question.
 
 mod guardduty;
@@ -24,7 +24,7 @@ pub use named::Named;
 /// Who sent the event, and on whose initiative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Source {
-    /// GuardDuty itself, within minutes of what it saw, and again whenever the finding occurs again.
+    /// GuardDuty itself, within minutes, and again whenever the finding recurs.
     GuardDuty,
     /// A person chose the findings in Security Hub and pressed a custom action.
     SecurityHubCustomAction,
@@ -32,7 +32,7 @@ pub enum Source {
     SecurityHub,
 }
 
-/// What one event says.
+/// The content of one event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Alert {
@@ -48,23 +48,23 @@ pub struct Alert {
 pub struct Finding {
     /// The finding's ARN if it has one, else its id. Updates of a finding keep it.
     pub id: String,
-    /// The account that the finding was made in, as the service vouches for it. From Security Hub it may name resources of
-    /// others, since whoever imports a finding there writes their ARNs. Empty if the event does not say.
+    /// The account that the finding was made in, as the service vouches for it. From Security Hub it may name resources
+    /// of other accounts, because the importer of a finding writes their ARNs. Empty if the event does not say.
     pub account_id: String,
     /// GuardDuty's type such as `Backdoor:EC2/C&CActivity.B!DNS`; from Security Hub the first of the finding's types,
     /// such as `TTPs/Command and Control/Backdoor:EC2-C&CActivity.B!DNS`.
     pub finding_type: String,
     /// The service's headline, which may quote names that an attacker chose.
     pub title: String,
-    /// What found it: `GuardDuty`, or the product that Security Hub names, such as `Inspector`. Findings of others than
-    /// GuardDuty may name instances that are merely vulnerable. A product that only calls itself GuardDuty has its ARN
-    /// here.
+    /// The product that found it: `GuardDuty`, or the one that Security Hub names, such as `Inspector`. Findings of
+    /// other products may name instances that are merely vulnerable. A product that only calls itself GuardDuty appears
+    /// with its ARN.
     pub product: String,
     /// On GuardDuty's scale from 0 to 10, where 7 and above is high; none if the event has no such number.
     pub severity: Option<f64>,
     /// Made up by the service for a test: nothing happened.
     pub sample: bool,
-    /// Somebody or a suppression rule has put the finding aside.
+    /// Whether a person or a suppression rule has archived the finding.
     pub archived: bool,
     /// The kind of resource it is about, in the service's words: `Instance`, `AccessKey`, `AwsEksCluster`.
     pub about: String,
@@ -72,7 +72,7 @@ pub struct Finding {
     pub instances: Vec<Named>,
 }
 
-/// Why an event is no alert: one sentence with the field, the value and what is accepted.
+/// Why an event is not an alert: one sentence with the field, the value and the accepted values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable(pub String);
 
@@ -90,7 +90,7 @@ const GUARDDUTY_FINDING: &str = "GuardDuty Finding";
 const CUSTOM_ACTION: &str = "Security Hub Findings - Custom Action";
 const IMPORTED: &str = "Security Hub Findings - Imported";
 
-/// Whether this is an EventBridge event and not what a person typed. Says nothing about whose event it is.
+/// Whether this is an EventBridge event, not a person's input. Says nothing about the sender.
 pub fn is_event(input: &Value) -> bool {
     let has = |field: &str| input.get(field).is_some();
     has("detail-type") || has("source") && has("detail")
@@ -114,8 +114,8 @@ pub fn read(event: &Value) -> Result<Alert, Unreadable> {
     Ok(Alert { source, findings })
 }
 
-/// Names beginning with `aws.` are reserved, so nobody but the service sends them. A `source` that is someone else's is
-/// therefore refused even where the `detail-type` fits: anyone may put that on a bus.
+/// Names beginning with `aws.` are reserved, so only the service sends them. Any other `source` is therefore refused
+/// even if the `detail-type` fits: anyone may put that on a bus.
 fn source(event: &Node) -> Result<Source, Unreadable> {
     let source = event.get("source");
     let kind = event.get("detail-type");

@@ -1,11 +1,11 @@
-//! Finds fields in JSON that may not look as documented, and remembers where each one stood.
+//! Finds fields in JSON that may not look as documented, and remembers the place of each.
 //!
 //! Tolerated: either case of a field's first letter (EventBridge says `accountId`, the CLI `AccountId`), null for a
 //! missing field, one thing for a list of one and the reverse, numbers as text and text as numbers.
 
 use serde_json::Value;
 
-/// The most characters that are kept of any text: what an attacker can lengthen must not fill a notification.
+/// The most characters that are kept of any text, so that an attacker cannot fill a notification.
 const TEXT_AT_MOST: usize = 256;
 
 static MISSING: Value = Value::Null;
@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
         fields.split('.').fold(self.clone(), |node, field| node.get(field))
     }
 
-    /// The elements of a list, or the one thing that stands where a list should; nothing if it is missing.
+    /// The elements of a list, or the single value in place of a list; empty if it is missing.
     pub(crate) fn each(&self) -> Vec<Node<'a>> {
         let Value::Array(elements) = self.value else {
             return if self.is_missing() { Vec::new() } else { vec![self.clone()] };
@@ -103,7 +103,7 @@ impl<'a> Node<'a> {
         number.filter(|n| n.is_finite())
     }
 
-    /// An account's id. A number has lost the zeros that it began with.
+    /// An account's id. A number has lost its leading zeros.
     pub(crate) fn account(&self) -> Option<String> {
         match self.only().value {
             Value::Number(number) => Some(plain(&format!("{:0>12}", number.as_f64()?))),
@@ -119,7 +119,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// What a text that holds JSON says; nothing if this is no such text.
+    /// The value of a text that holds JSON; none for any other text.
     pub(crate) fn json(&self) -> Option<Value> {
         serde_json::from_str(self.value.as_str()?).ok()
     }
@@ -138,8 +138,8 @@ fn with_other_first_letter(field: &str) -> String {
     swapped.into_iter().chain(letters).collect()
 }
 
-/// The text without spaces around it, on one line and cut to size. What could break a line or reorder what a reader
-/// sees becomes `U+FFFD`.
+/// The text without spaces around it, on one line and cut to size. Characters that could break a line or reorder text
+/// become `U+FFFD`.
 pub(crate) fn plain(text: &str) -> String {
     let text = text.trim();
     let shown = text.chars().map(|c| if misleads(c) { char::REPLACEMENT_CHARACTER } else { c });

@@ -14,13 +14,13 @@ pub struct Named {
     pub account_id: String,
     /// The instance's Region; empty if the event does not say.
     pub region: String,
-    /// Should be `i-` and 8 or 17 hexadecimal digits; anything else is what the event has in that place.
+    /// Should be `i-` and 8 or 17 hexadecimal digits; otherwise, the event's text in that place.
     pub instance_id: String,
     /// Where the event names it: `detail.resource.instanceDetails.instanceId`.
     pub field: String,
 }
 
-/// An account and a Region; empty where unknown.
+/// An account and a Region; empty if unknown.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Place {
     pub(crate) account_id: String,
@@ -62,7 +62,7 @@ fn id_in_arn(text: &str) -> Option<&str> {
     }
 }
 
-/// Each instance once, where it was named first.
+/// Each instance once, in its first place.
 pub(crate) fn distinct(all: impl IntoIterator<Item = Named>) -> Vec<Named> {
     let mut seen = BTreeSet::new();
     let mut is_new = |n: &Named| seen.insert((n.account_id.clone(), n.region.clone(), n.instance_id.clone()));

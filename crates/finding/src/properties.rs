@@ -1,4 +1,4 @@
-//! What holds for every event, however broken.
+//! Properties of every event, however broken.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use crate::lookup::plain;
 use crate::tests::{asff_event, attack_sequence, recorded};
 use crate::{Named, is_event, read};
 
-/// Stands in events wherever an id says nothing about an affected instance.
+/// An id in places where it says nothing about an affected instance.
 const DECOY: &str = "i-0badbadbadbadbad0";
 
 const GROUPS: [&str; 6] = [
@@ -19,7 +19,7 @@ const GROUPS: [&str; 6] = [
     "iamInstanceProfile",
 ];
 
-/// One way to damage what stands at a place of an event.
+/// One way to damage a value in an event.
 #[derive(Debug, Clone)]
 enum Damage {
     Delete,
@@ -192,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn every_instance_of_a_damaged_event_stands_where_affected_ones_do(event in damaged_event()) {
+    fn every_instance_of_a_damaged_event_comes_from_a_field_for_affected_ones(event in damaged_event()) {
         let Ok(alert) = read(&event) else { return Ok(()) };
         prop_assert!(!alert.findings.is_empty());
         for named in alert.findings.iter().flat_map(|finding| &finding.instances) {

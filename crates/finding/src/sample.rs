@@ -1,7 +1,7 @@
 //! Whether a finding is one of the samples that GuardDuty makes up on request.
 //!
-//! Calling a finding a sample means that nothing is done, so only what GuardDuty itself writes counts. Tags and the
-//! names of resources, which an intruder may choose, do not; of the title, which may quote them, only the beginning.
+//! Nothing is done about a sample, so only GuardDuty's own marks count. Tags and the names of resources do not, because
+//! an intruder may choose them; the title may quote them, so only its beginning counts.
 
 use crate::Named;
 use crate::lookup::Node;
@@ -12,8 +12,8 @@ const TITLE_PREFIX: &str = "[SAMPLE]";
 /// The instance that samples are about.
 const INSTANCE_ID: &str = "i-99999999";
 
-/// Whether an object, or a text that holds one as JSON, has a field `sample` that says true. What stands deeper may be
-/// a quotation and does not count.
+/// Whether an object, or a text that holds one as JSON, has a field `sample` that says true. Deeper fields may be
+/// quotations and do not count.
 pub(crate) fn is_marked(info: &Node) -> bool {
     match info.json() {
         Some(parsed) => Node::root("", &parsed).get("sample").is_true(),

@@ -40,7 +40,7 @@ fn finding_type(finding: &Node) -> String {
     types.iter().flat_map(Node::each).find_map(|kind| kind.text()).unwrap_or_default()
 }
 
-/// Custom integrations choose their `ProductName`; the ARN is Security Hub's, so it decides where there is one.
+/// Custom integrations choose their `ProductName`; the ARN comes from Security Hub, so it decides if there is one.
 fn product(finding: &Node) -> String {
     let arn = finding.get("ProductArn").text_or_empty();
     if arn.ends_with(":product/aws/guardduty") {

@@ -10,7 +10,7 @@ use crate::named::{Place, named};
 const INSTANCE: &str = "EC2_INSTANCE";
 const INSTANCE_PROFILE: &str = "IAM_INSTANCE_PROFILE";
 
-/// What compromised instances have in common, and where their `ec2InstanceUids` are. GuardDuty's API model (2017-11-28)
+/// The groups of compromised instances, and the fields with their `ec2InstanceUids`. GuardDuty's API model (2017-11-28)
 /// says of these that the list has the compromised instances; of `EKS_CLUSTER` and `ECS_CLUSTER` it says that the field
 /// of the same name has the cluster's worker nodes and container instances, whether compromised or not.
 const SHARED_BY_COMPROMISED: [(&str, &str); 6] = [
@@ -50,7 +50,7 @@ fn known_instances(resources: &[Node], finding: &Place) -> BTreeMap<String, Name
     known
 }
 
-/// Never by the resource's `name`: whoever tags the instance may choose it, and could choose another instance's id.
+/// Never by the resource's `name`: anyone who may tag the instance chooses it, and could choose another instance's id.
 fn instance(resource: &Node, finding: &Place) -> Option<Named> {
     let place = place(resource).or(finding);
     let by_uid = named(&resource.get("uid"), &place);
@@ -74,7 +74,7 @@ fn listed_instances(resource: &Node, finding: &Place, known: &BTreeMap<String, N
     named.map(|(uid, named)| resolved(uid, named, known)).collect()
 }
 
-/// What the list itself says of the instance is better than what the group's own place suggests.
+/// The list's own account and Region for the instance take precedence over those of the group.
 fn resolved(uid: &Node, named: Named, known: &BTreeMap<String, Named>) -> Named {
     let by_uid = uid.text().and_then(|uid| known.get(&uid));
     match by_uid.or_else(|| known.get(&named.instance_id)) {

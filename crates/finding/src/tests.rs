@@ -150,7 +150,7 @@ fn a_recorded_finding_on_an_instance_names_it_with_the_members_account() {
 }
 
 #[test]
-fn a_recorded_finding_on_a_key_names_no_instance_though_its_call_touched_one() {
+fn a_recorded_finding_on_a_key_names_no_instance_even_if_its_call_did() {
     let finding = only(recorded("iam"));
     assert_eq!((finding.about.as_str(), finding.instances.len()), ("AccessKey", 0));
 }
@@ -186,7 +186,7 @@ fn the_delegated_administrators_event_is_about_the_members_instance() {
 }
 
 #[test]
-fn without_account_and_region_the_findings_arn_says_them_and_never_the_envelope() {
+fn missing_account_and_region_come_from_the_arn_and_never_the_envelope() {
     let mut detail = on_instance();
     detail["accountId"] = Value::Null;
     detail.as_object_mut().expect("object").remove("region");
@@ -287,13 +287,13 @@ fn a_group_may_refer_to_an_instance_by_an_opaque_uid() {
 }
 
 #[test]
-fn an_instance_that_the_sequence_does_not_identify_is_handed_on_for_refusal_and_not_guessed_from_its_name() {
+fn an_unidentified_instance_is_passed_on_and_not_guessed_from_its_name() {
     let resources = json!([{ "uid": "ref-1", "name": ID, "resourceType": "EC2_INSTANCE" }]);
     assert_eq!(places(&only(sequence_of(resources))), [("111122223333", "eu-west-1", "ref-1")]);
 }
 
 #[test]
-fn the_list_of_an_attack_sequence_may_be_a_single_resource_and_other_findings_have_none() {
+fn an_attack_sequence_may_list_a_single_resource() {
     let event = sequence_of(json!({ "uid": ID, "resourceType": "EC2_INSTANCE" }));
     assert_eq!(places(&only(event.clone())), [("111122223333", "eu-west-1", ID)]);
     let event = with(event, "/detail/type", json!("Backdoor:EC2/C&CActivity.B!DNS"));
@@ -329,7 +329,7 @@ fn an_instance_that_a_finding_names_twice_is_named_once() {
 }
 
 #[test]
-fn arns_of_every_partition_are_read_and_an_arn_of_something_else_is_no_instances() {
+fn instance_arns_of_every_partition_are_read_and_no_other_arns() {
     let on = |id: &str| only(security_hub(json!([asff(json!([{ "Type": "AwsEc2Instance", "Id": id }]))])));
     let china = format!("arn:aws-cn:ec2:cn-north-1:444455556666:instance/{ID}");
     assert_eq!(places(&on(&china)), [("444455556666", "cn-north-1", ID)]);
@@ -342,7 +342,7 @@ fn arns_of_every_partition_are_read_and_an_arn_of_something_else_is_no_instances
 }
 
 #[test]
-fn one_finding_and_one_resource_may_stand_where_a_list_should() {
+fn a_single_finding_or_resource_may_replace_a_list() {
     let finding = only(security_hub(asff(json!({ "Type": "AwsEc2Instance", "Id": ID }))));
     assert_eq!(finding.instances[0].field, "detail.findings.Resources.Id");
     let event =
@@ -353,7 +353,7 @@ fn one_finding_and_one_resource_may_stand_where_a_list_should() {
 }
 
 #[test]
-fn the_severity_of_asff_is_guarddutys_own_or_the_normalized_one_or_the_labels() {
+fn asffs_severity_is_guarddutys_own_or_the_normalized_or_the_labels() {
     let severity = |severity: Value, provider: Value, product: &str| {
         let finding = with(asff_on_instance(), "/Severity", severity);
         let finding = with(finding, "/FindingProviderFields", json!({ "Severity": provider }));
@@ -386,7 +386,7 @@ fn another_product_cannot_call_itself_guardduty() {
 }
 
 #[test]
-fn without_an_arn_the_products_name_says_what_found_it() {
+fn without_an_arn_the_products_name_counts() {
     let finding = with(asff_on_instance(), "/ProductArn", json!(null));
     assert_eq!(only(security_hub(json!([finding.clone()]))).product, "GuardDuty");
     assert_eq!(only(security_hub(json!([with(finding, "/ProductName", json!("Inspector"))]))).product, "Inspector");
@@ -413,7 +413,7 @@ fn guardduty_marks_samples_in_several_places() {
 }
 
 #[test]
-fn what_an_intruder_may_name_does_not_make_a_finding_a_sample() {
+fn names_that_an_intruder_chooses_do_not_make_a_finding_a_sample() {
     let quoted = r#"{"userAgent":"\"sample\":true","unusual":{"sample":true}}"#;
     let mut detail = with(on_instance(), "/service/additionalInfo/value", json!(quoted));
     detail["title"] = json!("The instance named [SAMPLE] is up to something");
@@ -471,7 +471,7 @@ fn archived_suppressed_and_resolved_findings_are_archived() {
 }
 
 #[test]
-fn numbers_may_be_text_and_texts_numbers() {
+fn numbers_may_be_texts_and_texts_may_be_numbers() {
     let detail = with(with(on_instance(), "/severity", json!("8.0")), "/accountId", json!(10_101_010_111_u64));
     let finding = only(guardduty(detail));
     assert_eq!((finding.severity, finding.instances[0].account_id.as_str()), (Some(8.0), "010101010111"));
@@ -514,7 +514,7 @@ fn a_detail_that_is_json_text_is_read_like_any_other() {
 }
 
 #[test]
-fn ids_are_trimmed_and_malformed_ones_are_handed_on() {
+fn ids_are_trimmed_and_malformed_ones_are_passed_on() {
     let named = |id: Value| only(guardduty(with(on_instance(), "/resource/instanceDetails/instanceId", id))).instances;
     assert_eq!(named(json!(format!(" {ID}\n")))[0].instance_id, ID);
     assert_eq!(named(json!("GeneratedFindingInstanceId"))[0].instance_id, "GeneratedFindingInstanceId");
@@ -542,7 +542,7 @@ fn a_finding_with_hardly_any_field_is_still_a_finding() {
 }
 
 #[test]
-fn an_event_that_nobody_known_sent_is_refused() {
+fn an_event_from_an_unknown_sender_is_refused() {
     refused(json!({ "source": "aws.ec2", "detail": {} }), "source: \"aws.ec2\"", "aws.guardduty");
     refused(json!({ "detail-type": "x", "detail": {} }), "source: missing", "aws.securityhub");
     for event in [json!(null), json!([]), json!("x"), json!({})] {
@@ -592,7 +592,7 @@ fn an_event_without_a_finding_is_refused() {
 }
 
 #[test]
-fn what_a_responder_types_is_no_event() {
+fn a_responders_input_is_not_an_event() {
     for typed in
         [json!({ "InstanceIds": [ID], "Region": "eu-west-1" }), json!({ "source": "x" }), json!([]), json!(null)]
     {

@@ -1,6 +1,6 @@
-//! What EC2 shows to belong to an instance: the reads that several steps share.
+//! Reads that several steps share: the resources that belong to an instance.
 //!
-//! Every list is paged to its end, and includes what an AWS service manages, which EC2 otherwise hides
+//! Every list is read to its last page, and includes resources that an AWS service manages, which EC2 otherwise hides
 //! (aws-behaviour#managed-instances).
 
 use aws_sdk_ec2::Client;
@@ -11,7 +11,8 @@ fn filter(name: &str, value: &str) -> Filter {
     Filter::builder().name(name).values(value).build()
 }
 
-/// The network interfaces that are attached to the instance, in whatever VPC (aws-behaviour#interfaces-and-vpcs).
+/// The network interfaces that are attached to the instance, which may be in several VPCs
+/// (aws-behaviour#interfaces-and-vpcs).
 pub async fn interfaces(ec2: &Client, target: &Target) -> Result<Vec<NetworkInterface>> {
     let attached = filter("attachment.instance-id", &target.instance_id);
     let pages = ec2
@@ -32,7 +33,7 @@ pub async fn volumes(ec2: &Client, target: &Target) -> Result<Vec<Volume>> {
     pages.try_collect().await.map_err(Error::aws("ec2:DescribeVolumes", &target.instance_id))
 }
 
-/// The instance profile's associations: one at most, but for the moment of a change.
+/// The instance profile's associations: at most one, except during a change.
 pub async fn profile_associations(ec2: &Client, target: &Target) -> Result<Vec<IamInstanceProfileAssociation>> {
     let of_instance = filter("instance-id", &target.instance_id);
     let pages = ec2.describe_iam_instance_profile_associations().filters(of_instance).into_paginator().items().send();

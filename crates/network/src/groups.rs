@@ -1,4 +1,4 @@
-//! Cordon's three security groups, one of each in a VPC at most: found, made, and kept to their rules.
+//! Finds, makes and repairs Cordon's three security groups, of which a VPC has at most one each.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use containment::{Error, Result, Target};
 use futures::future::try_join;
 use futures::stream::{self, StreamExt};
 
-/// No rule at all, in or out. A name is unique in its VPC, whatever its case (aws-behaviour#group-names).
+/// No rule at all, in or out. A name is unique in its VPC, regardless of case (aws-behaviour#group-names).
 pub const ISOLATION: &str = "cordon-isolation";
 /// All traffic, IPv4 and IPv6, both ways (aws-behaviour#untracked-connections).
 pub const CONVERSION: &str = "cordon-conversion";
-/// Only tcp/443 out to the VPC's endpoints of Systems Manager and S3, for the time of a capture
+/// Only tcp/443 out to the VPC's endpoints of Systems Manager and S3, during a capture
 /// (aws-behaviour#vpc-endpoints).
 pub const CAPTURE: &str = "cordon-capture";
 
 /// All of them.
 pub const NAMES: [&str; 3] = [ISOLATION, CONVERSION, CAPTURE];
 
-/// A security group of Cordon's.
+/// One of Cordon's security groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// `sg-…`.
@@ -43,7 +43,8 @@ pub fn to_endpoint(peer: &str) -> String {
     format!("egress tcp 443-443 {peer}")
 }
 
-/// All of Cordon's groups in the Region: (name, VPC, group). A group that another account shares with this one is not ours.
+/// All of Cordon's groups in the Region: (name, VPC, group). A group that another account shares with this one does not
+/// count.
 pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, String, Group)>> {
     let named =
         NAMES.into_iter().fold(Filter::builder().name("group-name"), |f, name| f.values(any_letter(name))).build();
@@ -57,8 +58,8 @@ pub async fn find(ec2: &Client, account: &str) -> Result<Vec<(&'static str, Stri
         .collect())
 }
 
-/// Names are unique whatever their case, but filters heed it (aws-behaviour#group-names): a group that a stranger has
-/// named `Cordon-Isolation` keeps ours from being created, so it must be found to be used.
+/// Names are unique regardless of case, but filters are case-sensitive (aws-behaviour#group-names): a stranger's group
+/// named `Cordon-Isolation` prevents the creation of ours, so Cordon must find and use it.
 fn any_letter(name: &str) -> String {
     name.chars().map(|c| if c == '-' { '-' } else { '?' }).collect()
 }
@@ -88,7 +89,7 @@ fn words(direction: &str, protocol: Option<&str>, from: Option<i32>, to: Option<
     }
 }
 
-/// One of Cordon's own rules from its words: whether it is about egress, and what EC2 is told.
+/// Parses one of Cordon's own rules: whether it is an egress rule, and its permission for EC2.
 fn from_words(rule: &str) -> Option<(bool, IpPermission)> {
     let (direction, rest) = rule.split_once(' ')?;
     let (what, peer) = rest.rsplit_once(' ')?;
@@ -109,12 +110,12 @@ fn from_words(rule: &str) -> Option<(bool, IpPermission)> {
     Some((direction == "egress", permission.build()))
 }
 
-/// How many VPCs' groups are made at a time: EC2 refills what it allows of CreateSecurityGroup at 5 a second
+/// The groups of this many VPCs are made at a time: EC2 refills the tokens of CreateSecurityGroup at 5 a second
 /// (aws-behaviour#api-throttling).
 const VPCS_AT_ONCE: usize = 5;
 
 /// Makes and verifies the isolation and the conversion group of several VPCs, once for all instances in them: each
-/// instance's own run then finds them as they should be. Answers what could not be made.
+/// instance's own run then finds them ready. Answers with the errors of those that could not be made.
 pub async fn prepare(ec2: &Client, target: &Target, vpcs: &BTreeSet<String>) -> Vec<Error> {
     let found = match find(ec2, &target.account_id).await {
         Ok(found) => found,
@@ -129,10 +130,11 @@ pub async fn prepare(ec2: &Client, target: &Target, vpcs: &BTreeSet<String>) -> 
     stream::iter(calls).buffer_unordered(2 * VPCS_AT_ONCE).filter_map(std::future::ready).collect().await
 }
 
-/// Makes a group of Cordon's in a VPC, or brings the one that was found to its rules, and reads them back; answers its id.
+/// Makes one of Cordon's groups in a VPC, or repairs the rules of an existing one, and reads them back; answers with
+/// its id.
 ///
-/// Errors: those of its calls; `NotFound` where EC2 does not show the rules that it should, `Conflict` where another call
-/// has made the group and EC2 does not show it yet.
+/// Errors: those of its calls; `NotFound` if EC2 does not show the group's rules, `Conflict` if another call has made
+/// the group and EC2 does not show it yet.
 pub async fn ensure(
     ec2: &Client,
     target: &Target,
@@ -152,7 +154,7 @@ pub async fn ensure(
     Ok(id)
 }
 
-/// Creates a group; if the name has been taken since we looked, takes the group that has it (its rules are settled anyway).
+/// Creates a group; if another call has just taken the name, uses that group (its rules are repaired anyway).
 async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) -> Result<String> {
     let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
     let tags = TagSpecification::builder()
@@ -182,24 +184,24 @@ async fn create(ec2: &Client, target: &Target, vpc: &str, name: &'static str) ->
     }
 }
 
-/// How often a group's rules are looked at until they are as they should be.
+/// How often a group's rules are read until they are right.
 const LOOKS: usize = 7;
 
-/// Brings a group to its rules and reads them back.
+/// Repairs a group's rules and reads them back.
 ///
 /// Rules are revoked by id, because a revocation by properties that match nothing is no error in a default VPC
-/// (aws-behaviour#revoking-rules). Another containment may be at the same group at the same moment; both want the same
-/// rules, so what the other has done in between is seen at the next look.
+/// (aws-behaviour#revoking-rules). Another containment may repair the same group at the same time; both want the same
+/// rules, so the next look sees the other's changes.
 ///
-/// A new group is given a rule that lets everything out, and may be shown without it at first
-/// (aws-behaviour#eventual-consistency): a list without it is believed only after that rule has been seen, or after
-/// some seconds, or where the group is to have it.
+/// AWS gives a new group a rule that lets everything out, and may not show it at first
+/// (aws-behaviour#eventual-consistency): a list without it counts only once that rule has been seen, or after some
+/// seconds, or if the group should have it.
 async fn settle_rules(ec2: &Client, group: &str, wanted: &BTreeSet<String>, is_new: bool) -> Result<()> {
     let mut seen_a_rule = !is_new || wanted.contains(BY_DEFAULT);
     let mut delay = Duration::from_millis(250);
     let mut failure = None;
     for look in 0..LOOKS {
-        // The first look after a change comes at once; only what AWS shows late is waited for.
+        // The first look after a change comes at once; later looks wait for AWS to show the change.
         if look > 1 {
             tokio::time::sleep(delay).await;
             delay *= 2;
@@ -224,15 +226,14 @@ async fn settle_rules(ec2: &Client, group: &str, wanted: &BTreeSet<String>, is_n
             result => failure = result.err(),
         }
     }
-    Err(failure
-        .unwrap_or_else(|| Error::NotFound(format!("{group} still does not have the rules that it should have"))))
+    Err(failure.unwrap_or_else(|| Error::NotFound(format!("{group} still lacks the right rules"))))
 }
 
-/// What AWS gives a new group.
+/// The rule that AWS gives a new group.
 const BY_DEFAULT: &str = "egress -1 0.0.0.0/0";
 
-/// The group or its rules are not what they were when we looked: not there yet (aws-behaviour#eventual-consistency), or
-/// changed by another.
+/// Whether the group or its rules have changed since they were read: not shown yet
+/// (aws-behaviour#eventual-consistency), or changed by another execution.
 fn has_moved(error: &Error) -> bool {
     let moved = ["InvalidGroup.NotFound", "InvalidPermission", "InvalidSecurityGroupRuleId"];
     error.code().is_some_and(|code| moved.iter().any(|start| code.starts_with(start)))
@@ -244,7 +245,7 @@ async fn rules(ec2: &Client, group: &str) -> Result<Vec<SecurityGroupRule>> {
     pages.try_collect().await.map_err(Error::aws("ec2:DescribeSecurityGroupRules", group))
 }
 
-/// The ids of rules to take out (egress?, id), and the rules to put in.
+/// The rules to revoke (whether egress, and the id), and the rules to authorize.
 fn difference(rules: &[SecurityGroupRule], wanted: &BTreeSet<String>) -> (Vec<(bool, String)>, BTreeSet<String>) {
     let (mut missing, mut stale) = (wanted.clone(), Vec::new());
     for rule in rules {
@@ -306,7 +307,7 @@ mod tests {
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
 
     #[tokio::test]
-    async fn a_group_of_our_name_in_another_case_is_found() {
+    async fn a_group_whose_name_differs_only_in_case_is_found() {
         let theirs = mock!(Client::describe_security_groups)
             .match_requests(|r| r.filters()[0].values() == ["??????-?????????", "??????-??????????", "??????-???????"])
             .then_output(|| {
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fleets_groups_are_looked_for_once_and_made_only_where_they_are_missing() {
+    async fn a_fleets_groups_are_listed_once_and_made_only_if_they_are_missing() {
         let found = mock!(Client::describe_security_groups).then_output(|| {
             let of = |name: &str, id: &str| SecurityGroup::builder().group_name(name).vpc_id("vpc-a").group_id(id);
             let v4 =

@@ -1,4 +1,4 @@
-//! The network around an instance: Cordon's security groups, the routes, and the ways out that a capture would use.
+//! The network around an instance: Cordon's security groups, the routes, and the endpoints that a capture would use.
 
 mod groups;
 mod routes;
@@ -13,14 +13,14 @@ pub use groups::{CAPTURE, CONVERSION, Group, ISOLATION, NAMES, ensure, everythin
 pub use routes::automatically_tracked;
 pub use window::{Window, endpoints, windows};
 
-/// What there is to know of one interface.
+/// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Groups belong to a VPC, and an instance's interfaces may be in several (aws-behaviour#interfaces-and-vpcs).
     pub vpc: String,
-    /// For the routes.
+    /// Its subnet, for the routes.
     pub subnet: String,
-    /// For what an endpoint lets in: the primary private address, and those of IPv6.
+    /// The primary private address and the IPv6 addresses, to compare with the rules of endpoints' groups.
     pub addresses: BTreeSet<IpAddr>,
     /// Who manages it, if not its owner: its groups can't be changed (aws-behaviour#requester-managed-interfaces).
     pub managed_by: Option<String>,
@@ -29,7 +29,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// What EC2 shows of it.
+    /// Reads an interface as EC2 shows it.
     pub fn of(interface: &NetworkInterface) -> Self {
         let managed = interface.requester_managed().unwrap_or(false);
         let manager = interface.operator().and_then(|o| o.principal()).or(interface.requester_id()).unwrap_or("AWS");

@@ -1,4 +1,4 @@
-//! Which of an interface's paths track connections whatever the groups say, so that an open one may go on
+//! The paths of an interface that track connections regardless of its groups, so that an open connection may go on
 //! (aws-behaviour#automatic-tracking).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use containment::{Error, Result};
 
 use crate::Interface;
 
-/// Always true, whatever the routes: an interface endpoint or a load balancer leaves no route behind.
+/// Always true: an interface endpoint or a load balancer needs no route.
 const WITHOUT_A_ROUTE: &str = "connections that are open through a Network Load Balancer, a PrivateLink interface endpoint \
      or Global Accelerator are tracked automatically and may go on until they end or idle out (up to 5 days)";
 

@@ -1,4 +1,4 @@
-//! What stays open for a capture: the VPC's own endpoints of Systems Manager and S3, where there are usable ones.
+//! The capture window: the VPC's own usable endpoints of Systems Manager and S3, which stay open for a capture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -15,37 +15,37 @@ use crate::groups::to_endpoint;
 use crate::routes::{read_tables, table_of};
 use crate::{CAPTURE, Group, Interface};
 
-/// What an interface can be left for a capture.
+/// The capture window of an interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window {
-    /// The capture group's rules. Those of all interfaces of a VPC are the same, since they share the group.
+    /// The capture group's rules: the same for all interfaces of a VPC, which share the group.
     pub rules: BTreeSet<String>,
-    /// Why the host cannot be captured through this interface after all; empty where it can.
+    /// Why the host cannot be captured through this interface; empty if it can.
     pub obstacles: Vec<String>,
 }
 
-/// What a capture needs. The agent registers with `ssm`; it gets commands from `ssmmessages`, or from `ec2messages` where
-/// that cannot be reached (Systems Manager's reference of these operations); results go to S3.
+/// The services that a capture needs. The agent registers with `ssm`; it gets commands from `ssmmessages`, or from
+/// `ec2messages` if that cannot be reached (Systems Manager's reference of these operations); results go to S3.
 const NEEDED: [(&str, &[&str]); 3] =
     [("ssm", &["ssm"]), ("ssmmessages or ec2messages", &["ssmmessages", "ec2messages"]), ("s3", &["s3"])];
 
-/// The window is a convenience; isolation does not wait for it for long.
+/// Isolation does not wait long for the window, which is only a convenience.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
-/// What EC2 shows of the ways to Systems Manager and S3.
+/// The paths to Systems Manager and S3, as EC2 shows them.
 #[derive(Debug, Default)]
 struct Shown {
     endpoints: Vec<VpcEndpoint>,
     /// The endpoints' own network interfaces, for their addresses.
     interfaces: Vec<NetworkInterface>,
-    /// The endpoints' security groups, for what they let in.
+    /// The endpoints' security groups, for their ingress rules.
     groups: Vec<SecurityGroup>,
     /// The route tables of the instance's VPCs: a gateway endpoint is a route.
     tables: Vec<RouteTable>,
 }
 
-/// The Region's endpoints of the services that a capture needs, usable or not. What kept us from reading them is a
-/// reason to have no window, never one to leave the instance connected.
+/// The Region's endpoints of the services that a capture needs, usable or not. If they cannot be read,
+/// there is no window; the instance never stays connected for that.
 pub async fn endpoints(ec2: &Client, target: &Target) -> std::result::Result<Vec<VpcEndpoint>, String> {
     let services = NEEDED.iter().flat_map(|(_, services)| *services);
     // In China some endpoint services have the other prefix.
@@ -56,8 +56,8 @@ pub async fn endpoints(ec2: &Client, target: &Target) -> std::result::Result<Vec
     soon(async { pages.try_collect().await.map_err(Error::aws("ec2:DescribeVpcEndpoints", &target.region)) }).await
 }
 
-/// What each interface can be left, by its id; `capture` has the capture groups that there are, by VPC. Reads the endpoints'
-/// interfaces and groups, and the route tables of the VPCs.
+/// The capture windows of the interfaces, by their ids; `capture` has the existing capture groups, by VPC. Reads the
+/// endpoints' interfaces and groups, and the route tables of the VPCs.
 pub async fn windows(
     ec2: &Client,
     endpoints: std::result::Result<Vec<VpcEndpoint>, String>,
@@ -71,7 +71,7 @@ pub async fn windows(
     let window = |id: &str, interface: &Interface| match &shown {
         Ok(shown) => window(shown, id, interface, capture),
         Err(error) => {
-            let unread = format!("which endpoints {} has could not be read: {error}", interface.vpc);
+            let unread = format!("the endpoints of {} could not be read: {error}", interface.vpc);
             Window { rules: BTreeSet::new(), obstacles: vec![unread] }
         }
     };
@@ -131,7 +131,7 @@ fn window(shown: &Shown, id: &str, interface: &Interface, capture: &BTreeMap<Str
         let usable = hindered.len() < ours.len();
         let why = match (ours.is_empty(), *name) {
             (false, _) => hindered.join(", and "),
-            // The agent is there, or nobody would have asked for a window.
+            // The agent is online: without it, there would be no capture to keep a window open for.
             (true, "ssm") => format!(
                 "{} has no endpoint for ssm, so the host's agent reaches Systems Manager over the Internet or another network",
                 interface.vpc
@@ -152,9 +152,9 @@ fn is_gateway(endpoint: &VpcEndpoint) -> bool {
     endpoint.vpc_endpoint_type() == Some(&VpcEndpointType::Gateway)
 }
 
-/// Why nobody in the VPC uses the endpoint, if so.
+/// Why nobody in the VPC can use the endpoint; none if it is usable.
 fn unused(endpoint: &VpcEndpoint) -> Option<&'static str> {
-    // EC2 answers in lower case what its model has in upper case.
+    // EC2's model has the states in upper case, its answers in lower case.
     let available = endpoint.state().is_some_and(|state| state.as_str().eq_ignore_ascii_case("available"));
     let resolver_only = endpoint.dns_options().and_then(|dns| dns.private_dns_only_for_inbound_resolver_endpoint());
     if !available {
@@ -171,10 +171,10 @@ fn unused(endpoint: &VpcEndpoint) -> Option<&'static str> {
 }
 
 impl Shown {
-    /// Where the capture group has to let an endpoint's users go: to its addresses, or to the prefix list of its route.
+    /// The peers of an endpoint for the capture group's rules: its addresses, or the prefix list of its route.
     ///
-    /// Not to its security groups: other things may be on them, such as whatever is on the VPC's default group, which is
-    /// what an endpoint gets when nobody chooses one.
+    /// Not its security groups: other resources may be on them, such as everything on the VPC's default group, which an
+    /// endpoint gets if nobody chooses one.
     fn peers(&self, endpoint: &VpcEndpoint) -> BTreeSet<String> {
         if unused(endpoint).is_some() {
             return BTreeSet::new();
@@ -190,7 +190,7 @@ impl Shown {
         self.interfaces.iter().filter(is_own).flat_map(addresses).map(|address| single(&address)).collect()
     }
 
-    /// Why the interface cannot use the endpoint, if so.
+    /// Why the interface cannot use the endpoint; none if it can.
     fn hindrance(
         &self,
         endpoint: &VpcEndpoint,
@@ -227,7 +227,7 @@ impl Shown {
     }
 }
 
-/// What an interface is reached by.
+/// An interface's addresses: the primary private one, and those of IPv6.
 pub fn addresses(interface: &NetworkInterface) -> BTreeSet<IpAddr> {
     let v6 = interface.ipv6_addresses().iter().filter_map(|a| a.ipv6_address());
     let primary = interface.private_ip_address();
@@ -239,7 +239,7 @@ fn single(address: &IpAddr) -> String {
 }
 
 /// Whether a group's rule lets tcp/443 in from an interface with these addresses that is on the capture group alone.
-/// What a prefix list holds is not read: it counts as letting in, since the worst of it is a window that nobody uses.
+/// Prefix lists are not read and count as letting it in: at worst, a window stays unused.
 fn lets_in_https(permission: &IpPermission, addresses: &BTreeSet<IpAddr>, capture: Option<&str>) -> bool {
     let ports = match permission.ip_protocol() {
         Some("-1") => true,

@@ -11,13 +11,13 @@ use crate::message::{Kind, Message, Next, these, these_ids};
 use crate::quoted::{Text, clean, clean_lines, cut};
 use crate::sections::{SHOWN_AT_MOST, first_of, trigger, why};
 
-/// A cause has at most 32,768 characters; a machine gets no more of it than this.
+/// A cause has at most 32,768 characters; the record for machines has no more of it than this.
 const CAUSE_AT_MOST: usize = 20_000;
 
 /// A message names at most this many instances.
 const NAMED_AT_MOST: usize = 50;
 
-/// How it ended, what is known of its instances, and what to do.
+/// Makes the message: how the execution ended, how its instances stand, and what to do.
 pub(crate) fn broken(end: &BadEnd) -> Message {
     let execution = Execution::new(&end.execution, None);
     let input = Input::read(&end.input, &execution);
@@ -40,7 +40,7 @@ pub(crate) fn broken(end: &BadEnd) -> Message {
     message.say_first("Instances", first_of(instances.iter().map(|i| line(i, &rows)).collect(), "instances"));
     message.next.push(advice(kind, reason));
     for instance in bad.iter().filter(|i| i.is_named()).take(SHOWN_AT_MOST) {
-        let text = "Running it again is safe: it keeps what is done and does what was missed.";
+        let text = "It is safe to run again: completed work is kept, and only missing work is done.";
         match release {
             false => message.contain_by_hand(instance, Text::ours(text)),
             true => message.release(instance, Text::ours(text)),
@@ -81,12 +81,12 @@ fn is_bad_end(verdict: Verdict) -> bool {
     matches!(verdict, PartiallyContained | NotContained | PartiallyReleased | NotReleased)
 }
 
-/// Why an execution failed, where its error says so.
+/// Why an execution failed, if its error says so.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Reason {
     /// Its input was rejected before anything was touched.
     InputRejected,
-    /// Everything was done, but the message about it could not be sent.
+    /// The execution did its work, but its message could not be sent.
     NotTold,
     /// Anything else.
     Other,
@@ -105,7 +105,7 @@ fn headline(kind: Kind, reason: Reason, bad: &[Instance]) -> String {
     match kind {
         Kind::Ended(Verdict::PartiallyContained) => format!("Containment is not complete: something is open on {who}."),
         Kind::Ended(Verdict::NotContained) => {
-            format!("NOT contained: {who}. The execution ended, and the network is not known to be cut.")
+            format!("NOT contained: {who}. The execution ended, and Cordon could not confirm that the network is cut.")
         }
         Kind::ExecutionTimedOut => {
             format!("Cordon's execution timed out: treat {who} as not contained until you have checked.")
@@ -129,10 +129,10 @@ fn headline_of_a_release(kind: Kind, reason: Reason, bad: &[Instance]) -> String
     let until = format!("treat {who} as neither contained nor released until you have checked.");
     match kind {
         Kind::Ended(Verdict::PartiallyReleased) => {
-            format!("Release is not complete: something of {who} is not as it was.")
+            format!("Release is not complete: something on {who} is not restored.")
         }
         Kind::Ended(Verdict::NotReleased) => {
-            format!("NOT released: {who}. Nothing is known to be as it was before the containment.")
+            format!("NOT released: {who}. Cordon could not confirm that anything was restored.")
         }
         Kind::ExecutionTimedOut => format!("Cordon's release timed out: {until}"),
         Kind::ExecutionAborted => format!("Somebody stopped Cordon's release: {until}"),
@@ -176,9 +176,9 @@ fn what_went_wrong(end: &BadEnd) -> Vec<Text> {
 
 fn advice(kind: Kind, reason: Reason) -> Next {
     let text = match kind {
-        Kind::Ended(_) => "Read what is open in the table, then run it again or do it by hand.",
+        Kind::Ended(_) => "Read the open items in the table, then run it again or finish by hand.",
         Kind::ExecutionAborted | Kind::ExecutionTimedOut => {
-            "Steps that were under way may be half done: check the execution's page, then run it again."
+            "Some steps may be half done: check the execution's page, then run it again."
         }
         _ if reason == Reason::NotTold => "Check the topic: the cause has SNS's reply. Nothing has to be run again.",
         _ if reason == Reason::InputRejected => "Read the cause, correct the input and start it again.",
@@ -187,7 +187,7 @@ fn advice(kind: Kind, reason: Reason) -> Next {
     Next { label: "Check".to_owned(), text: Text::ours(text), command: None }
 }
 
-/// What the execution was started with.
+/// The input of the execution.
 struct Input {
     trigger: Value,
     instances: Vec<Instance>,
@@ -197,7 +197,7 @@ impl Input {
     fn read(input: &Value, execution: &Execution) -> Input {
         let text = |name: &str| input[name].as_str().unwrap_or_default();
         if let Some(ids) = input["InstanceIds"].as_array() {
-            // The table of a fleet names those that are not as they should be; any fifty of all would help nobody.
+            // A fleet's table names the instances that need attention; any other fifty would help nobody.
             let ids = if ids.len() > NAMED_AT_MOST { &[] } else { ids.as_slice() };
             let home = execution.account().unwrap_or_default();
             let account = if input.get("AccountId").is_some() { text("AccountId") } else { home };
@@ -234,15 +234,15 @@ impl Input {
     }
 }
 
-/// What the report says of one instance, from a line of its table: `i-… in REGION: VERDICT`.
+/// The report's line about one instance: `i-… in REGION: VERDICT`.
 struct Row {
     id: String,
     region: String,
     verdict: Verdict,
 }
 
-/// The table's instances. Of several lines about one instance the worst counts: reasons in the table may quote what an
-/// attacker wrote.
+/// The table's instances. If several lines name one instance, the worst counts: reasons in the table may quote an
+/// attacker's text.
 fn rows(end: &BadEnd) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for row in end.cause.as_deref().unwrap_or_default().lines().filter_map(row) {
@@ -266,7 +266,7 @@ fn row(line: &str) -> Option<Row> {
     Some(Row { id: checked.id?, region: checked.region?, verdict })
 }
 
-/// Those with the worst verdict; an unknown one is as bad.
+/// The instances with the worst verdict; an unknown verdict counts as the worst.
 fn worst_of(bad: &[Instance], rows: &[Row]) -> Vec<Instance> {
     let verdict = |instance: &Instance| verdict_of(instance, rows).unwrap_or(Verdict::NotContained);
     let worst = bad.iter().map(verdict).min();
@@ -277,7 +277,7 @@ fn verdict_of(instance: &Instance, rows: &[Row]) -> Option<Verdict> {
     rows.iter().find(|row| instance.id.as_ref() == Some(&row.id)).map(|row| row.verdict)
 }
 
-/// The instances that the execution was started for, and those that only its table names.
+/// The instances of the execution's input, and those that only its table names.
 fn known(rows: &[Row], asked: Vec<Instance>) -> Vec<Instance> {
     let mut known = asked;
     for row in rows {
@@ -289,7 +289,7 @@ fn known(rows: &[Row], asked: Vec<Instance>) -> Vec<Instance> {
 }
 
 fn line(instance: &Instance, rows: &[Row]) -> Text {
-    let verdict = verdict_of(instance, rows).map_or("nothing is known of it", Verdict::name);
+    let verdict = verdict_of(instance, rows).map_or("its state is unknown", Verdict::name);
     instance.place().and(format!(": {verdict}"))
 }
 

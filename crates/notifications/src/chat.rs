@@ -52,7 +52,7 @@ fn next_step(next: &Next) -> String {
     cut(&format!("{}: {}", next.label, next.text.chat()), NEXT_STEP_AT_MOST)
 }
 
-/// What a custom action's button in the channel can use as variables.
+/// The variables for the button of a custom action in the channel.
 fn context(message: &Message) -> Map<String, Value> {
     let mut context = Map::from_iter([("Kind".to_owned(), json!(message.kind))]);
     let mut add =
@@ -91,7 +91,7 @@ fn description(message: &Message) -> String {
     shown + &table(message, room) + &end
 }
 
-/// The commands as code, as long as there is room for them.
+/// As many commands as fit, as code.
 fn commands(message: &Message) -> String {
     let mut shown = String::new();
     let mut left_out = false;
@@ -104,12 +104,12 @@ fn commands(message: &Message) -> String {
         }
     }
     if left_out {
-        shown.push_str("There is no room here for all commands: the e-mail has them.\n");
+        shown.push_str("The e-mail has the other commands.\n");
     }
     shown
 }
 
-/// The first lines of the table as code, as long as there is room for some.
+/// As many lines of the table as fit, as code.
 fn table(message: &Message, room: usize) -> String {
     let mut room = room.saturating_sub(10);
     let lines = message.table.iter().map(|line| format!("| {}", without_markup(line))).take_while(|line| {

@@ -1,4 +1,4 @@
-//! How a containment that the workflow brought to an end is announced, and what to do about it.
+//! The message about a containment that ended well, and what to do about it.
 
 use verdict::{ExecutionReport, Verdict};
 
@@ -21,12 +21,12 @@ pub(crate) fn headline(verdict: Verdict, groups: &[Group], report: &ExecutionRep
     };
     if groups.is_empty() {
         sentences.push(match (verdict, named(false).as_slice()) {
-            (Verdict::NothingDone, []) => "Cordon has done nothing: no instance was to be contained.".to_owned(),
+            (Verdict::NothingDone, []) => "Cordon has done nothing: there was no instance to contain.".to_owned(),
             (Verdict::NothingDone, left) => format!("Cordon has done nothing about {}.", these(left)),
             _ => "Cordon's report names no instance: treat nothing as contained.".to_owned(),
         });
     } else if let [_, ..] = named(true).as_slice() {
-        sentences.push(format!("Left out, and not contained by this: {}.", these(&named(true))));
+        sentences.push(format!("Left out, and not contained by this execution: {}.", these(&named(true))));
     }
     let worst = groups.first().map(|(_, group)| group.clone()).unwrap_or_else(|| named(false));
     (sentences.join(" "), subject(verdict, &worst))
@@ -73,7 +73,7 @@ fn subject(verdict: Verdict, instances: &[Instance]) -> String {
     }
 }
 
-/// What to do.
+/// Adds the next steps.
 pub(crate) fn advise(message: &mut Message, ending: &Ending) {
     let report = &ending.report;
     let advice = match message.kind {
@@ -111,7 +111,7 @@ fn offer_by_hand(message: &mut Message, report: &ExecutionReport) {
     }
 }
 
-/// What was contained, or only tagged and protected while a person was asked, can be undone.
+/// Offers to release instances that were contained, or that were tagged and protected before a refusal.
 fn offer_release(message: &mut Message, report: &ExecutionReport) {
     let is_changed = |verdict| matches!(verdict, Verdict::Contained | Verdict::NotApproved);
     let changed = report.instances.iter().filter(|i| i.verdict.known().is_some_and(is_changed));
@@ -122,7 +122,7 @@ fn offer_release(message: &mut Message, report: &ExecutionReport) {
 
 /// Why somebody would release an instance.
 pub(crate) const FALSE_ALARM: &str =
-    "If it was a false alarm: this restores exactly what was changed, and reads it back.";
+    "If it was a false alarm: this restores exactly what Cordon changed, and reads it back.";
 
 #[cfg(test)]
 mod tests {
@@ -176,18 +176,18 @@ mod tests {
             let of = |c: &&&String| c.contains(&format!("stateMachine:{machine} ")) && c.contains(id);
             commands.iter().filter(of).count()
         };
-        // What was refused can still be contained by hand; what either has changed can be undone.
+        // The refused instance can still be contained by hand, and both can be released.
         assert_eq!((of("cordon", "i-0bbbbbbbbbbbbbbbb"), of("cordon", ID)), (1, 0), "{commands:?}");
         assert_eq!((of("cordon-release", "i-0bbbbbbbbbbbbbbbb"), of("cordon-release", ID)), (1, 1), "{commands:?}");
     }
 
     #[test]
-    fn a_success_names_in_its_headline_what_was_left_out_by_failure() {
+    fn the_headline_of_a_success_names_instances_left_out_by_a_failure() {
         let left =
             json!([{ "InstanceId": "i-0cccccccccccccccc", "Status": "Failed", "Reason": "an execution takes 50" }]);
         let report = json!({ "Verdict": "Contained", "Succeeded": true, "Instances": [instance(ID, "Contained")], "LeftOut": left });
         let message = message(report);
-        assert!(message.headline.ends_with("Left out, and not contained by this: i-0cccccccccccccccc."));
+        assert!(message.headline.ends_with("Left out, and not contained by this execution: i-0cccccccccccccccc."));
         assert!(
             message
                 .next

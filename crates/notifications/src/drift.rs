@@ -14,7 +14,7 @@ pub(crate) fn is_drift(trigger: &Value) -> bool {
     trigger["Source"] == "Drift"
 }
 
-/// Cordon is containing the instance again. None where nothing starts, because another execution holds the case.
+/// Cordon is containing the instance again. None if nothing starts, because another execution holds the case.
 pub(crate) fn repairing(start: &Started) -> Option<Message> {
     if start.quiet == true || list(&start.targets).is_empty() {
         return None;
@@ -32,7 +32,7 @@ pub(crate) fn repairing(start: &Started) -> Option<Message> {
 /// Cordon will contain the instance again once the execution that holds its case has ended.
 pub(crate) fn waiting(start: &Started) -> Message {
     let mut message = message(Kind::DriftFound, start, |who| {
-        format!("Somebody other than Cordon has changed {who} while an execution of Cordon's holds its case.")
+        format!("Somebody other than Cordon has changed {who} while a Cordon execution holds its case.")
     });
     message.next.push(wait(
         "When that execution has ended, Cordon contains the instance again if the change came after the execution read \
@@ -81,7 +81,7 @@ fn message(kind: Kind, start: &Started, headline: impl Fn(&str) -> String) -> Me
     let drift = &start.trigger["Drift"];
     let mut message = Message::new(kind, Execution::read(&start.execution), headline(&who), subject);
     message.say_first("Who did what", said(drift));
-    message.say_first("What no repair brings back", lost(drift["EventName"].as_str()));
+    message.say_first("What a repair cannot undo", lost(drift["EventName"].as_str()));
     message.say_first("Instances", first_of(instances.iter().map(Instance::place).collect(), "instances"));
     message.next.extend(unshare(drift, &instances));
     message.set("Trigger", trigger(&start.trigger));
@@ -94,7 +94,7 @@ fn wait(text: &str) -> Next {
     Next { label: "Wait".to_owned(), text: Text::ours(text), command: None }
 }
 
-/// Who did what, from where, with what, as CloudTrail has it: some of it is the caller's own words.
+/// The call and the caller, as CloudTrail recorded them; the caller chose some of the texts.
 pub(crate) fn said(drift: &Value) -> Vec<Text> {
     let quoted = |text: Text, name: &str| match drift[name].as_str().filter(|text| !text.is_empty()) {
         Some(said) => text.quoting(said),
@@ -130,7 +130,7 @@ pub(crate) fn data(drift: &Value) -> Value {
     FIELDS.iter().filter_map(text).collect()
 }
 
-/// What a repair does not undo.
+/// The losses that a repair cannot undo.
 fn lost(event: Option<&str>) -> Vec<Text> {
     let text = match event.unwrap_or_default() {
         "DeleteSnapshot" => {
@@ -138,7 +138,7 @@ fn lost(event: Option<&str>) -> Vec<Text> {
              the volume as it is now. A copy in the forensic account is not affected."
         }
         "ModifySnapshotAttribute" => {
-            "What was copied while the snapshot was shared stays copied: assume that whoever it was shared with knows \
+            "Copies that were made while the snapshot was shared remain: assume that everybody it was shared with knows \
              its content. Cordon removes a share only from encrypted snapshots, and only where a forensic account is \
              configured."
         }
@@ -146,13 +146,13 @@ fn lost(event: Option<&str>) -> Vec<Text> {
             "A terminated instance does not come back; its volumes, interfaces and snapshots may remain."
         }
         "StopInstances" | "RebootInstances" => {
-            "What was in the instance's memory is gone, and so are its instance store volumes if it was stopped. Cordon \
-             does not start it."
+            "The instance's memory is lost, and so are its instance store volumes if it was stopped. Cordon does not \
+             start it."
         }
-        "StartInstances" => "Cordon does not stop it; whatever runs at its start has run.",
-        "DetachVolume" => "Cordon does not attach the volume again; its content may be changed elsewhere.",
+        "StartInstances" => "Cordon does not stop it; its start-up programs may already have run.",
+        "DetachVolume" => "Cordon does not attach the volume again; somebody may change its content elsewhere.",
         "DeleteVolume" => "A deleted volume does not come back; its snapshots remain.",
-        "StartSession" => "What was done in the session stays done; Cordon ends the session if it is still open.",
+        "StartSession" => "Cordon ends the session if it is still open, but cannot undo what was done in it.",
         "UnlockSnapshot" | "LockSnapshot" => "While its lock was off or shorter, the snapshot could be deleted.",
         "AttachInstances" => "The group may terminate the instance before it is detached.",
         _ => return Vec::new(),

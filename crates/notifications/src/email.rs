@@ -3,7 +3,7 @@
 use crate::message::{Message, Section};
 use crate::quoted::{cut, defanged};
 
-/// What a person can be expected to read, in bytes.
+/// The most that a person can be expected to read, in bytes.
 const EMAIL_AT_MOST: usize = 20_000;
 
 /// SNS demands fewer than 100 characters.
@@ -12,7 +12,7 @@ const SUBJECT_AT_MOST: usize = 99;
 /// One text message has 140 characters.
 const SMS_AT_MOST: usize = 140;
 
-/// The e-mail. What to do always has its place: the texts around it are cut where they are too long.
+/// The e-mail. The next steps are always complete: the texts around them are cut if they are too long.
 pub(crate) fn email(message: &Message) -> String {
     let act = joined(&act(message));
     let mut before = vec![message.headline.clone()];
@@ -28,7 +28,7 @@ pub(crate) fn email(message: &Message) -> String {
     before + &act + &fitted(&after, room)
 }
 
-/// What to do, and where to look.
+/// The next steps, and the execution's page.
 fn act(message: &Message) -> Vec<String> {
     let mut lines = Vec::new();
     heading("What to do", &mut lines);

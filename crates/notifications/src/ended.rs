@@ -1,4 +1,4 @@
-//! The message about an execution that the workflow brought to an end: what containments and releases have in common.
+//! The message about an execution that ended well: the common part of containments and releases.
 
 use serde_json::{Value, json};
 use verdict::{ExecutionReport, InstanceReport, Pointer, Verdict, Workflow};
@@ -13,7 +13,7 @@ use crate::{contained, released};
 /// Instances with the same verdict.
 pub(crate) type Group = (Verdict, Vec<Instance>);
 
-/// How the execution ended. None where nothing is worth telling, and none for an execution that will end FAILED: the rule
+/// Makes the message. None if there is nothing to announce, and none for an execution that will end FAILED: the rule
 /// outside the workflow announces that.
 pub(crate) fn ended(ending: &Ending, workflow: Workflow) -> Option<Message> {
     let report = &ending.report;
@@ -78,7 +78,7 @@ fn line(workflow: Workflow, report: &InstanceReport) -> Text {
     }
 }
 
-/// The texts of one field, each once, with the instances that it is about.
+/// The texts of one field, each once, with the instances to which it applies.
 fn of_each(reports: &[InstanceReport], field: fn(&InstanceReport) -> &Vec<String>) -> Vec<Text> {
     let mut seen: Vec<(String, Vec<Instance>)> = Vec::new();
     for report in reports {
@@ -96,8 +96,7 @@ fn of_each(reports: &[InstanceReport], field: fn(&InstanceReport) -> &Vec<String
     first_of(seen.into_iter().map(line).collect(), "lines")
 }
 
-/// Offers the page that says what was done, what is left open and what there is to investigate, with all of the case's
-/// evidence.
+/// Offers the case's report, which says what was done, what is open and what to investigate, with all of its evidence.
 pub(crate) fn offer_reports(message: &mut Message, reports: &[InstanceReport]) {
     let cases = reports.iter().filter_map(|report| {
         let pointers = report.evidence.iter().filter_map(bucket_and_key);
@@ -113,7 +112,7 @@ pub(crate) fn offer_reports(message: &mut Message, reports: &[InstanceReport]) {
     }
 }
 
-/// Where a piece of evidence lies, if the name needs no quoting.
+/// A piece of evidence's bucket and key, if they need no quoting.
 pub(crate) fn bucket_and_key(pointer: &Pointer) -> Option<(&str, &str)> {
     let plain =
         |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));

@@ -1,10 +1,10 @@
-//! What messages are made of, read tolerantly: a message has to go out even if a field is missing.
+//! The events behind messages, read tolerantly: a message must go out even if a field is missing.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use verdict::ExecutionReport;
 
-/// What a state of the workflow passes.
+/// The event from a state of the workflow.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(tag = "Kind")]
 pub enum WorkflowMessage {
@@ -12,7 +12,7 @@ pub enum WorkflowMessage {
     ContainmentStarted(Started),
     /// Somebody has changed a contained instance while an execution holds its case.
     DriftFound(Started),
-    /// The same, and the limit of repairs in this hour is reached.
+    /// The same, and this hour's limit on repairs is reached.
     DriftNotRepaired(Started),
     /// A person has to decide.
     ApprovalRequested(Question),
@@ -32,11 +32,11 @@ pub struct Started {
     pub trigger: Value,
     /// The instances, as targets.
     pub targets: Value,
-    /// How many instances there are in batches, where there are too many for one execution.
+    /// The fleet, with its number of instances, if there are too many for one execution.
     pub fleet: Value,
-    /// What was left out, and why.
+    /// The instances and findings that were left out, with the reasons.
     pub left_out: Value,
-    /// Whether there is nothing to tell.
+    /// Whether nothing is worth a notification.
     pub quiet: Value,
     /// The limit that was reached.
     pub repairs_per_hour: Value,
@@ -52,13 +52,13 @@ pub struct Question {
     pub trigger: Value,
     /// The instance.
     pub target: Value,
-    /// What `describe-instance` found.
+    /// The facts from `describe-instance`.
     pub facts: Value,
     /// The task token that the answer goes to.
     pub token: Value,
     /// How many seconds the workflow waits for the answer.
     pub timeout_seconds: Value,
-    /// What happens without one: `Contain` or `DoNotContain`.
+    /// The outcome without an answer: `Contain` or `DoNotContain`.
     pub on_approval_timeout: Value,
 }
 
@@ -70,9 +70,9 @@ pub struct Ending {
     pub execution: Value,
     /// Why it was started, as `intake` says.
     pub trigger: Value,
-    /// What `report` answered.
+    /// The answer of `report`.
     pub report: ExecutionReport,
-    /// Whether there is nothing to tell.
+    /// Whether nothing is worth a notification.
     pub quiet: Value,
 }
 
@@ -83,7 +83,7 @@ pub struct BadEnd {
     pub execution: String,
     /// `FAILED`, `TIMED_OUT` or `ABORTED`.
     pub status: String,
-    /// The execution's input, where the event carries it.
+    /// The execution's input, if the event carries it.
     pub input: Value,
     /// The execution's error.
     pub error: Option<String>,

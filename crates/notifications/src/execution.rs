@@ -1,6 +1,6 @@
-//! The execution that a message is about, and what its ARN gives: the console's link, and commands to paste.
+//! The execution that a message is about: its link to the console, and commands to paste.
 //!
-//! A command consists of checked values only. What fails its check is in no command.
+//! A command consists of checked values only. A value that fails its check never becomes part of one.
 
 use containment::{check_account, check_instance_id, check_region};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ pub(crate) struct Execution {
 /// ends with it.
 const RELEASE: &str = "-release";
 
-/// What the ARN says, every part of it checked.
+/// The parts of the ARN, all of them checked.
 #[derive(Debug, Clone, PartialEq)]
 struct Home {
     partition: String,
@@ -33,7 +33,7 @@ struct Home {
     name: Option<String>,
 }
 
-/// An instance, as far as an event names one. What fails its check is kept only for a quotation.
+/// An instance, as an event names it. An id that fails its check is kept only to be quoted.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Instance {
     pub(crate) id: Option<String>,

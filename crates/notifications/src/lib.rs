@@ -1,4 +1,4 @@
-//! What people are told, and how it gets to them: the messages, their forms, and the topic.
+//! Notifications: the messages, their form in each medium, and the topic.
 //!
 //! One message to one topic, in a form for each protocol: `email` for a tired person, `https` for Amazon Q Developer in
 //! chat applications (so any other HTTPS subscriber gets that form too), `sms` in one line, and JSON
@@ -29,7 +29,7 @@ use verdict::Workflow;
 pub use event::{BadEnd, Ending, Question, Started, WorkflowMessage};
 pub use message::{Kind, Message};
 
-/// What became of an event.
+/// The result of publishing.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Answer {
@@ -41,7 +41,7 @@ pub struct Answer {
     pub message_id: Option<String>,
 }
 
-/// The message about an event of the workflow; none where there is nothing to tell. Pure.
+/// The message about an event of the workflow; none if there is nothing to announce. Pure.
 pub fn message(event: &WorkflowMessage, now: &DateTime) -> Option<Message> {
     match event {
         WorkflowMessage::ContainmentStarted(start) if drift::is_drift(&start.trigger) => drift::repairing(start),

@@ -1,4 +1,4 @@
-//! What a message says, before any medium has its form.
+//! The content of a message, before it takes the form of a medium.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use verdict::Verdict;
 use crate::execution::{Execution, Instance};
 use crate::quoted::Text;
 
-/// What a message is about; `docs/notification.schema.json` documents each.
+/// The kind of a message; `docs/notification.schema.json` documents each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Instances are about to be contained, or planned to be.
@@ -71,15 +71,15 @@ pub struct Message {
     pub(crate) instances: Vec<Instance>,
     /// A checked task token.
     pub(crate) token: Option<String>,
-    /// What to know before acting.
+    /// Facts to know before acting.
     pub(crate) first: Vec<Section>,
-    /// What to do.
+    /// The next steps.
     pub(crate) next: Vec<Next>,
     /// Further information.
     pub(crate) rest: Vec<Section>,
     /// Cleaned lines of a table that others wrote; the first thing to go if there is no room.
     pub(crate) table: Vec<String>,
-    /// What machines read.
+    /// The fields for machines.
     pub(crate) data: Map<String, Value>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Section {
     pub(crate) lines: Vec<Text>,
 }
 
-/// Something to do, with a command to paste where one could be built.
+/// A next step, with a command to paste if one could be built.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Next {
     pub(crate) label: String,

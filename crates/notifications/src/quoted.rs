@@ -68,7 +68,7 @@ impl Text {
 
 /// One line without control, invisible or direction-changing characters, of at most this many characters.
 pub(crate) fn clean(text: &str, characters: usize) -> String {
-    // What follows thousands of spaces need not be shown.
+    // Text after thousands of spaces need not be shown.
     let read = text.chars().take(characters.saturating_mul(8));
     let visible = read.filter(|c| !is_invisible(*c)).map(|c| if c.is_control() { ' ' } else { c });
     let words: String = visible.collect();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_can_be_copied_and_what_only_starts_like_one_is_quoted() {
+    fn an_arn_can_be_copied_and_a_text_that_only_starts_like_one_is_quoted() {
         let arn = "arn:aws:guardduty:eu-west-1:444455556666:detector/d1/finding/f1";
         assert_eq!(Text::default().arn(arn).chat(), arn);
         for hostile in ["arn:aws:x:http://1.2.3.4", "arn:aws:x:evil.example", "arn:aws:<!channel>", "f-1"] {

@@ -9,7 +9,7 @@ use crate::message::Message;
 /// All media share the 262,144 bytes of a message; a reader of JSON gets most of them.
 const RECORD_AT_MOST: usize = 120_000;
 
-/// The record, in at most [`RECORD_AT_MOST`] bytes: what only repeats the execution's output goes first.
+/// The record, in at most [`RECORD_AT_MOST`] bytes: fields that only repeat the execution's output are dropped first.
 pub(crate) fn record(message: &Message, time: &DateTime) -> Value {
     let mut record = json!({
         "Version": "1",

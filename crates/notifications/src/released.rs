@@ -1,4 +1,4 @@
-//! How a release that the workflow brought to an end is announced, and what to do about it.
+//! The message about a release that ended well, and what to do about it.
 
 use verdict::{ExecutionReport, Verdict};
 
@@ -33,10 +33,12 @@ fn sentence(verdict: Verdict, instances: &[Instance]) -> String {
     let who = these(instances);
     match verdict {
         Verdict::Released => {
-            format!("Cordon has released {who}: what the case had changed reads back as it was before the containment.")
+            format!(
+                "Cordon has released {who}: everything that the case changed reads back as it was before the containment."
+            )
         }
         Verdict::PartiallyReleased => {
-            format!("Cordon has released what was asked for of {who}, and the rest stays as containment left it.")
+            format!("Cordon has released part of {who}, as requested; the rest stays contained.")
         }
         Verdict::Planned => format!("A dry run: Cordon has planned the release of {who} and changed nothing."),
         Verdict::NothingToRelease => format!("There was nothing to release for {who}, and nothing was changed."),
@@ -44,7 +46,7 @@ fn sentence(verdict: Verdict, instances: &[Instance]) -> String {
     }
 }
 
-/// What to do.
+/// Adds the next steps.
 pub(crate) fn advise(message: &mut Message, ending: &Ending) {
     let reports = &ending.report.instances;
     offer_reports(message, reports);
@@ -98,7 +100,7 @@ mod tests {
     fn a_partial_release_comes_with_the_command_that_releases_the_rest() {
         let message = of("PartiallyReleased");
         assert_eq!(message.kind, Kind::Ended(Verdict::PartiallyReleased));
-        assert!(message.headline.contains("what was asked for") && !message.headline.contains("has released i-"));
+        assert!(message.headline.contains("released part of") && !message.headline.contains("has released i-"));
         assert!(message.next[0].command.as_deref().expect("a command").contains("stateMachine:cordon-release --input"));
     }
 

@@ -6,7 +6,7 @@ use verdict::LeftOut;
 use crate::execution::Instance;
 use crate::quoted::{Text, clean, cut};
 
-/// How many findings, instances or reasons a person is shown before "and so many more".
+/// The most findings, instances or reasons that a person is shown.
 pub(crate) const SHOWN_AT_MOST: usize = 10;
 
 /// How many entries of a list a machine gets.
@@ -37,7 +37,7 @@ pub(crate) fn why(trigger: &Value) -> Vec<Text> {
         Some("GuardDuty") => "GuardDuty says: ",
         Some("SecurityHubCustomAction") => "Somebody chose this finding in Security Hub: ",
         Some("SecurityHub") => "Security Hub says: ",
-        _ if findings.is_empty() => return vec![Text::ours("What triggered it is unknown.")],
+        _ if findings.is_empty() => return vec![Text::ours("The trigger is unknown.")],
         _ => "A finding says: ",
     };
     first_of(findings.iter().map(|finding| Text::ours(who).then(said(finding))).collect(), "findings")
@@ -90,12 +90,12 @@ pub(crate) fn trigger(trigger: &Value) -> Value {
     told
 }
 
-/// What an event left out.
+/// Reads the list of what an event left out.
 pub(crate) fn read_left_out(entries: &Value) -> Vec<LeftOut> {
     list(entries).iter().cloned().map(LeftOut::read).collect()
 }
 
-/// What was left out, in words.
+/// The instances and findings left out, in words.
 pub(crate) fn left_out(entries: &[LeftOut]) -> Vec<Text> {
     let lines = entries.iter().map(|left| {
         let instance = Instance::from(left);
@@ -109,7 +109,7 @@ pub(crate) fn left_out(entries: &[LeftOut]) -> Vec<Text> {
     first_of(lines.collect(), "that were left out")
 }
 
-/// What was left out, for machines.
+/// The same for machines.
 pub(crate) fn left_out_data(entries: &[LeftOut]) -> Vec<Value> {
     let entry = |left: &LeftOut| {
         let mut data = Instance::from(left).to_json();
@@ -123,12 +123,12 @@ pub(crate) fn left_out_data(entries: &[LeftOut]) -> Vec<Value> {
     entries.iter().take(LISTED_AT_MOST).map(entry).collect()
 }
 
-/// Texts, no longer than a machine needs to show them.
+/// Texts for machines, cut to a fixed length.
 pub(crate) fn texts(texts: &[String]) -> Vec<String> {
     texts.iter().take(20).map(|text| clean(text, 300)).collect()
 }
 
-/// Facts about the instance, as far as whoever decides needs them.
+/// The facts about the instance that a decision needs.
 pub(crate) fn facts(facts: &Value) -> Vec<Text> {
     const SHOWN: [(&str, &str); 9] = [
         ("InstanceType", "Type"),

@@ -10,7 +10,7 @@ use crate::message::{Kind, Message, NO_COMMAND, Next, these, these_ids};
 use crate::quoted::{Text, clean};
 use crate::sections::{facts, first_of, left_out, left_out_data, list, read_left_out, trigger, why};
 
-/// The start of a containment. None where nothing starts: the end then says why.
+/// The start of a containment. None if nothing starts: the message about the end says why.
 pub(crate) fn started(start: &Started) -> Option<Message> {
     let targets = list(&start.targets);
     let fleet = start.fleet["Instances"].as_u64();
@@ -54,7 +54,7 @@ fn beginning(targets: &[Value], instances: &[Instance], dry: bool) -> (String, S
         named => (these(named), these_ids(named)),
     };
     let headline = match asked {
-        _ if dry => format!("Cordon has started a dry run for {who}: it plans and changes nothing."),
+        _ if dry => format!("Cordon has started a dry run for {who}: it makes a plan and changes nothing."),
         0 => format!("Cordon has started to contain {who}."),
         all if all == instances.len() => {
             format!("Cordon has started to respond to {who} and will ask a person before isolating.")
@@ -104,7 +104,7 @@ pub(crate) fn asked(question: &Question, now: &DateTime) -> Message {
     message.say_first("If nobody answers", vec![Text::ours(&silence)]);
     message.say_first("Meanwhile", vec![Text::ours(GOING_ON), Text::ours(WAITING)]);
     answers(&mut message, &instance);
-    message.say_later("What is known of the instance", facts(&question.facts));
+    message.say_later("About the instance", facts(&question.facts));
     message.set("Trigger", trigger(&question.trigger));
     message.set("Instances", vec![target_data(&question.target)]);
     let approval = approval_data(question, &message, &instance, now);
@@ -115,7 +115,7 @@ pub(crate) fn asked(question: &Question, now: &DateTime) -> Message {
 
 const GOING_ON: &str = "Steps that do not disturb the workload go on: Cordon reads the facts, tags the resources, \
                         protects the instance from termination, keeps its volumes and requests snapshots. The report \
-                        at the end says what came of them.";
+                        at the end has their results.";
 
 const WAITING: &str = "These wait for your answer: network isolation, detaching from Auto Scaling, deregistering from \
                        load balancers, and revoking credentials.";

@@ -1,20 +1,20 @@
-//! Registrations with load balancers: how one is named, and how the journal keeps it, whichever step takes it away.
+//! Registrations with load balancers: their keys and their form in the journal, for every step that removes one.
 
 use containment::{Key, Target};
 use serde::{Deserialize, Serialize};
 
-/// The step that deregisters; its journal has what a release registers again.
+/// The step that deregisters; a release restores the registrations in its journal.
 pub const DEREGISTER_TARGETS: &str = "deregister-targets";
 
-/// The state of a target that gets traffic, or will when it is healthy.
+/// The state of a target that receives traffic, or will when it is healthy.
 pub const REGISTERED: &str = "registered";
-/// The state of a target that is on its way out.
+/// The state of a target that is being deregistered.
 pub const DRAINING: &str = "draining";
 /// The attribute of a registration with a classic load balancer.
 pub const CLASSIC: &str = "ClassicLoadBalancer";
 
-/// A registration as it has to be undone and, at a release, restored: a target is an id with a port and sometimes a zone,
-/// and there is no call that lists the target groups of an instance (aws-behaviour#deregistration, #target-lookup).
+/// A registration, with everything that a deregistration and a release need: a target is an id with a port and
+/// sometimes a zone, and no call lists the target groups of an instance (aws-behaviour#deregistration, #target-lookup).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {
@@ -34,7 +34,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// An instance, on whatever port is the default.
+    /// An instance on the default port.
     pub fn of(instance: &str) -> Self {
         Registration {
             id: instance.to_owned(),
@@ -52,10 +52,10 @@ pub fn target_key(group: &str, id: &str, port: Option<i32>, default_port: Option
     Key::new(group, format!("Target {id}{port}"))
 }
 
-/// What the instance's Auto Scaling group has registered for it, and takes away when the instance is detached: on the
+/// The registrations that the instance's Auto Scaling group has made, and removes when the instance is detached: on the
 /// default port of each target group, and with each classic load balancer.
 ///
-/// The detach comes first and leaves nothing of this for `deregister-targets` to find, but a release must restore it.
+/// The detach comes first, so `deregister-targets` no longer finds them, but a release must restore them.
 pub fn registered_by_group(
     target: &Target,
     target_groups: &[String],

@@ -4,11 +4,11 @@ use containment::{AutoScaling, Error, Result, Target};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What the state machine hands over: the execution's input as it came, and the execution.
+/// The event from the state machine: the execution's input, unchanged, and the execution.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Event {
-    /// The execution's input: what a responder typed, or an event of EventBridge as it came.
+    /// The execution's input: a responder's, or an event as EventBridge delivered it.
     pub input: Value,
     /// Which execution it is.
     pub execution: Execution,
@@ -25,7 +25,7 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// Cordon's own account. Empty where [`check`](Execution::check) was not asked.
+    /// Cordon's own account. Empty if the id is not an ARN; see [`check`](Execution::check).
     pub fn account(&self) -> &str {
         self.id.split(':').nth(4).unwrap_or_default()
     }
@@ -35,7 +35,7 @@ impl Execution {
         self.start_time.get(..13).unwrap_or_default()
     }
 
-    /// The start in UTC to the second, as cases are named by it: `20261121T030000Z`. Empty for what is no time.
+    /// The start in UTC to the second, for the names of cases: `20261121T030000Z`. Empty if it is not a time.
     fn stamp(&self) -> String {
         let digits: String = self.start_time.chars().filter(char::is_ascii_digit).take(14).collect();
         match digits.split_at_checked(8) {
@@ -44,8 +44,8 @@ impl Execution {
         }
     }
 
-    /// The start to the millisecond and what of the execution's name needs no quoting: 70 characters at most, so that a
-    /// batch's number fits behind them in the 80 of an execution's name.
+    /// The start to the millisecond and the characters of the execution's name that need no quoting: 70 at most, so
+    /// that a batch's number still fits into the 80 of an execution's name.
     pub fn fleet_id(&self) -> String {
         let digits: String = self.start_time.chars().filter(char::is_ascii_digit).take(17).collect();
         let (day, time) = digits.split_at_checked(8).unwrap_or_default();
@@ -54,7 +54,7 @@ impl Execution {
         format!("{day}T{time}Z-{plain}")
     }
 
-    /// Refuses what is no execution. Calls nothing.
+    /// Refuses an invalid execution. Calls nothing.
     pub fn check(&self) -> Result<()> {
         if self.account().len() != 12 {
             return Err(Error::InvalidInput(format!("Execution.Id: {:?} is not an execution's ARN", self.id)));
@@ -68,7 +68,7 @@ impl Execution {
         Ok(())
     }
 
-    /// A target with a new case and nothing special about it.
+    /// A target with a new case and the default options.
     pub fn target(&self, account_id: &str, region: &str, instance_id: &str) -> Target {
         Target {
             account_id: account_id.to_owned(),

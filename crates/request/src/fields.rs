@@ -1,4 +1,4 @@
-//! The fields that the inputs of a containment and of a release have in common.
+//! The fields that the inputs of a containment and of a release share.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::{MemberAccounts, refuse};
 
-/// A tag's value has at most so many characters.
+/// The most characters that a tag's value may have.
 const TAG_VALUE_AT_MOST: usize = 256;
 
-/// The input's fields, all of which have to be among the accepted ones (a list of names with `, ` between them), or
-/// among those that Cordon's own executions add and nobody is told of.
+/// The input's fields. Each must be one of the accepted ones (a list of names, separated by `, `) or one that only
+/// Cordon's own executions add.
 pub fn fields<'a>(input: &'a Value, accepted: &str, own: &[&str]) -> Result<&'a Map<String, Value>> {
     let Value::Object(input) = input else {
         return refuse(
@@ -39,7 +39,7 @@ pub fn account(input: &Map<String, Value>, own: &str, members: &MemberAccounts) 
     refuse("AccountId", value, &members.accepted(own))
 }
 
-/// `Region`: what looks like a Region's name; whether it exists is for AWS to say.
+/// `Region`: a text that looks like a Region's name; only AWS can say whether it exists.
 pub fn region(input: &Map<String, Value>) -> Result<String> {
     let accepted = "a Region's name such as \"ap-northeast-1\"";
     let Some(value) = input.get("Region") else {
@@ -50,7 +50,7 @@ pub fn region(input: &Map<String, Value>) -> Result<String> {
     Ok(region.to_owned())
 }
 
-/// `InstanceIds`: the distinct ones, at most so many, in the order of the input.
+/// `InstanceIds`: distinct, in the order of the input, and at most this many.
 pub fn instance_ids(input: &Map<String, Value>, at_most: usize) -> Result<Vec<String>> {
     let accepted = format!("a list of 1 to {at_most} instance ids such as [\"i-0123456789abcdef0\"]");
     let Some(value) = input.get("InstanceIds") else {
@@ -74,7 +74,7 @@ pub fn instance_ids(input: &Map<String, Value>, at_most: usize) -> Result<Vec<St
     Ok(distinct)
 }
 
-/// A field that is true or false; false where it is absent.
+/// A field that is true or false; false if it is absent.
 pub fn flag(input: &Map<String, Value>, field: &str) -> Result<bool> {
     match input.get(field) {
         None => Ok(false),
@@ -95,7 +95,7 @@ pub fn tag_value(input: &Map<String, Value>, field: &str) -> Result<Option<Strin
         None => refuse(
             field,
             value,
-            "a text of 1 to 256 characters on one line, without spaces around it (it becomes a tag)",
+            "1 to 256 characters on one line, without leading or trailing spaces (it becomes a tag)",
         ),
     }
 }

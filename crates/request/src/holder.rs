@@ -7,18 +7,18 @@ use containment::{Error, Result};
 /// A new execution may take a moment to show: DescribeExecution is eventually consistent.
 const MAY_NOT_SHOW_YET: i64 = 300;
 
-/// How an execution stands that holds a case.
+/// The state of the execution that holds a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// It is running, or may be: a new one may not show yet.
+    /// It is running, or may be, because a new one may not show yet.
     Running,
-    /// Somebody stopped it, or its time was over, at this time (seconds since 1970). Its functions run on for a while.
+    /// It was stopped or timed out at this time (seconds since 1970). Its functions run on for a while.
     Stopped(i64),
-    /// It has ended of itself, or there is none by this name.
+    /// It has ended by itself, or there is no execution of this name.
     Ended,
 }
 
-/// How the execution stands that has held a case since then (seconds since 1970), as Step Functions says.
+/// The state of the execution that has held a case since this time (seconds since 1970), as Step Functions says.
 pub async fn holder(sfn: &aws_sdk_sfn::Client, execution: &str, since: i64) -> Result<Holder> {
     let sent = sfn.describe_execution().execution_arn(execution).send().await;
     match sent.map_err(Error::aws("states:DescribeExecution", execution)) {
@@ -32,7 +32,7 @@ pub async fn holder(sfn: &aws_sdk_sfn::Client, execution: &str, since: i64) -> R
         Err(error) if error.code() == Some("ExecutionDoesNotExist") => {
             Ok(if now().saturating_sub(since) < MAY_NOT_SHOW_YET { Holder::Running } else { Holder::Ended })
         }
-        // Whoever ran a function by hand left a name that is no execution's.
+        // A function that was run by hand left a name that is not an execution's.
         Err(error) if error.code() == Some("InvalidArn") => Ok(Holder::Ended),
         Err(error) => Err(error),
     }
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_case_is_held_for_as_long_as_its_execution_runs_and_one_that_may_not_show_yet_counts() {
+    async fn a_case_is_held_while_its_execution_runs_or_may_not_show_yet() {
         assert_eq!(holding(Ok(ExecutionStatus::Running), 7).await, Holder::Running);
         for over in [ExecutionStatus::Succeeded, ExecutionStatus::Failed] {
             assert_eq!(holding(Ok(over), 7).await, Holder::Ended);
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(
             holding(Err("InvalidArn"), now()).await,
             Holder::Ended,
-            "whoever ran a function by hand holds nothing"
+            "a function that is run by hand holds no case"
         );
     }
 }

@@ -1,9 +1,9 @@
-//! What an execution does nothing about.
+//! Instances and findings that an execution does not act on.
 
 use containment::{Status, Target};
 use serde::Serialize;
 
-/// An instance that the execution does nothing about, or a finding that names none, and why.
+/// An instance that the execution does not act on, or a finding that names none, with the reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LeftOut {
@@ -16,17 +16,17 @@ pub struct LeftOut {
     /// Its Region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// `NotApplicable` where nothing had to be done; `Failed` where something should have been.
+    /// `NotApplicable` if nothing had to be done; `Failed` if something should have been.
     pub status: Status,
     /// One sentence.
     pub reason: String,
-    /// Whether there is nothing in it to tell anybody: a repetition, or below the minimum severity.
+    /// Whether it is not worth a notification: a repetition, or below the minimum severity.
     #[serde(skip)]
     pub quiet: bool,
 }
 
 impl LeftOut {
-    /// Leaves out something that names no usable instance.
+    /// Leaves out a finding without a usable instance.
     pub fn finding(status: Status, reason: impl Into<String>) -> Self {
         LeftOut { instance_id: None, account_id: None, region: None, status, reason: reason.into(), quiet: false }
     }
@@ -41,7 +41,7 @@ impl LeftOut {
         }
     }
 
-    /// The same, with something to tell or without.
+    /// The same, worth a notification or not.
     pub fn quiet(self, quiet: bool) -> Self {
         LeftOut { quiet, ..self }
     }

@@ -1,5 +1,5 @@
-//! What the inputs of a containment and of a release have in common: their fields, the accounts and Regions that are
-//! accepted, the execution that they start, and the one that holds a case.
+//! The common parts of the inputs of a containment and of a release: their fields, the accepted accounts and Regions,
+//! the execution that they start, and the holder of a case.
 
 mod execution;
 mod fields;
@@ -18,7 +18,7 @@ pub use left_out::LeftOut;
 pub use members::MemberAccounts;
 pub use region::check_region_exists;
 
-/// Refuses a value in one sentence, and does not throw all of a huge one back.
+/// Refuses a value in one sentence, which cuts a long value short.
 pub fn refuse<T>(field: &str, value: &Value, accepted: &str) -> Result<T> {
     let mut shown = value.to_string();
     if shown.chars().count() > 120 {

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-/// The accounts beside Cordon's own that it may act in: `MEMBER_ACCOUNTS`, separated by commas.
+/// The accounts other than its own in which Cordon may act: `MEMBER_ACCOUNTS`, separated by commas.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MemberAccounts(BTreeSet<String>);
 
 impl MemberAccounts {
-    /// Those that a list names: accounts with commas between them, as the template sets `MEMBER_ACCOUNTS`.
+    /// Reads a list of accounts separated by commas, as the template sets `MEMBER_ACCOUNTS`.
     pub fn named(list: &str) -> Self {
         let accounts = list.split(',').map(|account| account.trim().to_owned());
         accounts.filter(|account| !account.is_empty()).collect()
     }
 
-    /// Whether Cordon, in its own account, may act in this one.
+    /// Whether Cordon, whose own account is `own`, may act in this one.
     pub fn allow(&self, account: &str, own: &str) -> bool {
         account == own || self.0.contains(account)
     }

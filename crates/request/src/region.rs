@@ -8,7 +8,7 @@ use futures::FutureExt;
 
 use crate::refuse;
 
-/// Refuses a Region that Cordon's own account has not. Its own Region needs no question: Cordon runs there.
+/// Refuses a Region that Cordon's own account does not have. Cordon's own Region is not checked: Cordon runs there.
 ///
 /// Calls `ec2:DescribeRegions`.
 pub async fn check_region_exists(home: &SdkConfig, region: &str) -> Result<()> {
@@ -41,7 +41,7 @@ mod tests {
     use aws_smithy_mocks::{mock, mock_client};
 
     #[tokio::test]
-    async fn a_region_that_ec2_does_not_know_or_the_account_has_not_enabled_is_refused() {
+    async fn an_unknown_region_or_one_that_is_not_enabled_is_refused() {
         let rule = mock!(Client::describe_regions)
             .match_requests(|r| r.all_regions() == Some(true))
             .then_compute_output(|r| {

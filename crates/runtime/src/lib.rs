@@ -1,4 +1,5 @@
-//! The entrance into Lambda, and the ways into AWS: the only crate that knows the runtime, the environment and the roles.
+//! How functions run in Lambda, and how they get into AWS accounts: the only crate that knows the runtime, the
+//! environment and the roles.
 
 mod member;
 mod serve;

@@ -1,4 +1,4 @@
-//! The way into another account: one role, assumed for one step and one instance at a time.
+//! Access to another account: one role, assumed for one step and one instance at a time.
 
 use aws_credential_types::Credentials;
 use aws_sdk_sts::Client;
@@ -8,13 +8,13 @@ use containment::{Error, Result, Target};
 /// The role that `member-account.yaml` makes in each member account, and `forensic-account.yaml` in the forensic one.
 #[derive(Debug)]
 pub(crate) struct Role {
-    /// The account that it leads into.
+    /// The account that it belongs to.
     pub(crate) account_id: String,
     /// Path and name: `cordon/cordon-member`.
     pub(crate) name: String,
     /// The template that makes it, for the text of an error.
     pub(crate) template: &'static str,
-    /// What the role's trust policy asks for; no secret (aws-behaviour#external-id).
+    /// The external id that the role's trust policy requires; not a secret (aws-behaviour#external-id).
     pub(crate) external_id: Option<String>,
     /// Cordon's own account, for the text of an error.
     pub(crate) responder_account: String,
@@ -43,7 +43,7 @@ impl Role {
             .map_err(Error::aws("sts:AssumeRole", &arn))
             .map_err(|error| error.with_advice(&self.advice()))?;
         let issued =
-            reply.credentials.ok_or_else(|| Error::Misconfigured(format!("{arn}: no credentials came back")))?;
+            reply.credentials.ok_or_else(|| Error::Misconfigured(format!("STS returned no credentials for {arn}")))?;
         Ok(Credentials::new(
             issued.access_key_id,
             issued.secret_access_key,
@@ -69,7 +69,7 @@ impl Role {
 }
 
 fn tag(key: &str, value: &str) -> Tag {
-    // Both are there, so that building cannot fail.
+    // Both are given, so building cannot fail.
     Tag::builder().key(key).value(value).build().unwrap_or_else(|_| unreachable!("a key and a value are given"))
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_forensic_accounts_role_is_in_that_account_and_the_session_is_for_the_same_step_and_instance() {
+    async fn the_forensic_accounts_role_is_assumed_for_one_step_and_one_instance() {
         let rule = mock!(Client::assume_role)
             .match_requests(|r| {
                 r.role_arn() == Some("arn:aws:iam::888888888888:role/cordon/cordon-forensic")
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_role_that_cannot_be_assumed_is_named_with_what_has_to_be_deployed() {
+    async fn a_role_that_cannot_be_assumed_is_named_with_the_template_to_deploy() {
         let rule = mock!(Client::assume_role).then_error(|| {
             AssumeRoleError::generic(ErrorMetadata::builder().code("AccessDenied").message("not authorized").build())
         });

@@ -1,4 +1,4 @@
-//! A function as a Lambda: the only place that knows the runtime, the environment and where clients come from.
+//! Runs a function as a Lambda: only this module knows the runtime, the environment and the origin of clients.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,30 +21,30 @@ use tokio::sync::OnceCell;
 
 use crate::member::Role;
 
-/// Where a function's clients and settings come from.
+/// The source of a function's clients and settings.
 #[derive(Debug)]
 pub struct Aws {
     home: SdkConfig,
     caller: Caller,
 }
 
-/// Who calls: a function, and the identity that it has in AWS.
+/// The caller: a function, and its identity in AWS.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
-    /// The function's name; empty where it is run by hand.
+    /// The function's name; empty if it is run by hand.
     pub function: String,
     sts: Option<aws_sdk_sts::Client>,
     arn: Arc<OnceCell<String>>,
 }
 
 impl Caller {
-    /// The identity's ARN, asked for once in a process; none where STS does not say, which is no reason to stop.
+    /// The identity's ARN, read once in a process; none if STS does not answer, which is no reason to stop.
     pub async fn arn(&self) -> Option<String> {
         let sts = self.sts.as_ref()?;
         let ask = || async {
             let reply =
                 sts.get_caller_identity().send().await.map_err(Error::aws("sts:GetCallerIdentity", "itself"))?;
-            reply.arn.ok_or_else(|| Error::Misconfigured("STS names no identity".to_owned()))
+            reply.arn.ok_or_else(|| Error::Misconfigured("STS returned no identity".to_owned()))
         };
         match self.arn.get_or_try_init(ask).await {
             Ok(arn) => Some(arn.clone()),
@@ -92,7 +92,7 @@ impl Aws {
     /// The configuration for a target's Region and account: Cordon's own credentials at home, and those of the member
     /// role, narrowed to one step and one instance, in another account.
     ///
-    /// Errors: `AccessDenied` where the role cannot be assumed; its text names the role and what has to be deployed.
+    /// Errors: `AccessDenied` if the role cannot be assumed; its text names the role and the template to deploy.
     pub async fn of(&self, target: &Target, step: &str) -> Result<SdkConfig> {
         let here = self.home.to_builder().region(Region::new(target.region.clone()));
         // A function that is run by hand, without the template's settings, acts in the account of its shell.
@@ -112,7 +112,7 @@ impl Aws {
 
     /// The forensic account, if the operator has configured one. Calls nothing.
     ///
-    /// Errors: `Misconfigured` where there is an account without a key of its own to copy under.
+    /// Errors: `Misconfigured` if there is an account without a key of its own for the copies.
     pub fn forensic(&self) -> Result<Option<Forensic>> {
         let Some(account_id) = self.setting("FORENSIC_ACCOUNT") else { return Ok(None) };
         Ok(Some(Forensic {
@@ -126,7 +126,7 @@ impl Aws {
     /// The configuration for the forensic account, in the Region that the target's copies go to: the credentials of its
     /// role, narrowed to one step and one instance.
     ///
-    /// Errors: `AccessDenied` where the role cannot be assumed; its text names the role and what has to be deployed.
+    /// Errors: `AccessDenied` if the role cannot be assumed; its text names the role and the template to deploy.
     pub async fn of_forensic(&self, forensic: &Forensic, target: &Target, step: &str) -> Result<SdkConfig> {
         let role = Role {
             account_id: forensic.account_id.clone(),
@@ -189,13 +189,13 @@ fn diagnostic(error: Error) -> Diagnostic {
     Diagnostic { error_type: error.name().to_owned(), error_message: error.to_string() }
 }
 
-/// What a step about the forensic account answers where the operator has configured none.
+/// The answer of a step about the forensic account if the operator has configured none.
 const NONE_CONFIGURED: &str = "no forensic account is configured";
 
 /// How many changes a step's answer carries.
 const CHANGES_AT_MOST: usize = 40;
 
-/// A failure travels further: it is handed from containment to verification, with those of all other instances.
+/// Failures carry fewer: they travel from containment to verification, together with those of all other instances.
 const CHANGES_OF_A_FAILURE: usize = 3;
 
 /// Runs an irreversible step as a Lambda: one target in, one outcome out.
@@ -248,7 +248,7 @@ where
 
 async fn run_irreversible<S: Irreversible>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
     if target.release.is_some() {
-        let stays = format!("what {} has done stays: a release does not undo it", S::NAME);
+        let stays = format!("a release does not undo what {} has done", S::NAME);
         return Ok(Outcome::new(S::NAME, Status::NotApplicable, stays));
     }
     // Boxed, because the type of a whole step's future is too deep for the compiler's default limit.
@@ -263,11 +263,11 @@ pub async fn run_reversible<S: Reversible>(aws: &Aws, step: &S, target: &Target)
     }
 }
 
-/// Releases a step, as long as the case is still the one that the target names.
+/// Releases a step, if the case is still the one that the target names.
 pub async fn run_release<S: Reversible>(aws: &Aws, step: &S, target: &Target) -> Result<Outcome> {
     let journal = aws.case_table()?;
-    // A release that was stopped, or is redriven, must not open what another execution has contained since. A dry run holds
-    // no case.
+    // A release that was stopped, or is redriven, must not undo what another execution has contained since. A dry run
+    // holds no case.
     let case = journal.last_case(target).boxed().await?;
     if let Some(case) = case.filter(|case| !target.dry_run && !case.is_held_for(target)) {
         return Err(Error::InvalidInput(format!(
@@ -278,7 +278,7 @@ pub async fn run_release<S: Reversible>(aws: &Aws, step: &S, target: &Target) ->
     release(step, target, &journal).boxed().await
 }
 
-/// What a step's function answers: its outcome, in the log, and as much of it as travels through the workflow.
+/// The answer of a step's function: logs the whole outcome, and returns the part that travels through the workflow.
 pub fn answer(target: &Target, outcome: Result<Outcome>) -> Result<Outcome> {
     let outcome = outcome.map_err(|error| match error {
         Error::NotContained(outcome) => Error::NotContained(Box::new(outcome.shortened(CHANGES_OF_A_FAILURE))),
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_runtime_reports_our_names_and_not_those_of_rust_types() {
+    fn the_runtime_reports_cordons_error_names_and_not_rust_types() {
         let diagnostic = diagnostic(Error::InvalidInput("Region is missing".into()));
         assert_eq!(diagnostic.error_type, "InvalidInput");
         assert_eq!(diagnostic.error_message, "Region is missing");

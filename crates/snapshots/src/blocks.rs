@@ -1,4 +1,4 @@
-//! The hash lists of snapshots, as `hash-snapshots` keeps them in the journal and whoever seals a case reads them.
+//! The hash lists of snapshots: `hash-snapshots` keeps them in the journal, and `seal-evidence` reads them.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct Part {
     pub sha256: String,
     /// How many blocks it has.
     pub blocks: u64,
-    /// The index that the next part begins at; absent in the last one.
+    /// The index at which the next part begins; absent in the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<i32>,
 }
@@ -59,7 +59,7 @@ pub type Parts = BTreeMap<String, Vec<Part>>;
 
 /// The parts that the journal of `hash-snapshots` has.
 ///
-/// Errors: `Misconfigured` where a record is no part.
+/// Errors: `Misconfigured` if a record is not a part.
 pub fn parts(first: &First) -> Result<Parts> {
     let mut all = Parts::new();
     for (key, value) in first {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_whole_only_when_its_last_part_goes_no_further() {
+    fn a_list_is_whole_only_with_its_last_part() {
         assert_eq!(BlockList::whole(&[]), None);
         assert_eq!(BlockList::whole(&[part(1, Some(10))]), None);
         let list = BlockList::whole(&[part(1, Some(10)), part(2, None)]).expect("whole");

@@ -1,15 +1,15 @@
-//! Copies of snapshots, in this account or in the forensic one: how they stand, and how they are asked for.
+//! Copies of snapshots, in this account or in the forensic one: their states, and the requests for them.
 
 use aws_sdk_ec2::types::Snapshot;
 use containment::{Result, Writes};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
-/// A copy whose key is not accessible fails without a word from `CopySnapshot` (aws-behaviour#silent-copy-failure); one
-/// more try, then a person.
+/// `CopySnapshot` succeeds even if its key is not accessible, and the copy fails later
+/// (aws-behaviour#silent-copy-failure): one more try, then a person has to act.
 const COPIES_AT_MOST: usize = 2;
 
-/// How the copy of a snapshot stands.
+/// The state of a snapshot's copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SnapshotCopy {
@@ -25,12 +25,12 @@ pub struct SnapshotCopy {
 }
 
 impl SnapshotCopy {
-    /// No copy yet, and why.
+    /// No copy yet, with the reason.
     pub fn none(state: &str) -> Self {
         SnapshotCopy { snapshot_id: None, state: state.to_owned(), kms_key_id: None }
     }
 
-    /// A copy that EC2 shows, in the state that it counts as.
+    /// A copy that EC2 shows, with this state.
     pub fn shown(copy: &Snapshot, state: String) -> Self {
         SnapshotCopy { snapshot_id: copy.snapshot_id.clone(), state, kms_key_id: copy.kms_key_id.clone() }
     }
@@ -40,7 +40,7 @@ impl SnapshotCopy {
         SnapshotCopy { state: "completed".to_owned(), ..self.clone() }
     }
 
-    /// Whether another one is to be asked for, after so many.
+    /// Whether to request another copy after this many.
     pub fn is_missing(&self, tried: usize) -> bool {
         tried < COPIES_AT_MOST && self.state != "completed"
     }
@@ -55,8 +55,8 @@ pub fn best(copies: impl Iterator<Item = SnapshotCopy>) -> Option<SnapshotCopy> 
     })
 }
 
-/// Asks for copies, five at once. There are 20 at a time for each destination Region, whosever case they are of, and no
-/// more can be had (aws-behaviour#snapshot-quotas): what finds no place waits.
+/// Requests copies, five at once. AWS allows 20 at a time in each destination Region, for all cases together
+/// (aws-behaviour#snapshot-quotas): further copies wait.
 pub async fn ask_for(calls: Vec<impl Future<Output = Result<()>>>) -> Writes {
     let mut writes = Writes::default();
     for result in stream::iter(calls).buffer_unordered(5).collect::<Vec<_>>().await {

@@ -1,8 +1,9 @@
-//! The signed request that goes along with a copy of an encrypted snapshot.
+//! The presigned request that a copy of an encrypted snapshot needs.
 //!
 //! The API reference of CopySnapshot wants one for every encrypted source: a signed request for the same copy to the
-//! source's own Region. The other SDKs write it by themselves; the one for Rust does not (smithy-lang/smithy-rs issue 133).
-//! As in botocore and in the SDK for Go the whole request is signed, tags and all: a policy that asks for tags asks here too.
+//! source's own Region. The other SDKs add it themselves; the one for Rust does not (smithy-lang/smithy-rs issue 133).
+//! As in botocore and the SDK for Go, the whole request is signed, tags included: a policy that requires tags requires
+//! them here.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,18 +17,17 @@ use aws_sigv4::sign::v4;
 use containment::{Error, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// EC2 asks the source's Region a moment after it has got the request.
+/// EC2 sends it to the source's Region a moment after it has received the copy request.
 const EXPIRES_IN: Duration = Duration::from_secs(3600);
 
 /// Signature Version 4 leaves letters, digits and these as they are.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The `PresignedUrl` of a copy, which says where it goes: into another Region, or its source's own. Calls nothing of EC2's.
+/// The `PresignedUrl` of a copy, with its destination: another Region, or the source's own. Does not call EC2.
 ///
-/// Signed with the credentials of the configuration that the copy itself is asked for with: whoever copies has to be
-/// allowed to read the source.
+/// Signed with the credentials that request the copy itself: the caller must be allowed to read the source.
 ///
-/// Errors: `Misconfigured` where there is nothing to sign with.
+/// Errors: `Misconfigured` without credentials.
 pub async fn copy_url(aws: &SdkConfig, copy: &CopySnapshotInputBuilder) -> Result<String> {
     let from = copy.get_source_region().as_deref().unwrap_or_default();
     let provider = aws.credentials_provider().ok_or_else(|| unsigned("there are no credentials"))?;
@@ -60,7 +60,7 @@ fn signed(
     Ok(url)
 }
 
-/// The request by the names that EC2's query protocol has for it.
+/// The request's parameters, by their names in EC2's query protocol.
 fn parameters(copy: &CopySnapshotInputBuilder) -> Vec<(String, String)> {
     let encrypted = copy.get_encrypted().map(|encrypted| encrypted.to_string());
     let plain = [
@@ -92,7 +92,7 @@ fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
 }
 
 fn unsigned(why: impl std::fmt::Display) -> Error {
-    Error::Misconfigured(format!("the copy of an encrypted snapshot can't be signed for: {why}"))
+    Error::Misconfigured(format!("the request to copy an encrypted snapshot can't be signed: {why}"))
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_is_the_one_of_botocore_for_the_same_request_credentials_and_second() {
+    fn the_signature_equals_botocores_for_the_same_request() {
         let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("to/ken+==".to_owned()), None, "test");
         let at = SystemTime::UNIX_EPOCH + AT;
         let url = signed("https://ec2.eu-west-1.amazonaws.com", credentials, at, "eu-west-1", &copy()).expect("signed");

@@ -1,4 +1,4 @@
-//! The case's copies in the forensic account, for whoever writes about them.
+//! The case's copies in the forensic account, for the steps that report them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{locked_days, locks, snapshots_of_case};
 
-/// A copy in the forensic account: what it is, where it comes from, and how it is locked.
+/// A copy in the forensic account, with its origin and its lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ForensicCopy {
@@ -18,11 +18,11 @@ pub struct ForensicCopy {
     pub snapshot_id: String,
     /// The forensic account.
     pub account_id: String,
-    /// The Region that it is in.
+    /// Its Region.
     pub region: String,
     /// `pending`, `completed`, `error`.
     pub state: String,
-    /// The key that it is under.
+    /// Its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
     /// GiB.
@@ -84,7 +84,7 @@ mod tests {
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
 
     #[tokio::test]
-    async fn a_copy_is_shown_with_its_lineage_its_key_and_the_day_until_which_it_is_locked() {
+    async fn a_copy_is_shown_with_its_lineage_its_key_and_the_end_of_its_lock() {
         let case = mock!(Client::describe_snapshots).then_output(|| {
             let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
             let copy = |id: &str| Snapshot::builder().snapshot_id(id).owner_id("888888888888").volume_size(8);

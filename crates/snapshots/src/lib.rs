@@ -1,6 +1,6 @@
-//! The snapshots of a case: which there are, which may stand for which, how copies are asked for, and how they are locked.
+//! The snapshots of a case: originals, the copies that may replace them, requests for copies, and locks.
 //!
-//! Reads EC2. Changes nothing but what [`ask_for`] is handed.
+//! Reads EC2. Changes nothing, except for the copies that [`ask_for`] requests.
 
 mod blocks;
 mod copies;
@@ -24,14 +24,14 @@ pub use locks::{locked_days, locks};
 /// The snapshots of a case: originals, and copies by the original that they were made from.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CaseSnapshots {
-    /// What `create-snapshots` took.
+    /// The snapshots that `create-snapshots` took.
     pub originals: Vec<Snapshot>,
     /// By the id of the original; an original may be gone.
     pub copies: BTreeMap<String, Vec<Snapshot>>,
 }
 
-/// Whether EC2 says that a snapshot was taken of a volume. A copy has a volume that is none
-/// (aws-behaviour#copy-lineage), and whoever tags an original as a copy does not make it one (aws-behaviour#tags).
+/// Whether EC2 says that a snapshot was taken of a volume. A copy names a volume that does not
+/// exist (aws-behaviour#copy-lineage); tags do not turn an original into a copy (aws-behaviour#tags).
 pub fn is_of_a_volume(snapshot: &Snapshot) -> bool {
     snapshot.volume_id().is_some_and(|volume| volume != "vol-ffffffff")
 }
@@ -48,12 +48,12 @@ pub async fn case_snapshots(ec2: &Client, target: &Target) -> Result<CaseSnapsho
     Ok(snapshots)
 }
 
-/// A tag's value. Tags say what is a copy of what; they are never proof of it (aws-behaviour#tags).
+/// A tag's value. Tags say which snapshot is a copy of which, but never prove it (aws-behaviour#tags).
 pub fn tag<'a>(snapshot: &'a Snapshot, key: &str) -> Option<&'a str> {
     snapshot.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value())
 }
 
-/// A copy that may stand for its original: completed, encrypted, and under the key that was asked for.
+/// Whether a copy may replace its original: completed, encrypted, and under the requested key.
 pub fn is_verified(copy: &Snapshot, key: Option<&str>) -> bool {
     copy.state() == Some(&SnapshotState::Completed)
         && copy.encrypted().unwrap_or(false)
@@ -77,23 +77,23 @@ pub fn shareable<'a>(snapshots: &'a CaseSnapshots, key: &str) -> Vec<&'a Snapsho
     own.into_iter().chain(others.into_iter().filter_map(standing_for)).chain(left).collect()
 }
 
-/// The stack's key, if it is one of the target's Region: a key reaches no further.
+/// The stack's key, if it is in the target's Region: a key works only there.
 pub fn key_in_region(key: Option<String>, target: &Target) -> Option<String> {
     key.filter(|arn| arn.split(':').nth(3) == Some(&target.region))
 }
 
-/// When the state that a snapshot shows was: its own beginning, or what a copy was given from its source.
+/// When a snapshot's content was taken: its own start, or the time that a copy has from its source.
 pub fn taken_at(snapshot: &Snapshot) -> Option<String> {
     let own = || snapshot.start_time().and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
     tag(snapshot, "TakenAt").map(ToOwned::to_owned).or_else(own)
 }
 
-/// A copy's failure in AWS's words. EBS finds out only afterwards that it may not use a key, and says no more than this.
+/// A copy's failure in AWS's words. EBS notices only later that it may not use a key, and gives no further detail.
 pub fn failure(message: Option<&str>, source_key: Option<&str>) -> String {
     let message = message.unwrap_or("without a message");
     match source_key.filter(|_| message.contains("key ID is not accessible")) {
         Some(key) => format!(
-            "error: {message}; the policy of {key}, which the source is under, must let this role use it through EC2 \
+            "error: {message}; the policy of the source's key, {key}, must let this role use it through EC2 \
              (kms:Decrypt, kms:DescribeKey, kms:ReEncryptFrom, kms:CreateGrant)"
         ),
         None => format!("error: {message}"),

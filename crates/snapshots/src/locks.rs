@@ -1,4 +1,4 @@
-//! How snapshots are locked.
+//! The locks of snapshots.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use containment::{Error, Result};
 
 const IDS_A_CALL: usize = 200;
 
-/// How the account's own snapshots are locked, by their ids. A snapshot that was never locked is not among them; one whose
-/// lock has ended is, as `expired`.
+/// The locks of the account's own snapshots, by the snapshots' ids. A snapshot that was never locked has no entry; one
+/// whose lock has ended is `expired`.
 pub async fn locks(ec2: &Client, snapshots: &[String]) -> Result<BTreeMap<String, LockedSnapshotsInfo>> {
     let mut locks = BTreeMap::new();
-    // Asked about by id, because there may be thousands of other cases'; without ids, the question would be about all.
+    // Read by id, because other cases may have thousands of locks; without ids, the call would list them all.
     for ids in snapshots.chunks(IDS_A_CALL) {
         let mut page = None;
         loop {
@@ -31,7 +31,7 @@ pub async fn locks(ec2: &Client, snapshots: &[String]) -> Result<BTreeMap<String
     Ok(locks)
 }
 
-/// A lock's days: as they were asked for, or counted, where somebody has set a date.
+/// A lock's days: as requested, or counted if somebody has set a date.
 pub fn locked_days(lock: &LockedSnapshotsInfo) -> Option<i32> {
     let counted = || {
         let from = lock.lock_duration_start_time().or(lock.lock_created_on())?.secs();

@@ -29,7 +29,7 @@ fn resized(mut snapshots: CaseSnapshots, size: i32) -> CaseSnapshots {
 }
 
 #[test]
-fn what_can_be_shared_is_the_original_under_the_stacks_key_or_one_verified_copy_of_its_size() {
+fn originals_under_the_stacks_key_or_their_verified_copies_can_be_shared() {
     let own = snapshot("snap-1", "completed", true, None, Some(KEY));
     let plain = snapshot("snap-2", "completed", false, None, None);
     let copy = |id: &str, state: &str, key: &str| snapshot(id, state, true, Some("snap-2"), Some(key));
@@ -47,5 +47,5 @@ fn what_can_be_shared_is_the_original_under_the_stacks_key_or_one_verified_copy_
         shareable(case, KEY).iter().filter_map(|s| s.snapshot_id().map(ToOwned::to_owned)).collect()
     };
     assert_eq!(ids(&case), ["snap-1", "snap-4", "snap-7"]);
-    assert_eq!(ids(&resized(case, 8)), ["snap-1", "snap-7"], "a copy of another size stands for nothing");
+    assert_eq!(ids(&resized(case, 8)), ["snap-1", "snap-7"], "a copy of another size replaces nothing");
 }

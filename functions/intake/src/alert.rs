@@ -1,7 +1,7 @@
-//! From what EventBridge delivers to the instances to respond to. Pure.
+//! Finds the instances to respond to in an event from EventBridge. Pure.
 //!
-//! Tolerant in what it reads, strict in what it makes of it: whatever is not plainly an instance in an account and a
-//! Region that Cordon may act in is left out by name, and keeps nothing else from being responded to.
+//! Tolerant in what it reads, strict in what it accepts: anything other than an instance in an account and a Region
+//! that Cordon may act in is left out by name, and does not keep Cordon from responding to the others.
 
 use std::collections::BTreeSet;
 
@@ -13,14 +13,14 @@ use crate::candidates::{Candidate, Request, Source, Trigger, TriggerFinding};
 use crate::manual::LONG_AT_MOST;
 use crate::{ResponseMode, Settings};
 
-/// The largest number of instances of one event: every one of them may become a question, and the workflow's second Map
-/// takes 40 at a time, so that a 41st question would have to wait for the answer to another (aws-behaviour#inline-map).
+/// The largest number of instances in one event: each may need approval, and the workflow's second Map takes 40 at a
+/// time, so a 41st request for approval would wait for the answer to another (aws-behaviour#inline-map).
 const INSTANCES_AT_MOST: usize = 40;
 
 /// Findings that travel through the execution.
 const FINDINGS_AT_MOST: usize = 20;
 
-/// Reads an event. Errors: it is no event that Cordon knows.
+/// Reads an event. Errors: Cordon does not know this kind of event.
 pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &Settings) -> Result<Request> {
     let alert = finding::read(event).map_err(|unreadable| Error::InvalidInput(unreadable.to_string()))?;
     let trigger = trigger(&alert);
@@ -31,7 +31,7 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
         for named in &finding.instances {
             match target(named, execution, settings) {
                 Ok(target) => {
-                    // A sample's instance need not even be one, and a memory image is for a person to ask for.
+                    // A sample's instance may not exist, and only a person may request a memory image.
                     let mode = settings.capture_on_finding.filter(|_| !finding.sample);
                     let capture = mode.map(|mode| Capture { mode, memory: false });
                     let target = Target { dry_run: finding.sample, capture, ..target };
@@ -46,11 +46,10 @@ pub(crate) fn read(event: &serde_json::Value, execution: &Execution, settings: &
     }
     let too_many = candidates.split_off(candidates.len().min(INSTANCES_AT_MOST));
     left_out.extend(too_many.iter().map(|w| {
-        let reason =
-            format!("an event may name {INSTANCES_AT_MOST} instances; start an execution with this one by hand");
+        let reason = format!("an event may name at most {INSTANCES_AT_MOST} instances; contain this one by hand");
         LeftOut::instance(&w.target, Status::Failed, reason)
     }));
-    // More than can be captured in one execution are contained at once instead.
+    // If there are too many to capture in one execution, all are contained at once, without a capture.
     if candidates.len() > LONG_AT_MOST {
         candidates.iter_mut().for_each(|candidate| candidate.target.capture = None);
     }
@@ -79,7 +78,7 @@ fn trigger(alert: &Alert) -> Trigger {
     Trigger { source, findings: findings.collect(), drift: None }
 }
 
-/// The findings to respond to; the others are left out with the reason. Samples count only where nothing is real.
+/// The findings to respond to; the others are left out with the reason. Samples count only if no finding is real.
 fn relevant(findings: Vec<Finding>, source: Source, settings: &Settings, left_out: &mut Vec<LeftOut>) -> Vec<Finding> {
     let mut relevant = Vec::new();
     for finding in findings {
@@ -102,13 +101,16 @@ fn relevant(findings: Vec<Finding>, source: Source, settings: &Settings, left_ou
         return samples;
     }
     left_out.extend(samples.iter().map(|finding| {
-        let reason = format!("nothing was done about finding {}: it is a sample, beside real ones", finding.id);
+        let reason = format!(
+            "nothing was done about finding {}: it is a sample, and the event has real findings too",
+            finding.id
+        );
         LeftOut::finding(Status::NotApplicable, reason)
     }));
     real
 }
 
-/// How it counts that nothing can be done about an instance: a sample's need not even be one.
+/// The status of an instance that Cordon cannot act on. A sample's instance may not exist, so that is no failure.
 pub(crate) fn missed(sample: bool) -> Status {
     if sample { Status::NotApplicable } else { Status::Failed }
 }
@@ -129,7 +131,7 @@ fn target(named: &Named, execution: &Execution, settings: &Settings) -> Result<T
     Ok(execution.target(&named.account_id, &named.region, &named.instance_id))
 }
 
-/// One response per instance, whatever the number of findings that name it.
+/// Adds one response per instance, however many findings name it.
 fn add(candidates: &mut Vec<Candidate>, target: Target, finding: &Finding, source: Source) {
     let of_another = source != Source::GuardDuty && target.account_id != finding.account_id;
     let known = match candidates.iter().position(|w| w.target.key() == target.key()) {
@@ -142,17 +144,19 @@ fn add(candidates: &mut Vec<Candidate>, target: Target, finding: &Finding, sourc
     let known = &mut candidates[known];
     known.findings.insert(finding.id.clone());
     if of_another {
-        known
-            .ask
-            .push(format!("the finding is of account {:?} and names another account's instance", finding.account_id));
+        known.ask.push(format!(
+            "the finding belongs to account {:?} but names an instance of another account",
+            finding.account_id
+        ));
     }
     if source.is_automatic() && finding.severity.is_none() {
         known.ask.push("the finding has no severity".to_owned());
     }
     if source.is_automatic() && finding.product != "GuardDuty" {
-        known
-            .ask
-            .push(format!("the finding is {}'s, which may only mean that the instance is vulnerable", finding.product));
+        known.ask.push(format!(
+            "the finding comes from {}, so the instance may only be vulnerable, not compromised",
+            finding.product
+        ));
     }
 }
 
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_findings_account_and_region_are_acted_in_and_not_the_envelopes() {
+    fn the_account_and_region_come_from_the_finding_and_not_from_the_envelope() {
         let request = asked(&finding(A, 8.0));
         let target = &request.candidates[0].target;
         assert_eq!(
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_below_the_minimum_severity_is_left_out_without_a_word_and_one_at_it_is_not() {
+    fn only_a_finding_below_the_minimum_severity_is_left_out_quietly() {
         assert_eq!(asked(&finding(A, 7.0)).candidates.len(), 1);
         let request = asked(&finding(A, 6.9));
         assert!(request.candidates.is_empty() && request.left_out[0].quiet);
@@ -221,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_without_a_severity_is_a_question() {
+    fn a_finding_without_a_severity_needs_approval() {
         let mut event = finding(A, 8.0);
         event["detail"]["severity"] = Value::Null;
         assert_eq!(asked(&event).candidates[0].ask, ["the finding has no severity"]);
     }
 
     #[test]
-    fn an_archived_finding_and_one_about_something_else_say_why_nothing_is_done() {
+    fn archived_and_unrelated_findings_are_left_out_with_the_reason() {
         let mut archived = finding(A, 8.0);
         archived["detail"]["service"]["archived"] = json!("true");
         assert!(reasons(&asked(&archived)).contains("it is archived"));
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_a_dry_run_and_beside_a_real_finding_it_is_left_out() {
+    fn a_sample_alone_is_a_dry_run_and_with_a_real_finding_it_is_left_out() {
         let mut sample = finding(A, 8.0);
         sample["detail"]["service"]["additionalInfo"] = json!({ "value": "{\"sample\":true}" });
         assert!(asked(&sample).candidates[0].target.dry_run);
@@ -251,11 +255,11 @@ mod tests {
         let request = asked(&both);
         assert_eq!(request.candidates.len(), 1);
         assert!(request.candidates[0].target.instance_id == B && !request.candidates[0].target.dry_run);
-        assert!(reasons(&request).contains("it is a sample, beside real ones"));
+        assert!(reasons(&request).contains("it is a sample, and the event has real findings too"));
     }
 
     #[test]
-    fn a_finding_has_the_host_captured_as_the_parameter_says_and_a_sample_never_has() {
+    fn the_parameter_decides_whether_a_finding_captures_and_a_sample_never_does() {
         let modes = [None, Some(CaptureMode::IsolateFirst), Some(CaptureMode::CaptureFirst)];
         let mut sample = finding(A, 8.0);
         sample["detail"]["service"]["additionalInfo"] = json!({ "sample": true });
@@ -267,14 +271,14 @@ mod tests {
             assert_eq!(
                 asked(&asff(&[(A, OWN)])),
                 mode.map(|mode| Capture { mode, memory: false }),
-                "at the button too"
+                "a custom action too"
             );
             assert_eq!(asked(&sample), None);
         }
     }
 
     #[test]
-    fn a_sample_about_what_is_no_instance_of_ours_is_no_failure() {
+    fn a_sample_about_an_unknown_account_or_region_is_no_failure() {
         let mut sample = finding(A, 8.0);
         sample["detail"]["service"]["additionalInfo"] = json!({ "sample": true });
         for (field, value) in [("accountId", "111111111111"), ("region", "nowhere")] {
@@ -287,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_in_an_account_that_is_not_allowed_is_left_out_and_the_others_are_not() {
+    fn only_instances_in_accounts_that_are_not_allowed_are_left_out() {
         let request = asked(&asff(&[(A, "111111111111"), (B, MEMBER)]));
         assert_eq!(request.candidates[0].target.account_id, MEMBER);
         assert_eq!((request.left_out[0].status, request.left_out[0].instance_id.as_deref()), (Status::Failed, Some(A)));
@@ -295,31 +299,31 @@ mod tests {
     }
 
     #[test]
-    fn an_imported_finding_that_names_another_accounts_instance_is_a_question_at_the_button_too() {
+    fn a_finding_that_names_an_instance_of_another_account_always_needs_approval() {
         let mut event = asff(&[(A, MEMBER)]);
         assert!(asked(&event).candidates[0].ask.is_empty());
         event["detail"]["findings"][0]["AwsAccountId"] = json!(OWN);
         let request = asked(&event);
         assert_eq!(request.candidates[0].target.account_id, MEMBER);
-        assert!(request.candidates[0].ask[0].contains("names another account's instance"));
+        assert!(request.candidates[0].ask[0].contains("names an instance of another account"));
     }
 
     #[test]
-    fn an_id_that_is_none_is_left_out_by_its_place_in_the_event() {
+    fn an_invalid_id_is_left_out_and_the_reason_names_its_field() {
         let request = asked(&finding("i-0; rm -rf /", 8.0));
         assert!(request.candidates.is_empty());
         assert!(reasons(&request).starts_with("detail.resource.instanceDetails.instanceId:"));
     }
 
     #[test]
-    fn an_instance_that_two_findings_name_is_responded_to_once_for_both() {
+    fn two_findings_about_one_instance_get_one_response() {
         let request = asked(&asff(&[(A, OWN), (A, OWN)]));
         assert_eq!(request.candidates.len(), 1);
         assert_eq!(request.candidates[0].findings, ["f-0".to_owned(), "f-1".to_owned()].into());
     }
 
     #[test]
-    fn more_instances_than_an_execution_takes_are_named_and_not_forgotten() {
+    fn instances_beyond_the_limit_of_an_event_are_left_out_by_name() {
         let ids: Vec<String> = (0..42).map(|n| format!("i-{n:017x}")).collect();
         let resources: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), OWN)).collect();
         let request = asked(&asff(&resources));
@@ -328,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn in_notify_only_mode_nothing_is_wanted_of_a_finding_but_a_person_at_a_button_is_obeyed() {
+    fn notify_only_mode_stops_findings_and_not_a_persons_custom_action() {
         let settings = Settings { response_mode: ResponseMode::NotifyOnly, ..settings() };
         let request = read(&finding(A, 8.0), &execution(), &settings).expect("read");
         assert!(request.candidates.is_empty() && reasons(&request).contains("NotifyOnly"));
@@ -369,7 +373,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_in_an_event_it_never_panics_and_wants_only_named_instances_in_allowed_accounts(
+        fn no_event_causes_a_panic_or_a_target_that_it_does_not_name(
             detail in json_value(), source in prop::sample::select(vec!["aws.guardduty", "aws.securityhub"])
         ) {
             let kind = if source == "aws.guardduty" { "GuardDuty Finding" } else { "Security Hub Findings - Imported" };

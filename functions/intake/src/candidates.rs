@@ -1,4 +1,4 @@
-//! What is asked for, before anybody has looked whether it may be done.
+//! A request for containment, before the guardrails and the case table are checked.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,19 @@ use serde::Serialize;
 
 use crate::fleet::Batch;
 
-/// What starts an execution.
+/// The origin of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Source {
-    /// A person, in the console or a terminal, who names the instances. That is its own approval.
+    /// A person names the instances, in the console or a terminal. That is its own approval.
     Hand,
-    /// A person, with a button in Security Hub, who names findings.
+    /// A person chooses findings in Security Hub and uses the custom action.
     SecurityHubCustomAction,
-    /// Nobody: a GuardDuty finding.
+    /// A GuardDuty finding, without a person.
     GuardDuty,
-    /// Nobody: a finding that Security Hub has imported.
+    /// A finding that Security Hub has imported, without a person.
     SecurityHub,
-    /// Nobody: somebody other than Cordon has changed a contained instance, which is contained again. The decision is that
-    /// of its case.
+    /// Drift: somebody other than Cordon has changed a contained instance, and Cordon contains it again. The case's own
+    /// decision holds.
     Drift,
 }
 
@@ -31,7 +31,7 @@ impl Source {
         matches!(self, Source::Hand | Source::Drift)
     }
 
-    /// Whether nobody is there: the response mode and the minimum severity are for such starts.
+    /// Whether the start is automatic: the response mode and the minimum severity apply to such starts.
     pub(crate) fn is_automatic(self) -> bool {
         matches!(self, Source::GuardDuty | Source::SecurityHub)
     }
@@ -45,12 +45,12 @@ pub struct Trigger {
     pub source: Source,
     /// The findings of the event, at most 20 of them.
     pub findings: Vec<TriggerFinding>,
-    /// What was done to the instance, in a start for that reason.
+    /// The change to the instance, if drift started the execution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
 }
 
-/// A finding in a few words. Its texts come from outside: they are data, never part of a command.
+/// A finding in a few words. Its texts are untrusted: data, never part of a command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TriggerFinding {
@@ -72,7 +72,7 @@ pub(crate) struct Candidate {
     pub(crate) target: Target,
     /// The findings that name it.
     pub(crate) findings: BTreeSet<String>,
-    /// Why a person is to be asked first, so far.
+    /// The reasons found so far to ask a person first.
     pub(crate) ask: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ impl Candidate {
     }
 }
 
-/// What an input asks for.
+/// The request that an input makes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Request {
     pub(crate) trigger: Trigger,

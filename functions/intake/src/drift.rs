@@ -1,6 +1,6 @@
-//! What `watch-drift` starts an execution with: an instance of an open case that somebody else has changed, and how.
+//! The input with which `watch-drift` starts an execution: an instance that somebody else has changed, and the change.
 //!
-//! Nobody is asked, because the case was contained by decision; and so it is worth nothing without such a case.
+//! Nobody is asked for approval, because the open case has already been decided; without such a case, nothing is done.
 
 use cases::{CaseTable, Drift};
 use containment::{Error, Result, Status, Target};
@@ -17,11 +17,11 @@ pub(crate) fn is_drift(input: &Value) -> bool {
     input.get(FIELD).is_some()
 }
 
-/// Reads the input: that of a person for one instance and without options, with the call beside it.
+/// Reads the input: one instance, without options, and the call that changed it.
 pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) -> Result<Request> {
     let mut rest = input.clone();
     let drift = rest.as_object_mut().and_then(|fields| fields.remove(FIELD)).unwrap_or_default();
-    let accepted = "only beside one of InstanceIds, Region and AccountId";
+    let accepted = "only together with InstanceIds, Region and AccountId";
     if let Some((field, value)) = rest
         .as_object()
         .into_iter()
@@ -31,17 +31,17 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
         return refuse(field, value, &format!("{FIELD} {accepted}"));
     }
     let drift: Drift = serde_json::from_value(drift)
-        .map_err(|error| Error::InvalidInput(format!("{FIELD}: {error}; it is what watch-drift starts with")))?;
+        .map_err(|error| Error::InvalidInput(format!("{FIELD}: {error}; only watch-drift sets this field")))?;
     let mut request = manual::read(&rest, execution, settings)?;
     if request.candidates.len() != 1 {
-        return refuse("InstanceIds", &rest["InstanceIds"], &format!("one instance beside {FIELD}"));
+        return refuse("InstanceIds", &rest["InstanceIds"], &format!("one instance together with {FIELD}"));
     }
     request.trigger.source = Source::Drift;
     request.trigger.drift = Some(drift.shortened());
     Ok(request)
 }
 
-/// Leaves out what is not monitored, and gives the rest its case's options. Reads the case table.
+/// Leaves out instances that are not monitored, and gives the others their cases' options. Reads the case table.
 pub(crate) async fn with_options(cases: &CaseTable, mut request: Request) -> Result<Request> {
     for candidate in std::mem::take(&mut request.candidates) {
         match cases.monitored(&candidate.target.key()).await? {
@@ -57,7 +57,7 @@ pub(crate) async fn with_options(cases: &CaseTable, mut request: Request) -> Res
                 request.candidates.push(Candidate { target, ..candidate });
             }
             None => {
-                let reason = "it has no open case in which it was contained, so nothing is kept up";
+                let reason = "it has no open case that contained it, so there is nothing to repair";
                 let left_out = LeftOut::instance(&candidate.target, Status::NotApplicable, reason);
                 request.left_out.push(left_out.quiet(true));
             }

@@ -1,4 +1,4 @@
-//! More instances than one execution takes: the input of a fleet, cut into batches that are executions of their own.
+//! A fleet: more instances than one execution takes. Its input is cut into batches, each with an execution of its own.
 
 use containment::{Error, Result, Target};
 use request::{Execution, refuse};
@@ -30,7 +30,7 @@ pub struct Fleet {
     pub batches: Vec<Vec<String>>,
 }
 
-/// A batch of a fleet: what the fleet's execution adds to the input of each execution that it starts. Nobody types it.
+/// A batch of a fleet. The fleet's execution adds this to the input of each execution that it starts; nobody types it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Batch {
@@ -44,13 +44,13 @@ pub struct Batch {
     pub settle_at: String,
 }
 
-/// The plan for a fleet: no target of its own, and no case, both of which each batch makes for its instances.
+/// The plan for a fleet. It has neither targets nor cases: each batch makes those for its instances.
 pub(crate) fn plan(request: Request, execution: &Execution, settings: &Settings) -> Plan {
     let ids: Vec<String> = request.candidates.iter().map(|w| w.target.instance_id.clone()).collect();
     let first = request.candidates.first().map(|w| &w.target);
     let text = |of: fn(&Target) -> &String| first.map(of).cloned().unwrap_or_default();
     let dry_run = first.is_some_and(|target| target.dry_run);
-    // A Map's result has 256 KiB, and all batches are to be under way at once.
+    // A Map's result has 256 KiB, and all batches must run at once.
     let per_batch = settings.instances_per_batch.max(ids.len().div_ceil(BATCHES_AT_MOST));
     let fleet = Fleet {
         id: execution.fleet_id(),
@@ -73,7 +73,7 @@ pub(crate) fn plan(request: Request, execution: &Execution, settings: &Settings)
 
 /// Reads the input's field `Batch`, which must be one that an execution of this state machine has made.
 pub(crate) fn batch(value: &Value, execution: &Execution) -> Result<Batch> {
-    let accepted = "nothing: only the execution of a fleet hands it to its batches";
+    let accepted = "nothing: only a fleet's execution passes it to its batches";
     let Ok(batch) = serde_json::from_value::<Batch>(value.clone()) else { return refuse("Batch", value, accepted) };
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     let (own, its) = (machine(&execution.id), machine(&batch.execution));
@@ -83,7 +83,7 @@ pub(crate) fn batch(value: &Value, execution: &Execution) -> Result<Batch> {
     Ok(batch)
 }
 
-/// Refuses a batch whose fleet is not being contained: nobody would tell of it.
+/// Refuses a batch whose fleet's execution is not running: nobody would be notified of its result.
 pub(crate) async fn check(sfn: &aws_sdk_sfn::Client, batch: &Batch) -> Result<()> {
     let reply = sfn.describe_execution().execution_arn(&batch.execution).send().await;
     let reply = reply.map_err(Error::aws("states:DescribeExecution", &batch.execution))?;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_with_a_long_or_foreign_name_has_a_fleet_id_that_names_executions_and_objects() {
+    fn a_fleet_id_is_valid_in_names_whatever_the_execution_is_called() {
         let name = "夜の'対応/".repeat(20) + &"x".repeat(80);
         let execution = Execution { id: execution().id.replace("run-1", &name), ..execution() };
         let id = execution.fleet_id();

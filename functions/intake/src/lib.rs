@@ -1,5 +1,5 @@
-//! Makes the execution's input into a plan, whatever started it: a target for each instance to respond to, whether a
-//! person is asked first, and what is left out and why. Bad input of a person is refused before anything is touched.
+//! Turns the execution's input into a plan, whatever started it: a target for each instance to respond to, whether a
+//! person is asked first, and what is left out and why. A person's bad input is refused before anything is touched.
 //!
 //! Reads and writes the case table, so that there is one containment of an instance at a time. Changes nothing else.
 
@@ -25,7 +25,7 @@ pub use candidates::{Source, Trigger, TriggerFinding};
 pub use fleet::{Batch, Fleet};
 use respond::Intake;
 
-/// What intake makes of it.
+/// The plan for an execution.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Plan {
@@ -33,49 +33,49 @@ pub struct Plan {
     pub dry_run: bool,
     /// Whether that is because the finding is a sample, whose instance need not exist.
     pub sample: bool,
-    /// Whether there is nothing to tell anybody.
+    /// Whether nothing is worth a notification.
     pub quiet: bool,
     /// Why the execution was started.
     pub trigger: Trigger,
     /// One target for each distinct instance, in the order of the input.
     pub targets: Vec<Target>,
-    /// What nothing is done about.
+    /// The instances and findings that this execution does not act on.
     pub left_out: Vec<LeftOut>,
-    /// The instances in batches, where there are too many for one execution; `targets` is then empty.
+    /// The instances in batches, if there are too many for one execution; `targets` is then empty.
     pub fleet: Option<Fleet>,
     /// Which fleet's batch this is, if it is one.
     pub batch: Option<Batch>,
 }
 
-/// What becomes of an instance when nobody started the containment by hand.
+/// How Cordon responds to an instance when nobody started the containment by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum ResponseMode {
     /// It is contained.
     Contain,
-    /// What disturbs nobody is done, and a person is asked about the rest.
+    /// Steps that do not disturb the workload run; a person is asked about the others.
     RequestApproval,
-    /// Somebody is told.
+    /// People are notified.
     NotifyOnly,
 }
 
-/// The template's parameters for starts that nobody typed, and the accounts that Cordon may act in.
+/// The template's parameters for automatic starts, and the accounts that Cordon may act in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// `RESPONSE_MODE`.
     pub response_mode: ResponseMode,
     /// `MINIMUM_SEVERITY`, on GuardDuty's scale.
     pub minimum_severity: f64,
-    /// `INSTANCES_PER_EXECUTION`: more than these at once are not contained without a person.
+    /// `INSTANCES_PER_EXECUTION`: more instances at once need approval.
     pub instances_per_execution: usize,
-    /// `INSTANCES_PER_HOUR`: more than these in a clock hour are not contained without a person.
+    /// `INSTANCES_PER_HOUR`: further instances in a clock hour need approval.
     pub instances_per_hour: usize,
-    /// The accounts beside Cordon's own.
+    /// The accounts other than Cordon's own.
     pub member_accounts: MemberAccounts,
     /// `CAPTURE_ON_FINDING`: whether the host of a finding is captured, and before or after it is isolated.
     pub capture_on_finding: Option<CaptureMode>,
-    /// `FLEET_ABOVE`: more than these are contained in batches. All instances of one execution share states of 256 KiB
-    /// and a history of 25,000 events (aws-behaviour#state-size, #execution-history), and 40 of them wait at a time in
-    /// its second Map.
+    /// `FLEET_ABOVE`: more instances than this are contained in batches. All instances of one execution share states of
+    /// 256 KiB and a history of 25,000 events (aws-behaviour#state-size, #execution-history), and 40 of them wait at a
+    /// time in its second Map.
     pub fleet_above: usize,
     /// `INSTANCES_PER_BATCH`.
     pub instances_per_batch: usize,
@@ -104,7 +104,7 @@ fn parsed<T: serde::de::DeserializeOwned>(name: &str, json: &str) -> Result<T> {
         .map_err(|error| Error::Misconfigured(format!("the function's environment has {name} {json}: {error}")))
 }
 
-/// What is asked for. Pure; whether the Regions exist, and who is at it already, is for AWS to say.
+/// Reads the input. Pure: only AWS can say whether the Regions exist and which execution holds each case.
 fn request(event: Event, settings: &Settings) -> Result<(Request, Execution)> {
     let Event { input, execution } = event;
     execution.check()?;
@@ -128,7 +128,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
         request = drift::with_options(&intake.cases, request).boxed().await?;
     }
     match &request.batch {
-        // Its fleet has asked about the Region.
+        // The fleet's execution has checked the Region.
         Some(batch) => fleet::check(&intake.sfn, batch).boxed().await?,
         None => check_regions(aws.home(), &mut request).await?,
     }
@@ -138,7 +138,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Plan> {
     }
 }
 
-/// Refuses a person's Region that does not exist; of an event, leaves out the instances that are said to be in one.
+/// Refuses a Region that does not exist if a person typed it; if an event names it, leaves out the instances in it.
 async fn check_regions(home: &SdkConfig, request: &mut Request) -> Result<()> {
     let regions: BTreeSet<String> = request.candidates.iter().map(|w| w.target.region.clone()).collect();
     for region in regions {

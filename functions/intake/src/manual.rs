@@ -1,4 +1,4 @@
-//! What a responder types into the Step Functions console: the one form in which nothing is forgiven.
+//! The input that a responder types, read strictly: any mistake in it is refused.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,12 @@ use crate::Settings;
 use crate::candidates::{Candidate, Request, Source, Trigger};
 use crate::fleet::{self, FLEET_AT_MOST};
 
-/// Captures and hash lists are asked about again and again, and an execution's history has 25,000 events
-/// (aws-behaviour#execution-history); and no instance may wait connected for a place in the second Map, which takes 40.
+/// The workflow polls captures and hash lists, and an execution's history has 25,000 events
+/// (aws-behaviour#execution-history). And no instance may stay connected while it waits for a place in the second Map,
+/// which takes 40.
 pub(crate) const LONG_AT_MOST: usize = 10;
 
-/// What the execution of a fleet adds to the input of its batches.
+/// The field that a fleet's execution adds to the input of its batches.
 const BATCH: &str = "Batch";
 
 const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, Owner, DryRun, AutoScaling, RevokeAllSessions, \
@@ -27,7 +28,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     let region = region(input)?;
     let ids = instance_ids(input, FLEET_AT_MOST)?;
     let batch = input.get(BATCH).map(|value| fleet::batch(value, execution)).transpose()?;
-    // A batch is never cut again, whatever the limits are by now.
+    // A batch is never cut again, even if the limits have changed since.
     let is_fleet = batch.is_none() && ids.len() > settings.fleet_above;
     let auto_scaling = auto_scaling(input)?;
     let dry_run = flag(input, "DryRun")?;
@@ -37,7 +38,7 @@ pub(crate) fn read(input: &Value, execution: &Execution, settings: &Settings) ->
     for (field, asked) in [("CaptureVolatile", capture.is_some()), ("HashSnapshots", hash_snapshots)] {
         if asked && ids.len() > LONG_AT_MOST {
             let accepted = format!(
-                "true for at most {LONG_AT_MOST} instances in one execution, as it takes long; here are {}",
+                "true for at most {LONG_AT_MOST} instances per execution, because it takes long; this input has {}",
                 ids.len()
             );
             return refuse(field, &true.into(), &accepted);
@@ -66,31 +67,27 @@ fn auto_scaling(input: &Map<String, Value>) -> Result<AutoScaling> {
     match input.get("AutoScaling") {
         None => Ok(AutoScaling::default()),
         Some(value) => serde_json::from_value(value.clone()).or_else(|_| {
-            refuse("AutoScaling", value, "\"Replace\" (the default: the group launches another) or \"Decrement\"")
+            refuse("AutoScaling", value, "\"Replace\" (the default: the group launches a replacement) or \"Decrement\"")
         }),
     }
 }
 
-/// A memory image is a part of the capture, and a mode says when it comes: without a capture, neither means anything.
+/// A memory image is part of the capture, and the mode says when the capture runs: both need a capture.
 fn capture(input: &Map<String, Value>) -> Result<Option<Capture>> {
     let (volatile, memory) = (flag(input, "CaptureVolatile")?, flag(input, "CaptureMemory")?);
     if memory && !volatile {
-        return refuse(
-            "CaptureMemory",
-            &true.into(),
-            "true only beside \"CaptureVolatile\": true, which it is a part of",
-        );
+        return refuse("CaptureMemory", &true.into(), "true only together with \"CaptureVolatile\": true");
     }
     let mode = match input.get("CaptureMode") {
         None => Default::default(),
         Some(value) if !volatile => {
-            return refuse("CaptureMode", value, "a mode only beside \"CaptureVolatile\": true, of which it says when");
+            return refuse("CaptureMode", value, "a mode only together with \"CaptureVolatile\": true");
         }
         Some(value) => serde_json::from_value(value.clone()).or_else(|_| {
             refuse(
                 "CaptureMode",
                 value,
-                "\"IsolateFirst\" (the default: the VPC's endpoints stay open until it has ended) or \"CaptureFirst\"",
+                "\"IsolateFirst\" (the default: the VPC's endpoints stay open until the capture has ended) or \"CaptureFirst\"",
             )
         })?,
     };

@@ -1,4 +1,5 @@
-//! Who responds to each instance, and whether a person is asked first: guardrails, and one execution at a time.
+//! Which execution responds to each instance, and whether a person is asked first: guardrails, and one holder at a
+//! time.
 
 use std::collections::BTreeSet;
 
@@ -10,34 +11,35 @@ use request::{Execution, Holder, LeftOut, holder};
 use crate::candidates::{Candidate, Request, Source};
 use crate::{Plan, ResponseMode, Settings};
 
-/// What is left out travels through the execution's states, which have 256 KiB (aws-behaviour#state-size).
+/// The list of instances left out travels through the execution's states, which have 256 KiB
+/// (aws-behaviour#state-size).
 const LEFT_OUT_AT_MOST: usize = 60;
 
-/// Where cases are kept, and where to ask whether an execution is still running.
+/// The case table, and Step Functions to ask whether an execution is still running.
 pub(crate) struct Intake {
     pub(crate) cases: CaseTable,
     pub(crate) sfn: aws_sdk_sfn::Client,
 }
 
-/// What is known about an instance before it is responded to.
+/// The facts about an instance on which the decision rests.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Seen {
     guardrail: Option<Guardrail>,
     case: Option<Case>,
-    /// The last case, where it is over.
+    /// The last case, if it was released.
     released: Option<Case>,
-    /// Whether the execution that holds the case is still running. This one is not meant.
+    /// Whether another execution holds the case and is still running.
     held: bool,
 }
 
-/// What to do about an instance.
+/// The decision about an instance.
 #[derive(Debug, Clone, PartialEq)]
 enum Decision {
     /// Take the case (a new one, or the one that was seen) and respond.
     Respond,
-    /// This execution holds it already: an earlier try of this function got so far.
+    /// This execution already holds it: an earlier try of this function took it.
     Mine,
-    /// Nothing, and why; further findings are added to the case.
+    /// Leave it out, with the reason; new findings are added to its case.
     Leave(LeftOut),
 }
 
@@ -52,7 +54,7 @@ impl Intake {
             let seen = match seen {
                 Ok(seen) => seen,
                 Err(error) if error.is_transient() => return Err(error),
-                // What cannot be known about one instance keeps no other from being responded to.
+                // A failure to read one instance's case must not keep Cordon from responding to the others.
                 Err(error) => {
                     left_out.push(LeftOut::instance(&candidate.target, Status::Failed, error.to_string()));
                     continue;
@@ -72,7 +74,7 @@ impl Intake {
                     let reasons = reasons_to_ask(&candidate, &seen, source, settings);
                     candidate.ask.extend(reasons);
                     if decision == Decision::Mine && asked(&seen) && candidate.ask.is_empty() {
-                        candidate.ask.push("a limit for containments without a person is reached".to_owned());
+                        candidate.ask.push("a limit on automatic containments has been reached".to_owned());
                     }
                     responses.push((candidate, seen, decision == Decision::Mine));
                 }
@@ -80,7 +82,7 @@ impl Intake {
         }
         self.limit(&mut responses, source, execution, settings).await?;
         try_join_all(responses.iter().map(|(w, seen, mine)| self.take(w, seen, *mine, execution))).await?;
-        // Last, since a finding that is known already is nothing to tell: a try that fails must not make it known.
+        // Last, because a known finding is not announced again: a try that fails must not make it known.
         try_join_all(further.iter().map(|w| self.cases.add_findings(&w.target, &w.findings))).await?;
         let targets: Vec<Target> = responses.into_iter().map(|(candidate, _, _)| candidate.into_target()).collect();
         let dry_run = !targets.is_empty() && targets.iter().all(|t| t.dry_run);
@@ -88,7 +90,7 @@ impl Intake {
         Ok(Plan {
             dry_run,
             sample: dry_run && source != Source::Hand,
-            // Of a batch, its fleet's execution tells.
+            // The fleet's execution announces its batches.
             quiet: nothing_to_tell || (source == Source::Hand && dry_run) || batch.is_some(),
             trigger,
             targets,
@@ -114,7 +116,7 @@ impl Intake {
         Ok(Seen { guardrail, case, released, held })
     }
 
-    /// Asks a person instead where an event would have more contained than the limits allow without one.
+    /// Asks for approval if an event would exceed the limits on automatic containments.
     async fn limit(
         &self,
         responses: &mut [(Candidate, Seen, bool)],
@@ -127,7 +129,8 @@ impl Intake {
         }
         let at_once = settings.instances_per_execution;
         if responses.len() > at_once {
-            let reason = format!("{} instances at once; without a person it may be {at_once}", responses.len());
+            let reason =
+                format!("{} instances at once, and only {at_once} may be contained without approval", responses.len());
             responses.iter_mut().for_each(|(candidate, _, _)| candidate.ask.push(reason.clone()));
         }
         let uncounted = |(candidate, _, mine): &(Candidate, Seen, bool)| {
@@ -136,7 +139,7 @@ impl Intake {
         let new = responses.iter().filter(|r| uncounted(r)).count();
         let an_hour = settings.instances_per_hour;
         if new > 0 && !self.cases.count_automatic(execution.hour(), new, an_hour).await? {
-            let reason = format!("this hour's {an_hour} containments without a person are used up");
+            let reason = format!("the hourly limit on automatic containments ({an_hour}) has been reached");
             responses
                 .iter_mut()
                 .filter(|r| uncounted(r))
@@ -145,8 +148,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes the case, on condition that nobody else has since. [`Error::Conflict`] when it is taken: the workflow then
-    /// tries again, and finds who holds it, be it this execution, whose first answer was lost.
+    /// Takes the case, on condition that no other execution has taken it since. Otherwise [`Error::Conflict`]: the
+    /// workflow tries again and finds the holder, which may be this execution if its first answer was lost.
     async fn take(&self, candidate: &Candidate, seen: &Seen, mine: bool, execution: &Execution) -> Result<()> {
         if candidate.target.dry_run || mine {
             return Ok(());
@@ -168,14 +171,15 @@ impl Intake {
         };
         match taken {
             true => Ok(()),
-            false => {
-                Err(Error::Conflict(format!("the case of {} was taken at this moment", candidate.target.instance_id)))
-            }
+            false => Err(Error::Conflict(format!(
+                "another execution has just taken the case of {}",
+                candidate.target.instance_id
+            ))),
         }
     }
 }
 
-/// What to do about an instance, from what is known of it.
+/// Decides about an instance.
 fn decide(candidate: &Candidate, seen: &Seen, source: Source, execution: &Execution) -> Decision {
     let target = &candidate.target;
     let leave = |status, reason: String| LeftOut::instance(target, status, reason);
@@ -188,7 +192,7 @@ fn decide(candidate: &Candidate, seen: &Seen, source: Source, execution: &Execut
         return Decision::Mine;
     }
     if source == Source::Drift {
-        let reason = format!("execution {} is at it", case.execution);
+        let reason = format!("execution {} holds its case", case.execution);
         return match seen.held {
             true => Decision::Leave(leave(Status::NotApplicable, reason).quiet(true)),
             false => Decision::Respond,
@@ -204,12 +208,12 @@ fn decide(candidate: &Candidate, seen: &Seen, source: Source, execution: &Execut
         let reason = format!("a person refused to contain it for this finding, in case {}", case.id);
         return Decision::Leave(leave(Status::NotApplicable, reason).quiet(true));
     }
-    // Whoever was told no, or nothing, holds the case only to bring its snapshots to an end.
+    // After a refusal, or without an answer, the holder only finishes its snapshots.
     let free = (asked(seen) && by_a_person) || ((refused || unanswered) && (by_a_person || !repeated));
     if seen.held && !free {
         let doing = match asked(seen) {
-            true => "has asked a person about it and waits for the answer",
-            false => "is at it",
+            true => "has asked for approval and is waiting for the answer",
+            false => "holds its case",
         };
         let reason = format!("execution {} {doing}{added}", case.execution);
         return Decision::Leave(leave(Status::NotApplicable, reason).quiet(quiet));
@@ -219,7 +223,7 @@ fn decide(candidate: &Candidate, seen: &Seen, source: Source, execution: &Execut
     }
     let isolated = match case.verdict.as_deref() {
         Some("Contained") => true,
-        // What is open may be what the new finding is about.
+        // The new finding may be about what is still open.
         Some("PartiallyContained") => repeated,
         _ => false,
     };
@@ -235,7 +239,7 @@ fn asked(seen: &Seen) -> bool {
     seen.case.as_ref().is_some_and(|case| case.approval.as_deref() == Some("Pending"))
 }
 
-/// Why a person is asked, as far as this one instance gives a reason.
+/// The reasons to ask a person that lie in this one instance.
 fn reasons_to_ask(candidate: &Candidate, seen: &Seen, source: Source, settings: &Settings) -> Vec<String> {
     let mut reasons = Vec::new();
     if source.is_decided() {
@@ -261,7 +265,7 @@ fn reasons_to_ask(candidate: &Candidate, seen: &Seen, source: Source, settings: 
 }
 
 fn at_most(mut left_out: Vec<LeftOut>) -> Vec<LeftOut> {
-    // What should have been done and was not comes first.
+    // Failures come first.
     left_out.sort_by_key(|l| l.status != Status::Failed);
     let more = left_out.split_off(left_out.len().min(LEFT_OUT_AT_MOST));
     if let Some(first) = more.first() {
@@ -304,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_that_goes_on_about_a_released_instance_is_a_question_and_another_one_is_not() {
+    fn only_a_repeated_finding_about_a_released_instance_needs_approval() {
         let released = Released { at: "2026-11-21T03:00:00Z".into(), ..Released::default() };
         let last = Case { released: Some(released), findings: ["f-1".to_owned()].into(), ..case() };
         let seen = Seen { released: Some(last), ..Seen::default() };
@@ -321,12 +325,12 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_nobody_holds_is_responded_to() {
+    fn an_instance_without_a_case_gets_a_response() {
         assert_eq!(decide(&candidate(), &Seen::default(), Source::GuardDuty, &execution()), Decision::Respond);
     }
 
     #[test]
-    fn an_instance_that_another_execution_contains_is_left_to_it_whoever_asks() {
+    fn an_instance_is_left_to_the_execution_that_holds_its_case() {
         let seen = Seen { case: Some(case()), held: true, ..Seen::default() };
         for source in [Source::Hand, Source::GuardDuty, Source::SecurityHubCustomAction] {
             let left = reason(decide(&candidate(), &seen, source, &execution()));
@@ -335,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn drift_is_repaired_whatever_the_verdict_or_the_last_answer_was_but_not_while_somebody_is_at_it() {
+    fn drift_is_repaired_in_any_open_case_that_no_execution_holds() {
         let refused = Case { approval: Some("Refused".into()), verdict: Some("Contained".into()), ..case() };
         let candidate = Candidate { findings: BTreeSet::new(), ..candidate() };
         for case in [case(), refused.clone()] {
@@ -352,17 +356,19 @@ mod tests {
     }
 
     #[test]
-    fn a_person_who_starts_it_does_not_wait_for_the_answer_to_a_question() {
+    fn a_start_by_hand_does_not_wait_for_a_pending_approval() {
         let asked = Case { approval: Some("Pending".into()), ..case() };
         let seen = Seen { case: Some(asked), held: true, ..Seen::default() };
         assert_eq!(decide(&candidate(), &seen, Source::Hand, &execution()), Decision::Respond);
         assert!(
-            reason(decide(&candidate(), &seen, Source::GuardDuty, &execution())).reason.contains("has asked a person")
+            reason(decide(&candidate(), &seen, Source::GuardDuty, &execution()))
+                .reason
+                .contains("has asked for approval")
         );
     }
 
     #[test]
-    fn a_repeated_finding_about_a_contained_instance_is_quiet_and_a_new_one_is_told() {
+    fn a_repeated_finding_about_a_contained_instance_is_quiet_and_a_new_one_is_not() {
         let contained = Case { verdict: Some("Contained".into()), findings: candidate().findings, ..case() };
         let seen = |case: Case| Seen { case: Some(case), ..Seen::default() };
         assert!(reason(decide(&candidate(), &seen(contained.clone()), Source::GuardDuty, &execution())).quiet);
@@ -375,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_before_is_tried_again_when_the_finding_comes_again() {
+    fn a_failed_containment_is_tried_again_when_the_finding_comes_again() {
         let failed = Case { verdict: Some("NotContained".into()), findings: candidate().findings, ..case() };
         for case in [failed, case()] {
             let seen = Seen { case: Some(case), ..Seen::default() };
@@ -384,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_stands_for_the_findings_it_was_about_and_for_no_others() {
+    fn a_refusal_covers_only_the_findings_that_it_was_about() {
         let known: BTreeSet<String> = candidate().findings;
         for held in [false, true] {
             let refused = Case { approval: Some("Refused".into()), findings: known.clone(), ..case() };
@@ -400,14 +406,14 @@ mod tests {
                 assert_eq!(decide(&candidate(), &seen(&known, &known), person, &execution()), Decision::Respond);
             }
         }
-        // It came while the question was open, and nobody was asked about it.
+        // It came while the approval was pending, and nobody was asked about it.
         let late = Case { approval: Some("Refused".into()), findings: known, ..case() };
         let seen = Seen { case: Some(late), ..Seen::default() };
         assert_eq!(decide(&candidate(), &seen, Source::GuardDuty, &execution()), Decision::Respond);
     }
 
     #[test]
-    fn what_a_person_asks_for_is_never_left_out_without_a_word() {
+    fn a_persons_request_is_never_left_out_quietly() {
         let contained = Case { verdict: Some("Contained".into()), findings: candidate().findings, ..case() };
         let seen = Seen { case: Some(contained), held: true, ..Seen::default() };
         for person in [Source::SecurityHubCustomAction, Source::Hand] {
@@ -424,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protected_instance_and_the_response_mode_are_reasons_to_ask_but_not_a_person_who_names_it() {
+    fn protection_and_the_response_mode_need_approval_except_for_a_start_by_hand() {
         let guardrail = Guardrail { rule: "Protected".into(), reason: "payments".into() };
         let seen = Seen { guardrail: Some(guardrail), ..Seen::default() };
         let asking = Settings { response_mode: ResponseMode::RequestApproval, ..settings() };
@@ -433,7 +439,7 @@ mod tests {
         assert!(reasons_to_ask(&candidate(), &seen, Source::Hand, &asking).is_empty());
     }
 
-    /// A intake whose table is empty, or refuses conditional writes.
+    /// An intake whose table is empty, or refuses conditional writes.
     fn intake(refuse_put: bool, refuse_count: bool) -> Intake {
         let refused = || {
             let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
@@ -459,7 +465,7 @@ mod tests {
             })
             .then_output(|| UpdateItemOutput::builder().build());
         let table = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [&get, &put, &counted, &findings]);
-        // Nothing is held, so nobody is asked.
+        // No case is held, so Step Functions is not called.
         Intake { cases: CaseTable::new(table, "cases"), sfn: mock_client!(aws_sdk_sfn, []) }
     }
 
@@ -471,30 +477,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn as_many_as_the_limits_allow_are_contained_without_a_question() {
+    async fn instances_within_the_limits_are_contained_without_approval() {
         let plan = intake(false, false).respond(request(5), &execution(), &settings()).await.expect("a plan");
         assert!(plan.targets.len() == 5 && plan.targets.iter().all(|t| t.approval.is_none()));
     }
 
     #[tokio::test]
-    async fn more_at_once_or_in_an_hour_than_the_limits_allow_are_questions_every_one() {
+    async fn beyond_a_limit_every_instance_needs_approval() {
         let plan = intake(false, false).respond(request(6), &execution(), &settings()).await.expect("a plan");
         let asked = |plan: &Plan, text: &str| {
             plan.targets.iter().all(|t| t.approval.as_ref().is_some_and(|a| a.contains(text)))
         };
         assert!(asked(&plan, "6 instances at once"), "{:?}", plan.targets);
         let plan = intake(false, true).respond(request(2), &execution(), &settings()).await.expect("a plan");
-        assert!(asked(&plan, "this hour's 10 containments"), "{:?}", plan.targets);
+        assert!(asked(&plan, "automatic containments (10)"), "{:?}", plan.targets);
     }
 
     #[tokio::test]
-    async fn a_case_that_is_taken_at_this_moment_is_looked_at_again_and_not_taken_for_another_s() {
+    async fn losing_the_race_for_a_case_is_a_transient_conflict() {
         let error = intake(true, false).respond(request(1), &execution(), &settings()).await.expect_err("taken");
         assert_eq!((error.name(), error.is_transient()), ("Conflict", true));
     }
 
     #[test]
-    fn whatever_is_left_out_stays_small_and_what_failed_comes_first() {
+    fn the_list_of_instances_left_out_stays_small_with_failures_first() {
         let one = |status| LeftOut::instance(&Target::example(), status, "x".repeat(300));
         let all = (0..5000).map(|n| one(if n == 4999 { Status::Failed } else { Status::NotApplicable })).collect();
         let kept = at_most(all);

@@ -42,7 +42,7 @@ fn refused(input: Value, field: &str, accepted: &str) {
 }
 
 #[test]
-fn what_a_responder_types_becomes_one_target_with_a_case_of_its_own() {
+fn a_responders_input_becomes_one_target_with_a_case_of_its_own() {
     let plan = planned(json!({ "InstanceIds": [ID], "Region": "ap-northeast-1" })).expect("planned");
     let target = &plan.candidates[0].target;
     assert_eq!((target.account_id.as_str(), target.instance_id.as_str()), ("123456789012", ID));
@@ -65,7 +65,7 @@ fn every_option_reaches_the_target() {
 }
 
 #[test]
-fn what_takes_long_is_for_few_instances_at_a_time() {
+fn slow_options_are_accepted_for_few_instances_only() {
     let asked = |field: &str, count: usize| {
         let ids: Vec<String> = (0..count).map(|n| format!("i-{n:017x}")).collect();
         planned(json!({ "InstanceIds": ids, "Region": "eu-west-1", field: true }))
@@ -79,7 +79,7 @@ fn what_takes_long_is_for_few_instances_at_a_time() {
 }
 
 #[test]
-fn nothing_is_captured_unless_it_is_asked_for_and_then_isolation_comes_first() {
+fn a_capture_runs_only_on_request_and_by_default_after_isolation() {
     let asked = |fields: Value| {
         let mut input = json!({ "InstanceIds": [ID], "Region": "eu-west-1" });
         input.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
@@ -97,13 +97,13 @@ fn nothing_is_captured_unless_it_is_asked_for_and_then_isolation_comes_first() {
 }
 
 #[test]
-fn a_memory_image_or_a_mode_without_a_capture_is_refused_and_so_are_other_words() {
+fn a_memory_image_or_a_mode_without_a_capture_is_refused() {
     let refused = |fields: Value, field: &str, accepted: &str| {
         let mut input = json!({ "InstanceIds": [ID], "Region": "eu-west-1" });
         input.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
         refused(input, field, accepted);
     };
-    let beside = "only beside \"CaptureVolatile\": true";
+    let beside = "only together with \"CaptureVolatile\": true";
     refused(json!({ "CaptureMemory": true }), "CaptureMemory: true is not accepted", beside);
     refused(json!({ "CaptureMemory": true, "CaptureVolatile": false }), "CaptureMemory", beside);
     refused(json!({ "CaptureMode": "IsolateFirst" }), "CaptureMode: \"IsolateFirst\" is not accepted", beside);
@@ -121,14 +121,14 @@ fn duplicates_collapse_and_the_order_stays() {
 }
 
 #[test]
-fn what_is_not_an_object_is_refused() {
+fn an_input_that_is_not_an_object_is_refused() {
     for input in [json!([ID]), json!("i-1"), json!(null), json!(7)] {
         refused(input, "the input", "an object such as");
     }
 }
 
 #[test]
-fn missing_empty_and_malformed_ids_are_refused_by_their_place() {
+fn missing_empty_and_malformed_ids_are_refused_by_position() {
     refused(json!({ "Region": "eu-west-1" }), "InstanceIds: missing", "a list of 1 to 10000");
     refused(json!({ "InstanceIds": [], "Region": "eu-west-1" }), "InstanceIds", "a list of 1 to 10000");
     refused(json!({ "InstanceIds": ID, "Region": "eu-west-1" }), "InstanceIds", "a list of 1 to 10000");
@@ -137,14 +137,14 @@ fn missing_empty_and_malformed_ids_are_refused_by_their_place() {
 }
 
 #[test]
-fn more_ids_than_the_limit_are_refused_but_repeated_ones_do_not_count() {
+fn too_many_ids_are_refused_and_repeated_ones_count_once() {
     let ids: Vec<String> = (0..10_001).map(|n| format!("i-{n:017x}")).collect();
     refused(json!({ "InstanceIds": ids, "Region": "eu-west-1" }), "InstanceIds", "1 to 10000");
     assert!(planned(json!({ "InstanceIds": vec![ID; 10_001], "Region": "eu-west-1" })).is_ok());
 }
 
 #[test]
-fn a_region_that_is_missing_or_none_is_refused() {
+fn a_missing_or_malformed_region_is_refused() {
     refused(json!({ "InstanceIds": [ID] }), "Region: missing", "ap-northeast-1");
     refused(json!({ "InstanceIds": [ID], "Region": "Tokyo" }), "Region", "ap-northeast-1");
     refused(json!({ "InstanceIds": [ID], "Region": ["eu-west-1"] }), "Region", "ap-northeast-1");
@@ -160,7 +160,7 @@ fn unknown_fields_and_wrong_options_are_refused_by_name() {
 }
 
 #[test]
-fn a_huge_value_is_not_thrown_back_whole() {
+fn a_refusal_cuts_a_huge_value_short() {
     let error = planned(json!({ "InstanceIds": [ID], "Region": "x".repeat(10_000), "Owner": 1 })).expect_err("refused");
     assert!(planned(json!(["x".repeat(10_000)])).expect_err("refused").to_string().len() < 400);
     assert!(!error.to_string().is_empty());
@@ -179,12 +179,12 @@ fn an_account_is_accepted_if_it_is_cordons_own_or_a_member() {
 }
 
 #[test]
-fn what_comes_from_a_person_is_never_taken_for_an_event() {
+fn a_persons_input_is_never_taken_for_an_event() {
     refused(json!({ "InstanceIds": [ID], "Region": "eu-west-1", "detail": {} }), "detail", "only the fields");
 }
 
 #[test]
-fn a_start_time_or_an_execution_that_is_none_is_refused() {
+fn an_invalid_start_time_or_execution_is_refused() {
     let wrong = |id: &str, start: &str| {
         let execution = Execution { id: id.into(), start_time: start.into() };
         let input = json!({ "InstanceIds": [ID], "Region": "eu-west-1" });
@@ -203,7 +203,7 @@ fn drift(fields: Value) -> Value {
 }
 
 #[test]
-fn a_start_for_drift_is_about_one_instance_and_says_who_did_what() {
+fn a_start_for_drift_names_one_instance_and_the_call() {
     let request = planned(drift(json!({}))).expect("planned");
     assert_eq!((request.candidates.len(), request.trigger.source), (1, Source::Drift));
     let told = request.trigger.drift.expect("what was done");
@@ -211,10 +211,14 @@ fn a_start_for_drift_is_about_one_instance_and_says_who_did_what() {
 }
 
 #[test]
-fn a_start_for_drift_takes_its_options_from_the_case_and_from_nobody_else() {
-    refused(drift(json!({ "RevokeAllSessions": true })), "RevokeAllSessions", "only beside one of");
-    refused(drift(json!({ "DryRun": false })), "DryRun", "only beside one of");
-    refused(drift(json!({ "InstanceIds": [ID, "i-0bbbbbbbbbbbbbbbb"] })), "InstanceIds", "one instance beside Drift");
+fn a_start_for_drift_takes_its_options_from_the_case_only() {
+    refused(drift(json!({ "RevokeAllSessions": true })), "RevokeAllSessions", "only together with InstanceIds");
+    refused(drift(json!({ "DryRun": false })), "DryRun", "only together with InstanceIds");
+    refused(
+        drift(json!({ "InstanceIds": [ID, "i-0bbbbbbbbbbbbbbbb"] })),
+        "InstanceIds",
+        "one instance together with Drift",
+    );
     refused(drift(json!({ "AccountId": "111111111111" })), "AccountId", "MemberAccounts");
     refused(drift(json!({ "Drift": { "EventId": "e-1" } })), "Drift", "EventName");
     refused(drift(json!({ "Drift": "yes" })), "Drift", "watch-drift");
@@ -237,7 +241,7 @@ async fn with_options(item: &'static [(&'static str, &'static str)]) -> Request 
 }
 
 #[tokio::test]
-async fn only_an_instance_that_an_open_case_has_contained_is_contained_again_and_with_that_cases_options() {
+async fn drift_repairs_only_a_contained_instance_and_keeps_its_cases_options() {
     let request = with_options(&[
         ("CaseId", "c-1"),
         ("Status", "Open"),

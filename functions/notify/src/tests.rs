@@ -304,7 +304,10 @@ async fn a_token_too_long_for_a_chat_is_left_to_the_e_mail() {
     let mut question = question();
     question["Token"] = json!("A".repeat(2_000));
     let asked = told(question).await;
-    assert!(asked.description().contains("the e-mail has them") && asked.description().chars().count() <= 4_000);
+    assert!(
+        asked.description().contains("The e-mail has the other commands")
+            && asked.description().chars().count() <= 4_000
+    );
     assert!(asked.email.contains(&format!("--task-token '{}'", "A".repeat(2_000))));
 }
 
@@ -323,7 +326,7 @@ async fn a_token_that_a_shell_would_obey_is_in_no_form_of_the_message() {
 async fn an_empty_question_still_goes_out() {
     let asked = told(json!({ "Kind": "ApprovalRequested" })).await;
     assert!(asked.email.starts_with("Your answer is needed: may Cordon isolate an instance with an unreadable id?"));
-    assert!(asked.email.contains("What triggered it is unknown.") && asked.email.contains("does not say how long"));
+    assert!(asked.email.contains("The trigger is unknown.") && asked.email.contains("does not say how long"));
 }
 
 #[tokio::test]
@@ -430,7 +433,7 @@ async fn a_bad_end_is_announced_from_the_rules_event_with_the_table_as_its_cause
     assert_eq!(partly.record["Instances"][0]["Verdict"], "PartiallyContained");
     assert!(partly.email.starts_with(&format!("Containment is not complete: something is open on {ID} in eu-west-1")));
     assert!(
-        partly.email.contains("Running it again is safe") && partly.email.contains("\"AccountId\":\"444455556666\"")
+        partly.email.contains("It is safe to run again") && partly.email.contains("\"AccountId\":\"444455556666\"")
     );
 }
 
@@ -635,11 +638,7 @@ async fn drift_is_announced_with_who_did_what_from_where_with_which_key() {
         assert!(email.contains(part) && found.everything().contains(part), "{part} in {email}");
     }
     let waits = told(drifted("DriftFound", "ModifyNetworkInterfaceAttribute", "eni-1")).await;
-    assert!(
-        waits.email.replace('\n', " ").contains("while an execution of Cordon's holds its case"),
-        "{}",
-        waits.email
-    );
+    assert!(waits.email.replace('\n', " ").contains("while a Cordon execution holds its case"), "{}", waits.email);
 }
 
 #[tokio::test]

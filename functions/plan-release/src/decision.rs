@@ -1,5 +1,5 @@
-//! Which instances have something to release, and who is at them: one execution holds a case, be it a containment or a
-//! release.
+//! Which instances have something to release, and which execution holds their cases: only one at a time, be it a
+//! containment or a release.
 
 use cases::{Case, CaseTable, now};
 use containment::{Error, Journal, Key, Result, Status, Target, command};
@@ -9,24 +9,24 @@ use request::{Execution, Holder, LeftOut, holder};
 use crate::Plan;
 use crate::input::ReleaseRequest;
 
-/// An execution that is stopped leaves its functions at work, and those that change an instance have so many seconds at most:
-/// what one of them contains after it was released would stay so, and nobody would know.
+/// The functions of a stopped execution run on, and those that change an instance do so for at most this many seconds.
+/// If one of them contained something after its release, it would stay contained and nobody would know.
 const RUN_ON: i64 = 120;
 
-/// Where cases are kept, and where to ask whether an execution is still running.
+/// The case table, and Step Functions to ask whether an execution is still running.
 pub(crate) struct ReleasePlanner {
     pub(crate) cases: CaseTable,
     pub(crate) sfn: aws_sdk_sfn::Client,
 }
 
-/// What to do about an instance.
+/// The decision about an instance.
 #[derive(Debug, PartialEq)]
 enum ReleaseDecision {
-    /// Take the open case that was seen over, and release.
+    /// Take over the open case, and release.
     Release(Case),
-    /// This execution holds it already: an earlier try of this function got so far.
+    /// This execution already holds it: an earlier try of this function took it.
     Mine(Case),
-    /// Nothing, and why.
+    /// Leave it out, with the reason.
     Leave(Status, String),
 }
 
@@ -45,7 +45,7 @@ impl ReleasePlanner {
                 Ok(ReleaseDecision::Mine(case)) => planned.push(Target { case_id: case.id, ..target }),
                 Ok(ReleaseDecision::Leave(status, reason)) => left_out.push(LeftOut::instance(&target, status, reason)),
                 Err(error) if error.is_transient() => return Err(error),
-                // What cannot be known about one instance keeps no other from being released.
+                // A failure to read one instance's case must not keep the others from being released.
                 Err(error) => left_out.push(LeftOut::instance(&target, Status::Failed, error.to_string())),
             }
         }
@@ -56,8 +56,8 @@ impl ReleasePlanner {
         Ok(Plan { dry_run, close_case, targets, left_out })
     }
 
-    /// The profile that the case found first, as `describe-instance` has journaled it: of several that were detached, only
-    /// that one comes back.
+    /// Adds the profile that the case found first, from the journal of `describe-instance`: if several were detached,
+    /// only that one comes back.
     async fn with_first_profile(&self, target: Target) -> Result<Target> {
         let first = self.cases.read(&target, "describe-instance").await?.first;
         let profile = first.get(&Key::new(&target.instance_id, "InstanceProfileArn"));
@@ -76,36 +76,38 @@ impl ReleasePlanner {
         Ok(decide(target, case, holder, execution, now()))
     }
 
-    /// Takes the case, on condition that nobody else has since. [`Error::Conflict`] when it is taken: the workflow then
-    /// tries again, and finds who holds it, be it this execution, whose first answer was lost.
+    /// Takes the case, on condition that no other execution has taken it since. Otherwise [`Error::Conflict`]: the
+    /// workflow tries again and finds the holder, which may be this execution if its first answer was lost.
     async fn take(&self, target: &Target, seen: &Case, execution: &Execution) -> Result<()> {
         let new = Case { execution: execution.id.clone(), held_since: now(), ..Case::default() };
         match self.cases.take_over(target, seen, &new).await? {
             true => Ok(()),
-            false => Err(Error::Conflict(format!("the case of {} was taken at this moment", target.instance_id))),
+            false => {
+                Err(Error::Conflict(format!("another execution has just taken the case of {}", target.instance_id)))
+            }
         }
     }
 }
 
-/// What to do about an instance, from what the case table and Step Functions say of it. Pure.
+/// Decides about an instance from what the case table and Step Functions say. Pure.
 fn decide(target: &Target, case: Option<Case>, holder: Holder, execution: &Execution, now: i64) -> ReleaseDecision {
     let Some(case) = case else {
         return ReleaseDecision::Leave(
             Status::NotApplicable,
-            "it was never contained: the case table has no case of it, and nothing was changed".to_owned(),
+            "it was never contained: the case table has no case for it, and nothing was changed".to_owned(),
         );
     };
     if let (Some(released), Some(verdict)) = (&case.released, case.verdict.as_deref().filter(|v| *v != "Released")) {
         let reason = format!(
-            "its case {} was closed at {} by execution {}, as asked, with the verdict {verdict}: what that execution names as not \
-             released has to be finished by hand, and nothing was changed by this one",
+            "its case {} was closed on request, at {} by execution {}, with the verdict {verdict}: finish by hand what that \
+             execution lists as not released; this one has changed nothing",
             case.id, released.at, released.execution
         );
         return ReleaseDecision::Leave(Status::Failed, reason);
     }
     if let Some(released) = &case.released {
         let reason = format!(
-            "it was released already, at {} by execution {}: its case {} is closed, and nothing was changed",
+            "it was already released, at {} by execution {}: its case {} is closed, and nothing was changed",
             released.at, released.execution, case.id
         );
         return ReleaseDecision::Leave(Status::NotApplicable, reason);
@@ -117,8 +119,8 @@ fn decide(target: &Target, case: Option<Case>, holder: Holder, execution: &Execu
         && now < at.saturating_add(RUN_ON)
     {
         let reason = format!(
-            "execution {} was stopped {} seconds ago, and a function of it may still be at work: nothing was changed by this \
-             one; release it in {} seconds",
+            "execution {} was stopped {} seconds ago, and one of its functions may still be running: this execution has \
+             changed nothing; try again in {} seconds",
             case.execution,
             now.saturating_sub(at),
             at.saturating_add(RUN_ON).saturating_sub(now)
@@ -127,12 +129,12 @@ fn decide(target: &Target, case: Option<Case>, holder: Holder, execution: &Execu
     }
     if holder == Holder::Running {
         let doing = match case.approval.as_deref() {
-            Some("Pending") => "has asked a person about it and waits for the answer",
-            _ => "is at it",
+            Some("Pending") => "has asked for approval and is waiting for the answer",
+            _ => "holds its case",
         };
         let reason = format!(
-            "execution {} {doing}, and nothing was changed by this one: release it when that one has ended, or {} minutes \
-             after you have stopped it with {}",
+            "execution {} {doing}, and this one has changed nothing: release the instance when that execution has ended, or {} \
+             minutes after you stop it with {}",
             case.execution,
             RUN_ON / 60,
             stop(target, &case.execution)
@@ -183,7 +185,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_open_case_that_nobody_is_at_is_released() {
+    fn an_open_case_without_a_running_holder_is_released() {
         assert_eq!(
             decide(&Target::example(), Some(case()), Holder::Ended, &execution(), 1_000),
             ReleaseDecision::Release(case())
@@ -196,16 +198,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_never_contained_has_nothing_to_release_and_that_is_no_failure() {
+    fn an_instance_that_was_never_contained_has_nothing_to_release() {
         let (status, reason) = left(decide(&Target::example(), None, Holder::Ended, &execution(), 1_000));
         assert_eq!(status, Status::NotApplicable);
         assert!(reason.contains("never contained") && reason.contains("nothing was changed"), "{reason}");
     }
 
     #[test]
-    fn what_is_released_already_says_when_and_by_which_execution() {
+    fn an_earlier_release_is_named_with_its_time_and_execution() {
         let released = Released { at: "2026-11-21T02:00:00Z".into(), execution: "arn:release".into() };
-        // Even by this one: a try of this function after the whole release changes nothing.
+        // Even if it was this one: a try of this function after the whole release changes nothing.
         for holder in [CONTAINED.to_owned(), execution().id] {
             let case = Case { released: Some(released.clone()), execution: holder, ..case() };
             let (status, reason) = left(decide(&Target::example(), Some(case), Holder::Ended, &execution(), 1_000));
@@ -215,7 +217,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_case_that_was_closed_with_something_left_is_no_success() {
+    fn a_case_that_was_closed_with_something_left_is_a_failure() {
         let released = Released { at: "2026-11-21T02:00:00Z".into(), execution: "arn:release".into() };
         let case = Case { released: Some(released), verdict: Some("PartiallyReleased".into()), ..case() };
         let (status, reason) = left(decide(&Target::example(), Some(case), Holder::Ended, &execution(), 1_000));
@@ -224,21 +226,24 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_containment_that_is_going_on_is_not_disturbed_and_is_named() {
+    fn a_running_containment_is_named_and_not_disturbed() {
         let (status, reason) = left(decide(&Target::example(), Some(case()), Holder::Running, &execution(), 1_000));
-        assert!(status == Status::Failed && reason.contains(CONTAINED) && reason.contains("is at it"), "{reason}");
+        assert!(
+            status == Status::Failed && reason.contains(CONTAINED) && reason.contains("holds its case"),
+            "{reason}"
+        );
         let stop = format!("`aws stepfunctions stop-execution --region ap-northeast-1 --execution-arn {CONTAINED}`");
         assert!(reason.contains(&stop), "{reason}");
         let asked = Case { approval: Some("Pending".into()), ..case() };
         assert!(
             left(decide(&Target::example(), Some(asked), Holder::Running, &execution(), 1_000))
                 .1
-                .contains("has asked a person")
+                .contains("has asked for approval")
         );
     }
 
     #[test]
-    fn one_that_was_stopped_a_moment_ago_may_still_be_at_it_and_one_that_was_stopped_before_is_not() {
+    fn functions_of_an_execution_that_was_just_stopped_may_still_be_running() {
         let stopped = |at| decide(&Target::example(), Some(case()), Holder::Stopped(at), &execution(), 1_000);
         let (status, reason) = left(stopped(970));
         assert!(
@@ -280,7 +285,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn the_case_is_taken_over_from_the_containment_that_was_seen_and_gives_the_target_its_name() {
+    async fn the_case_is_taken_over_from_the_holder_that_was_read() {
         let rule = taken();
         let plan = planner(ExecutionStatus::Succeeded, &rule).plan(request(false), &execution()).await.expect("a plan");
         assert_eq!((plan.targets[0].case_id.as_str(), rule.num_calls()), ("c-0", 1));
@@ -301,7 +306,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_case_that_is_taken_at_this_moment_is_looked_at_again() {
+    async fn losing_the_race_for_a_case_is_a_conflict() {
         let refused = mock!(aws_sdk_dynamodb::Client::update_item).then_error(|| {
             let meta = ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
             let refused = ConditionalCheckFailedException::builder().meta(meta).build();

@@ -1,4 +1,4 @@
-//! What a responder types to release instances, read as strictly as the input of a containment.
+//! The input of a release, read as strictly as that of a containment.
 
 use containment::{Result, Target};
 use request::{Execution, MemberAccounts, account, fields, flag, instance_ids, refuse, region, tag_value};
@@ -11,13 +11,13 @@ const INSTANCES_AT_MOST: usize = 50;
 
 const ACCEPTED: &str = "InstanceIds, Region, AccountId, IncidentTicket, DryRun, Steps, AttachAutoScaling, CloseCase";
 
-/// What an input asks for.
+/// The release that an input requests.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ReleaseRequest {
     pub(crate) region: String,
     pub(crate) dry_run: bool,
     pub(crate) close_case: bool,
-    /// With the case that a containment would open; the instance's own one is not known here.
+    /// Each has the case id that a containment would give it; the instance's own case is not known here.
     pub(crate) targets: Vec<Target>,
 }
 
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_auto_scaling_is_released_unless_somebody_says_otherwise() {
+    fn by_default_everything_but_auto_scaling_is_released() {
         let all = StepName::released().len();
         assert_eq!(released(json!({})).len(), all - 1);
         for input in [json!({}), json!({ "AttachAutoScaling": false })] {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_released_and_what_contradicts_itself_is_refused_in_one_sentence() {
+    fn unknown_and_contradictory_steps_are_refused_in_one_sentence() {
         refused(json!({ "Steps": [] }), "Steps: [] is not accepted", "isolate-network");
         refused(json!({ "Steps": "isolate-network" }), "Steps", "a list of one or more");
         refused(json!({ "Steps": ["isolate-network", "create-snapshots"] }), "Steps[1]: \"create-snapshots\"", "tag-");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_of_a_containment_are_checked_as_there_and_its_others_are_refused() {
+    fn shared_fields_are_checked_and_a_containments_own_fields_are_refused() {
         refused(json!({ "InstanceIds": ["banana"] }), "InstanceIds[0]", "8 or 17");
         refused(json!({ "InstanceIds": [] }), "InstanceIds", "1 to 50");
         refused(json!({ "Region": "tokyo" }), "Region", "such as");

@@ -1,5 +1,6 @@
-//! Makes the input of a release into a plan: a target for each instance whose case is open, with the steps to release.
-//! Bad input is refused before anything is touched; what was never contained, or is released already, is left alone.
+//! Turns the input of a release into a plan: a target for each instance whose case is open, with the steps to release.
+//! Bad input is refused before anything is touched; an instance that was never contained, or is already released, is
+//! left alone.
 //!
 //! Reads and writes the case table, so that a release and a containment of an instance never run at the same time.
 //! Changes nothing else.
@@ -16,17 +17,17 @@ use serde_json::Value;
 use decision::ReleasePlanner;
 use input::ReleaseRequest;
 
-/// What the release workflow does.
+/// The plan for a release.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Plan {
     /// Whether the execution is to change nothing.
     pub dry_run: bool,
-    /// Whether a case is closed although something of it is not released.
+    /// Whether to close a case even if part of it is not released.
     pub close_case: bool,
     /// One target for each distinct instance with an open case, in the order of the input.
     pub targets: Vec<Target>,
-    /// What nothing is done about.
+    /// The instances that this execution does not act on.
     pub left_out: Vec<LeftOut>,
 }
 

@@ -1,5 +1,5 @@
-//! Does once for a whole fleet what each of its instances would otherwise do: makes Cordon's isolation and conversion groups
-//! in every VPC and reads them back, writes down what belongs to the fleet, and says at which pace its batches may begin.
+//! Prepares a fleet once, instead of once per instance: makes Cordon's isolation and conversion groups in every VPC and
+//! reads them back, stores the fleet's list of instances, and sets the pace at which its batches may begin.
 //!
 //! Reads instances in pages. Creates and repairs Cordon's security groups, and puts the fleet's list into the evidence
 //! bucket; in a dry run, only the latter. No instance and no interface is touched.
@@ -22,13 +22,13 @@ pub use pace::{Pace, pace};
 /// The function's name in member accounts and in answers.
 const NAME: &str = "prepare-fleet";
 
-/// What the state machine hands over.
+/// The function's event.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Event {
-    /// What intake has made of the input.
+    /// The fleet that intake has made of the input.
     pub fleet: Fleet,
-    /// Whether nothing is to be changed.
+    /// Whether this is a dry run.
     pub dry_run: bool,
     /// The fleet's execution.
     pub execution: String,
@@ -50,15 +50,16 @@ pub struct Fleet {
     pub batches: Vec<Vec<String>>,
 }
 
-/// What was found and made.
+/// The function's answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Prepared {
     /// This function.
     pub step: &'static str,
-    /// `Done`, or `Planned` in a dry run. What could not be made is made by the batches, which say so if they cannot either.
+    /// `Done`, or `Planned` in a dry run. If a group could not be made, the batches try again and report it if they
+    /// fail too.
     pub status: Status,
-    /// From when on the pace is counted: milliseconds since 1970.
+    /// When the pace starts to count: milliseconds since 1970.
     pub at: u64,
     /// How fast the batches may begin.
     #[serde(flatten)]
@@ -67,15 +68,15 @@ pub struct Prepared {
     pub vpcs: BTreeSet<String>,
     /// How many interfaces the fleet has.
     pub interfaces: usize,
-    /// How many instances EC2 does not show; each is reported by its batch.
+    /// How many instances EC2 does not show; their batches report each of them.
     pub not_found: usize,
-    /// What could not be made, in words.
+    /// Why some groups could not be made.
     pub problems: Vec<String>,
-    /// Where the fleet's list lies, of a dry run too: where its results will be.
+    /// Where the fleet's list is, in a dry run too; its results will be there as well.
     pub list: Pointer,
 }
 
-/// What EC2 shows of a fleet.
+/// A fleet as EC2 shows it.
 #[derive(Debug, Default, PartialEq)]
 struct Shown {
     instances: BTreeSet<String>,
@@ -86,7 +87,7 @@ struct Shown {
 /// The function: a fleet in, its pace out.
 pub async fn handle(aws: &Aws, event: Value) -> Result<Prepared> {
     let event: Event = serde_json::from_value(event)
-        .map_err(|error| Error::InvalidInput(format!("the event of {NAME} is no fleet: {error}")))?;
+        .map_err(|error| Error::InvalidInput(format!("the event of {NAME} is not a fleet: {error}")))?;
     let Some(target) = any_target(&event)? else {
         return Err(Error::InvalidInput("Fleet.Batches: no instance is named".to_owned()));
     };
@@ -114,7 +115,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Prepared> {
     })
 }
 
-/// The first instance stands for all: a session in a member account is for one step and one instance.
+/// The fleet's first instance, for the session: one in a member account is for one step and one instance.
 fn any_target(event: &Event) -> Result<Option<Target>> {
     let Some(first) = event.fleet.batches.iter().flatten().next() else { return Ok(None) };
     Target::parse(json!({
@@ -149,7 +150,7 @@ impl Shown {
     }
 }
 
-/// The list of the fleet: what `report` compares the batches' results with, so that no instance is lost.
+/// Stores the fleet's list, with which `report` compares the batches' results so that no instance is lost.
 async fn write_down(bucket: &Bucket, event: &Event) -> Result<Pointer> {
     let numbered: BTreeMap<usize, &Vec<String>> = event.fleet.batches.iter().enumerate().collect();
     let list = json!({

@@ -1,7 +1,7 @@
-//! What CloudTrail says about an API call, and what of a case it names. Pure.
+//! Reads an API call as CloudTrail records it, and finds the resources that it names. Pure.
 //!
-//! Every text in it may be the attacker's. A resource is looked for where the call has it and nowhere else: an instance's
-//! id in a tag's value or in a description names nothing.
+//! Every text in it may be the attacker's. A resource is read only from the fields that identify what the call changes:
+//! an instance's id in a tag's value or in a description names nothing.
 
 use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
 use cases::Drift;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// The calls that can undo a containment, with the fields that name what they change. CloudTrail writes a request's fields
 /// in one of three ways (`networkInterfaceId`, `instancesSet.items[].instanceId`,
-/// `AssociateIamInstanceProfileRequest.InstanceId`): what counts is the field's name, whatever its case and depth.
+/// `AssociateIamInstanceProfileRequest.InstanceId`): only the field's name counts, at any depth and in any case.
 const CALLS: [(&str, &[&str]); 27] = [
     ("AssociateIamInstanceProfile", &["instanceId"]),
     ("AttachInstances", &["instanceIds"]),
@@ -41,7 +41,7 @@ const CALLS: [(&str, &[&str]); 27] = [
     ("UnlockSnapshot", &["snapshotId"]),
 ];
 
-/// A group's rules name other groups, as peers: its own id stands at the top, or in the answer where the request has a name.
+/// A group's rules name other groups, as peers: its own id is at the top, or in the answer if the request has its name.
 const GROUP: &[&str] = &["groupId"];
 
 /// An inline policy is a role's.
@@ -50,17 +50,17 @@ const POLICY: &[&str] = &["roleName", "policyName"];
 /// A call that may concern a case.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Call {
-    /// What goes into the case and into messages.
+    /// The call, for the case and for messages.
     pub(crate) drift: Drift,
     /// When it was made, in seconds since 1970.
     pub(crate) at: Option<i64>,
-    /// What it names: keys as the case table has them, at most [`NAMED_AT_MOST`].
+    /// The resources that it names: keys as the case table has them, at most [`NAMED_AT_MOST`].
     pub(crate) named: Vec<Named>,
     /// The whole event.
     pub(crate) event: Value,
 }
 
-/// Something that the call names.
+/// A resource that the call names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Named {
     /// The key in the case table: `ACCOUNT/REGION/i-…`, `ACCOUNT/REGION/eni-…`, `ACCOUNT/iam/ROLE/POLICY`.
@@ -74,12 +74,12 @@ pub(crate) struct Named {
 /// A call can name a thousand resources; each costs a read.
 const NAMED_AT_MOST: usize = 1_000;
 
-/// Who Cordon is, so that its own calls wake nobody.
+/// Cordon's own identity, so that its calls are no drift.
 #[derive(Debug, Clone)]
 pub(crate) struct Own {
     /// Cordon's account.
     pub(crate) account: String,
-    /// The name of its stack, which its functions' roles begin with.
+    /// The name of its stack, with which its functions' roles begin.
     pub(crate) stack: String,
     /// Path and name of the role in member accounts: `cordon/cordon-member`.
     pub(crate) member_role: String,
@@ -90,7 +90,7 @@ pub(crate) struct Own {
 impl Own {
     /// Whether the session was issued by a role of Cordon's: one of its stack's in its own account, or the member or
     /// forensic role in the account where the call was made. The issuer's ARN is STS's word, and a role's path and name
-    /// are compared whole: a role `cordon` of somebody else's is somebody else.
+    /// are compared whole: somebody else's role `cordon` does not count.
     fn made(&self, account: &str, detail: &Value) -> bool {
         let issuer = &detail["userIdentity"]["sessionContext"]["sessionIssuer"];
         let Some(arn) = issuer["arn"].as_str().filter(|_| issuer["type"] == "Role") else { return false };
@@ -109,8 +109,8 @@ impl Own {
     }
 }
 
-/// Reads an event as EventBridge delivers it. None where it is no call that can undo a containment, was refused, was
-/// Cordon's own, or names nothing that could belong to a case.
+/// Reads an event as EventBridge delivers it. None if the call cannot undo a containment, was refused, was Cordon's
+/// own, or names nothing that could belong to a case.
 pub(crate) fn read(event: &Value, own: &Own) -> Option<Call> {
     let detail = &event["detail"];
     if event["detail-type"] != "AWS API Call via CloudTrail" || !detail["errorCode"].is_null() {
@@ -119,7 +119,7 @@ pub(crate) fn read(event: &Value, own: &Own) -> Option<Call> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let name = detail["eventName"].as_str()?;
     let (_, fields) = CALLS.iter().find(|(known, _)| *known == name)?;
-    // The envelope's are EventBridge's word: whose event it was, and where.
+    // EventBridge vouches for the account and the Region in the envelope.
     let (account, region) = (event["account"].as_str()?, event["region"].as_str()?);
     if check_account("account", account).is_err() || check_region("region", region).is_err() {
         return None;
@@ -150,7 +150,7 @@ pub(crate) fn read(event: &Value, own: &Own) -> Option<Call> {
     })
 }
 
-/// CloudTrail's id of the event, by which it is known again. It becomes part of an execution's name: what could not be one
+/// CloudTrail's id of the event, which identifies repetitions. It becomes part of an execution's name: an unsuitable id
 /// is replaced by its hash.
 fn event_id(event: &Value) -> String {
     let plain = |id: &&str| (8..=40).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -199,7 +199,7 @@ fn named(account: &str, region: &str, fields: &[&str], detail: &Value) -> Vec<Na
     found
 }
 
-/// A resource's id or an address: what a key consists of.
+/// Whether the text can be part of a key: a resource's id, or an address.
 fn is_plain(id: &str) -> bool {
     (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:".contains(&b))
 }
@@ -210,7 +210,7 @@ fn inner(request: &Value) -> &Value {
     fields.iter().find(|(name, value)| name.ends_with("Request") && value.is_object()).map_or(request, |(_, v)| v)
 }
 
-/// A text by its field's name, in whatever case its first letter is.
+/// A text by its field's name, whose first letter may be in either case.
 fn get<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.as_str()
 }

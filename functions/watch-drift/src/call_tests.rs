@@ -47,7 +47,7 @@ fn keys(event: &Value) -> Vec<String> {
 
 /// Requests as CloudTrail records them, in each of its three ways.
 #[test]
-fn each_call_names_what_it_changes_however_cloudtrail_writes_the_request() {
+fn every_call_names_its_resources_in_all_of_cloudtrails_formats() {
     let items = |name: &str| json!({ "items": [{ name: ID }] });
     let table = [
         (
@@ -124,7 +124,7 @@ fn each_call_names_what_it_changes_however_cloudtrail_writes_the_request() {
 }
 
 #[test]
-fn what_only_the_answer_says_is_read_from_the_answer() {
+fn resources_that_only_the_answer_names_are_read_from_it() {
     let mut replaced = event(
         "ReplaceIamInstanceProfileAssociation",
         json!({ "ReplaceIamInstanceProfileAssociationRequest": { "AssociationId": "iip-assoc-1" } }),
@@ -148,7 +148,7 @@ fn an_id_in_a_tag_a_description_or_a_peer_names_nothing() {
 }
 
 #[test]
-fn a_call_that_was_refused_or_that_undoes_nothing_wakes_nobody() {
+fn refused_and_harmless_calls_are_no_drift() {
     let mut refused = event("TerminateInstances", json!({ "instancesSet": { "items": [{ "instanceId": ID }] } }));
     assert_eq!(keys(&refused), [ID]);
     refused["detail"]["errorCode"] = json!("Client.OperationNotPermitted");
@@ -158,7 +158,7 @@ fn a_call_that_was_refused_or_that_undoes_nothing_wakes_nobody() {
 }
 
 #[test]
-fn cordons_own_calls_wake_nobody() {
+fn cordons_own_calls_are_no_drift() {
     for role in [
         "arn:aws:iam::999999999999:role/cordon/cordon-IsolateNetworkRole-1AB2CD3EF4GH",
         "arn:aws:iam::123456789012:role/cordon/cordon-member",
@@ -169,9 +169,9 @@ fn cordons_own_calls_wake_nobody() {
 }
 
 #[test]
-fn whoever_names_a_role_like_cordons_is_somebody_else() {
+fn a_role_named_like_cordons_is_not_cordons() {
     for role in [
-        // In the victim's account, by whoever owns it.
+        // In the victim's account, made by its owner.
         "arn:aws:iam::123456789012:role/cordon/cordon-IsolateNetworkRole-1AB2CD3EF4GH",
         "arn:aws:iam::123456789012:role/cordon-member",
         "arn:aws:iam::123456789012:role/x/cordon/cordon-member",
@@ -197,7 +197,7 @@ fn whoever_names_a_role_like_cordons_is_somebody_else() {
 }
 
 #[test]
-fn who_did_what_from_where_with_which_key_is_taken_as_it_is_and_no_longer_than_a_message_shows() {
+fn the_callers_details_are_kept_verbatim_and_cut_to_a_messages_length() {
     let mut event = event("ModifyInstanceAttribute", json!({ "instanceId": ID, "userData": "<sensitiveDataRemoved>" }));
     event["detail"]["userAgent"] = json!("x".repeat(9_000));
     let call = read(&event, &own()).expect("a call");
@@ -210,7 +210,7 @@ fn who_did_what_from_where_with_which_key_is_taken_as_it_is_and_no_longer_than_a
 }
 
 #[test]
-fn an_event_s_id_that_could_be_no_part_of_an_executions_name_is_replaced_by_one_that_can() {
+fn an_event_id_that_does_not_fit_an_executions_name_is_replaced() {
     let mut event = event("StartSession", json!({ "target": ID }));
     for hostile in [json!("x'; rm -rf /"), json!(""), json!("a".repeat(200)), Value::Null] {
         event["detail"]["eventID"] = hostile;
@@ -262,7 +262,7 @@ fn json_value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn whatever_stands_in_an_event_it_never_panics_and_names_only_what_stands_in_it_and_in_its_own_account(
+    fn no_event_causes_a_panic_or_a_key_that_it_does_not_contain(
         parameters in json_value(), answer in json_value(), identity in json_value(), time in ".{0,24}",
         name in prop::sample::select(CALLS.map(|(name, _)| name).to_vec())
     ) {
@@ -280,7 +280,7 @@ proptest! {
     }
 
     #[test]
-    fn cordons_own_calls_wake_nobody_whatever_they_are(parameters in json_value(), answer in json_value(),
+    fn no_call_of_cordons_own_is_drift(parameters in json_value(), answer in json_value(),
         name in prop::sample::select(CALLS.map(|(name, _)| name).to_vec())) {
         let mut event = issued_by("arn:aws:iam::123456789012:role/cordon/cordon-member");
         event["detail"]["eventName"] = json!(name);

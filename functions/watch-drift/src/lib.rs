@@ -1,8 +1,8 @@
-//! Keeps contained instances contained: answers an API call that may have undone a containment with another containment of
-//! the instance, adds the call to the case, and calls a person when that is not enough.
+//! Keeps contained instances contained: when an API call may have undone a containment, contains the instance again,
+//! adds the call to the case, and calls a person if repairs do not last.
 //!
-//! Reads and writes the case table and the evidence bucket, and starts executions. What comes of it is the workflow's: it
-//! reads AWS, repairs what differs and says so. Nothing here reads or changes the instance.
+//! Reads and writes the case table and the evidence bucket, and starts executions. This function neither reads nor
+//! changes the instance: the execution that it starts reads AWS, repairs the differences and reports them.
 
 mod call;
 
@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 
 use call::{Call, Named, Own};
 
-/// The function's name, and that of what it puts into the evidence.
+/// The name of the function and of its evidence.
 pub const NAME: &str = "watch-drift";
 
-/// Messages of the queue that the rule delivers to, each with an event.
+/// Messages from the queue, each with an event.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Batch {
@@ -44,11 +44,11 @@ pub struct Record {
     pub body: String,
 }
 
-/// What became of the messages.
+/// The function's answer.
 #[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    /// Those that stay in the queue and come again.
+    /// The messages that stay in the queue and come again.
     pub batch_item_failures: Vec<Failure>,
 }
 
@@ -64,14 +64,14 @@ pub struct Failure {
 /// missed it (aws-behaviour#eventual-consistency).
 const SHOWS_WITHIN: i64 = 5;
 
-/// So many calls of a case go into the bucket as well; further ones into the table only. The ledger is one item, and an
-/// attacker's calls must not fill it.
+/// The first calls of a case go into the bucket as well, further ones into the table only. The ledger is one item, and
+/// an attacker's calls must not fill it.
 const STORED_AT_MOST: usize = 40;
 
-/// Of those who share what a call names (a security group), so many have it in their cases.
+/// The most instances that one shared resource (such as a security group) leads to.
 const INSTANCES_AT_MOST: usize = 20;
 
-/// The function: a batch of events in, and those that have to come again out.
+/// The function: takes a batch of events, and answers with those that must come again.
 pub async fn handle(aws: &Aws, event: Value) -> Result<Answer> {
     let batch: Batch =
         serde_json::from_value(event).map_err(|error| Error::InvalidInput(format!("the event of {NAME}: {error}")))?;
@@ -95,7 +95,7 @@ pub async fn handle(aws: &Aws, event: Value) -> Result<Answer> {
     Ok(detection.all(batch, now()).await)
 }
 
-/// Where to look, and whom to tell.
+/// Drift detection's clients and settings.
 struct DriftDetection<'a> {
     cases: CaseTable,
     bucket: Bucket,
@@ -107,21 +107,21 @@ struct DriftDetection<'a> {
     tell: Box<dyn Fn(WorkflowMessage) -> BoxFuture<'a, Result<()>> + Send + Sync + 'a>,
 }
 
-/// What a call came to for an instance.
+/// The response to a call, for one instance.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     /// Another containment was started, or had been by an earlier try.
     Repairing(String),
-    /// A verification has read the instance since: there is nothing to repair.
+    /// A verification has read the instance since then: there is nothing to repair.
     Seen,
-    /// An execution is at it: the call is looked at again when it has ended.
+    /// An execution holds the case: the call comes again when that execution has ended.
     Waits(String),
-    /// No more repairs in this hour: a person was called, and the call is looked at again.
+    /// This hour's repairs are used up: a person was called, and the call comes again.
     PersonCalled,
 }
 
 impl Outcome {
-    /// Whether the call has to be looked at again.
+    /// Whether the call must come again.
     fn comes_again(&self) -> bool {
         matches!(self, Outcome::Waits(_) | Outcome::PersonCalled)
     }
@@ -130,7 +130,7 @@ impl Outcome {
 impl DriftDetection<'_> {
     async fn all(&self, batch: Batch, now: i64) -> Answer {
         let mut answer = Answer::default();
-        // One after the other: what one of them starts, the next one sees.
+        // One after the other, so that each sees what the one before has started.
         for record in batch.records {
             // Boxed, because the whole future's type is too deep for the compiler's default limit.
             match self.one(&record.body, now).boxed_local().await {
@@ -145,10 +145,10 @@ impl DriftDetection<'_> {
         answer
     }
 
-    /// One event, and what it came to.
+    /// Responds to one event.
     async fn one(&self, body: &str, now: i64) -> Result<Vec<Outcome>> {
         let event: Value = serde_json::from_str(body)
-            .map_err(|error| Error::InvalidInput(format!("the message is no event: {error}")))?;
+            .map_err(|error| Error::InvalidInput(format!("the message is not an event: {error}")))?;
         let Some(call) = call::read(&event, &self.own) else { return Ok(Vec::new()) };
         let mut outcomes = Vec::new();
         for named in &call.named {
@@ -158,8 +158,9 @@ impl DriftDetection<'_> {
             for (key, monitored) in &touched {
                 recorded.push(self.record(key, monitored, &drift, &call.event).boxed_local().await);
             }
-            // All that share it, such as a group's rules: any of them may be at its limit, held, or terminated by now. And an
-            // address may be that of several instances, in VPCs of their own; which one was meant is not known here.
+            // Every instance that shares the resource, such as a group's rules: any of them may be at its limit, held,
+            // or terminated by now. And several instances may have one address, each in its own VPC; which one was
+            // meant is unknown here.
             for (key, monitored) in &touched {
                 let outcome = self.respond(key, monitored, &call, &drift, now).boxed_local().await?;
                 tracing::info!(
@@ -170,7 +171,7 @@ impl DriftDetection<'_> {
                 );
                 outcomes.push(outcome);
             }
-            // What could not be kept is tried again, and keeps nothing from being repaired.
+            // A failure to record a call is tried again, and does not keep the instance from being repaired.
             recorded.into_iter().collect::<Result<Vec<()>>>()?;
         }
         Ok(outcomes)
@@ -183,11 +184,11 @@ impl DriftDetection<'_> {
             false => self.cases.instances_of(&named.key).await?,
         };
         let at = call.at.unwrap_or(now);
-        let looked = stream::iter(keys).map(|key| async { (self.cases.monitored(&key).await, key) }).buffered(10);
-        let mut looked = std::pin::pin!(looked);
+        let read = stream::iter(keys).map(|key| async { (self.cases.monitored(&key).await, key) }).buffered(10);
+        let mut read = std::pin::pin!(read);
         let mut found = Vec::new();
-        while let Some((monitored, key)) = looked.next().await {
-            // What was done before the instance was contained undid nothing.
+        while let Some((monitored, key)) = read.next().await {
+            // A call before the containment cannot have undone it.
             let later = |monitored: &Monitored| monitored.since <= at + SHOWS_WITHIN;
             found.extend(monitored?.filter(later).map(|monitored| (key, monitored)));
             if found.len() == INSTANCES_AT_MOST {
@@ -197,7 +198,7 @@ impl DriftDetection<'_> {
         Ok(found)
     }
 
-    /// Adds the call to the case, once: to the table, and to the evidence as long as there is room for it.
+    /// Adds the call to the case, once: to the table and, up to the limit, to the evidence.
     async fn record(&self, key: &str, monitored: &Monitored, drift: &Drift, event: &Value) -> Result<()> {
         if self.cases.has_drift(key, &monitored.case.id, &drift.event_id).await? {
             return Ok(());
@@ -223,7 +224,7 @@ impl DriftDetection<'_> {
         let target = target(key, monitored)?;
         let name = format!("drift-{}-{}", target.instance_id, drift.event_id);
         let execution = format!("{}:{name}", self.machine.replacen(":stateMachine:", ":execution:", 1));
-        // An earlier try may have claimed it and got no further; the same name starts nothing twice.
+        // An earlier try may have claimed the repair and stopped there; the same name never starts two executions.
         let mine = monitored.repair.as_ref().is_some_and(|(claimed, _)| *claimed == execution);
         if !mine {
             let holders = [
@@ -243,7 +244,7 @@ impl DriftDetection<'_> {
                 return Ok(Outcome::PersonCalled);
             }
             if !self.cases.claim_repair(key, monitored, &execution, now).await? {
-                return Err(Error::Conflict(format!("the case of {key} was taken at this moment")));
+                return Err(Error::Conflict(format!("another execution has just taken the case of {key}")));
             }
         }
         self.start(&name, &target, drift).await?;
@@ -261,7 +262,7 @@ impl DriftDetection<'_> {
         }
     }
 
-    /// Once for each execution that is waited for; of a repair people know already.
+    /// Notifies people once for each execution that drift detection waits for, except a repair, which they know about.
     async fn tell_to_wait(
         &self,
         key: &str,
@@ -296,7 +297,7 @@ impl DriftDetection<'_> {
     }
 }
 
-/// What people are told of a call: the instance that it changed, and the execution that holds its case.
+/// The notification's data: the instance that the call changed, and the execution that holds its case.
 fn change(execution: &str, target: &Target, drift: &Drift) -> Started {
     Started {
         execution: json!({ "Id": execution }),

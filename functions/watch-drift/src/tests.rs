@@ -31,7 +31,7 @@ const AT: i64 = 1_795_230_765;
 
 type Item = HashMap<String, AttributeValue>;
 
-/// What the table has of the case; no item at all where nothing is given.
+/// The case in the table; without attributes, there is no item.
 fn case(fields: &[(&str, &str)]) -> Item {
     let value = |v: &str| match v.parse::<i64>() {
         Ok(_) => AttributeValue::N(v.to_owned()),
@@ -54,7 +54,7 @@ fn monitored(more: &[(&str, &str)]) -> Item {
     item
 }
 
-/// The world as a test wants it.
+/// The world of a test.
 struct World {
     case: Item,
     /// The call is in the case already.
@@ -127,7 +127,7 @@ impl World {
         let updated = mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build());
         let stored =
             mock!(aws_sdk_s3::Client::put_object).then_output(|| PutObjectOutput::builder().version_id("v").build());
-        let looked = mock!(aws_sdk_sfn::Client::describe_execution).then_compute_output(move |r| {
+        let described = mock!(aws_sdk_sfn::Client::describe_execution).then_compute_output(move |r| {
             let status = if running { ExecutionStatus::Running } else { ExecutionStatus::Succeeded };
             let reply = DescribeExecutionOutput::builder().execution_arn(r.execution_arn().expect("an ARN"));
             let reply = reply.state_machine_arn(MACHINE).status(status).start_date(DateTime::from_secs(7));
@@ -151,7 +151,7 @@ impl World {
         let detection = DriftDetection {
             cases: CaseTable::new(mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, dynamodb), "cases"),
             bucket: Bucket::new(mock_client!(aws_sdk_s3, RuleMode::MatchAny, [&stored]), "evidence", Caller::default()),
-            sfn: mock_client!(aws_sdk_sfn, RuleMode::MatchAny, [&looked, &started]),
+            sfn: mock_client!(aws_sdk_sfn, RuleMode::MatchAny, [&described, &started]),
             ..detection(Arc::clone(&told))
         };
         let batch = json!({ "Records": [{ "messageId": "m-1", "body": event.to_string() }] });
@@ -203,15 +203,15 @@ fn again() -> Answer {
 }
 
 #[tokio::test]
-async fn a_strangers_change_goes_into_the_case_and_the_evidence_and_the_instance_is_contained_again() {
+async fn a_strangers_change_is_recorded_and_the_instance_is_contained_again() {
     let seen = World::new(monitored(&[])).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.stored, seen.added), (1, 1, 1));
-    assert_eq!(seen.answer, Answer::default(), "it is over and done with");
-    assert!(seen.told.is_empty(), "the execution tells of it");
+    assert_eq!(seen.answer, Answer::default(), "the message does not come again");
+    assert!(seen.told.is_empty(), "the execution announces it");
 }
 
 #[tokio::test]
-async fn what_no_open_case_contained_is_nobodys_business() {
+async fn an_instance_that_no_open_case_contained_is_ignored() {
     for case in [
         case(&[]),
         monitored(&[("Status", "Released")]),
@@ -231,7 +231,7 @@ async fn what_no_open_case_contained_is_nobodys_business() {
 }
 
 #[tokio::test]
-async fn a_change_that_a_verification_has_seen_since_is_kept_and_not_repaired_again() {
+async fn a_change_that_a_later_verification_has_seen_is_recorded_and_not_repaired() {
     let good = [("VerifiedAt", "1795230770"), ("Verdict", "Contained")];
     let seen = World::new(monitored(&good)).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.added), (0, 1));
@@ -240,7 +240,7 @@ async fn a_change_that_a_verification_has_seen_since_is_kept_and_not_repaired_ag
     assert_eq!(too_soon.started, 1, "AWS may not have shown the change yet");
     let open = [good[0], ("Verdict", "NotContained")];
     let found_open = World::new(monitored(&open)).meets(&regrouped()).await;
-    assert_eq!(found_open.started, 1, "the verification has read it, and nobody has repaired it");
+    assert_eq!(found_open.started, 1, "the verification found it open, and nobody has repaired it");
     let repaired = World::new(monitored(&[open[0], open[1], ("HeldSince", "1795230770")])).meets(&regrouped()).await;
     assert_eq!(repaired.started, 0, "a whole containment has begun since");
 }
@@ -255,7 +255,7 @@ async fn a_call_that_is_delivered_twice_is_in_the_case_once() {
 }
 
 #[tokio::test]
-async fn while_an_execution_is_at_it_nothing_is_started_people_are_told_once_and_the_call_comes_again() {
+async fn while_an_execution_holds_the_case_people_are_told_once_and_the_call_waits() {
     let held = |case: Item| World { running: true, ..World::new(case) };
     let seen = held(monitored(&[])).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.added, seen.noted), (0, 1, 1));
@@ -276,7 +276,7 @@ async fn of_a_burst_only_the_first_call_starts_a_repair() {
 }
 
 #[tokio::test]
-async fn a_try_that_claimed_the_repair_and_got_no_further_is_finished_by_the_next() {
+async fn a_repair_that_was_claimed_and_not_started_is_started_by_the_next_try() {
     let mut claimed = monitored(&[("RepairSince", "1795230800")]);
     claimed.insert("Repair".into(), AttributeValue::S(MINE.into()));
     let seen = World { running: true, used_up: true, known: true, case: claimed }.meets(&regrouped()).await;
@@ -284,7 +284,7 @@ async fn a_try_that_claimed_the_repair_and_got_no_further_is_finished_by_the_nex
 }
 
 #[tokio::test]
-async fn beyond_the_limit_nothing_is_started_and_a_person_is_called_once_in_the_hour() {
+async fn beyond_the_limit_nothing_starts_and_a_person_is_called_once_an_hour() {
     let used_up = |case: Item| World { used_up: true, ..World::new(case) };
     let seen = used_up(monitored(&[])).meets(&regrouped()).await;
     assert_eq!((seen.started, seen.added, seen.noted), (0, 1, 1));
@@ -295,18 +295,18 @@ async fn beyond_the_limit_nothing_is_started_and_a_person_is_called_once_in_the_
 }
 
 #[tokio::test]
-async fn whoever_shares_what_was_changed_is_contained_again() {
+async fn every_instance_that_shares_the_changed_resource_is_contained_again() {
     let registered =
         event("RegisterTargets", json!({ "targetGroupArn": "arn:tg", "targets": [{ "id": "10.0.0.5", "port": 80 }] }));
     assert_eq!(World::new(monitored(&[])).meets(&registered).await.started, 2);
     let opened = event("AuthorizeSecurityGroupIngress", json!({ "groupId": "sg-0a" }));
     assert_eq!(World::new(monitored(&[])).meets(&opened).await.started, 2);
     let seen = World { used_up: true, ..World::new(monitored(&[])) }.meets(&opened).await;
-    assert_eq!((seen.started, seen.told.len()), (0, 2), "a limit on one of them is none on the other");
+    assert_eq!((seen.started, seen.told.len()), (0, 2), "each instance has its own limit");
 }
 
 #[tokio::test]
-async fn an_execution_of_that_name_is_the_one_that_was_meant() {
+async fn an_execution_that_already_has_the_name_counts_as_started() {
     let exists = mock!(aws_sdk_sfn::Client::start_execution).then_error(|| {
         let meta = ErrorMetadata::builder().code("ExecutionAlreadyExists").build();
         StartExecutionError::ExecutionAlreadyExists(ExecutionAlreadyExists::builder().meta(meta).build())
@@ -318,7 +318,7 @@ async fn an_execution_of_that_name_is_the_one_that_was_meant() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_no_event_comes_again_and_ends_as_a_dead_letter() {
+async fn a_message_that_is_not_an_event_comes_again_until_it_is_a_dead_letter() {
     let batch = json!({ "Records": [{ "messageId": "m-1", "body": "not JSON" }] });
     let answer = detection(Arc::default()).all(serde_json::from_value(batch).expect("a batch"), AT).await;
     assert_eq!(answer, again());

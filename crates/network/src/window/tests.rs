@@ -66,7 +66,7 @@ fn table(id: &str, subnet: Option<&str>, routes: &[(&str, &str)]) -> RouteTable 
         .build()
 }
 
-/// A VPC with all that a capture needs.
+/// A VPC with everything that a capture needs.
 fn shown() -> Shown {
     Shown {
         endpoints: vec![endpoint("vpce-ssm", SSM).build(), endpoint("vpce-messages", MESSAGES).build(), gateway()],
@@ -110,7 +110,7 @@ fn either_way_to_commands_is_enough() {
 }
 
 #[test]
-fn s3_is_reached_through_an_interface_endpoint_as_well_if_the_vpcs_hosts_resolve_it() {
+fn an_interface_endpoint_for_s3_counts_if_the_vpcs_hosts_resolve_it() {
     let mut shown = shown();
     shown.interfaces.push(own_interface("vpce-s3", "10.0.9.3"));
     let of_s3 = || endpoint("vpce-s3", "com.amazonaws.eu-west-1.s3");
@@ -124,7 +124,7 @@ fn s3_is_reached_through_an_interface_endpoint_as_well_if_the_vpcs_hosts_resolve
 }
 
 #[test]
-fn without_endpoints_the_agent_must_come_over_the_internet_and_the_sentence_says_so() {
+fn without_endpoints_the_reason_says_that_the_agent_uses_the_internet() {
     let window = seen(&Shown::default());
     assert!(window.rules.is_empty() && window.obstacles.len() == 3);
     assert!(
@@ -134,7 +134,7 @@ fn without_endpoints_the_agent_must_come_over_the_internet_and_the_sentence_says
 }
 
 #[test]
-fn endpoints_of_another_vpc_are_nobodys_way_out() {
+fn endpoints_of_another_vpc_do_not_count() {
     let elsewhere = window(&shown(), "eni-2", &interface("vpc-b"), &BTreeMap::new());
     assert!(elsewhere.rules.is_empty() && elsewhere.obstacles.len() == 3);
 }
@@ -150,7 +150,7 @@ fn an_endpoint_that_is_pending_or_without_private_dns_is_named_and_gets_no_rule(
 }
 
 #[test]
-fn an_endpoint_whose_group_lets_only_the_workloads_group_in_is_hindered_by_the_rule_that_is_missing() {
+fn an_endpoint_whose_group_lets_nobody_else_in_names_the_missing_rule() {
     let mut shown = shown();
     let workload = UserIdGroupPair::builder().group_id("sg-web").build();
     let rule = https().user_id_group_pairs(workload).build();
@@ -169,7 +169,7 @@ fn an_endpoint_whose_group_lets_only_the_workloads_group_in_is_hindered_by_the_r
 }
 
 #[test]
-fn a_subnet_that_has_no_route_to_the_gateway_endpoint_has_no_way_to_s3() {
+fn a_subnet_without_a_route_to_the_gateway_endpoint_cannot_reach_s3() {
     let mut shown = shown();
     shown.tables.insert(0, table("rtb-main", None, &[("vpce-s3", "pl-s3")]));
     shown.tables[1] = table("rtb-private", Some("subnet-private"), &[("igw-1", "pl-other")]);
@@ -199,12 +199,12 @@ fn a_rule_lets_https_in_by_port_protocol_address_and_group() {
     );
     assert!(!lets_in(on("tcp", 80, 80)) && !lets_in(on("udp", 443, 443)) && !lets_in(on("icmp", -1, -1)));
     let list = PrefixListId::builder().prefix_list_id("pl-1").build();
-    assert!(lets_in(https().prefix_list_ids(list).build()), "what is in it is not known");
+    assert!(lets_in(https().prefix_list_ids(list).build()), "the list's content is unknown");
 }
 
 proptest! {
     #[test]
-    fn whatever_stands_for_a_cidr_it_never_panics_and_a_network_holds_its_own_address(
+    fn no_cidr_causes_a_panic_and_a_network_contains_its_own_address(
         text in "[0-9a-f.:/ ]{0,24}", bits in any::<u32>(), length in 0_u32..=40
     ) {
         let address = IpAddr::from(bits.to_be_bytes());
@@ -249,7 +249,7 @@ async fn endpoints_their_interfaces_and_groups_and_the_vpcs_routes_are_read() {
 }
 
 #[tokio::test]
-async fn endpoints_that_cannot_be_read_are_an_obstacle_and_no_error() {
+async fn endpoints_that_cannot_be_read_are_an_obstacle_and_not_an_error() {
     let denied = mock!(Client::describe_vpc_endpoints).then_error(|| {
         let meta = aws_sdk_ec2::error::ErrorMetadata::builder().code("UnauthorizedOperation").build();
         DescribeVpcEndpointsError::generic(meta)
@@ -261,7 +261,7 @@ async fn endpoints_that_cannot_be_read_are_an_obstacle_and_no_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_does_not_answer_is_not_waited_for() {
+async fn isolation_does_not_wait_for_a_service_that_does_not_answer() {
     let said = soon(std::future::pending::<Result<()>>()).await;
     assert_eq!(said.expect_err("none"), "EC2 did not answer within 5 seconds");
 }
