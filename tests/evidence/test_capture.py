@@ -149,7 +149,7 @@ def folders(host: Host) -> Callable[[], list[Path]]:
 
 
 def test_nothing_is_left_on_the_host(stack: LocalStack, tmp_path: Path) -> None:
-    host = Host(stack, tmp_path, whole=True)
+    host = Host(stack, tmp_path)
     made = folders(host)
     host.captured()
     assert made() and not any(folder.exists() for folder in made())
@@ -162,7 +162,7 @@ def test_nothing_is_left_on_the_host(stack: LocalStack, tmp_path: Path) -> None:
 def test_the_script_runs_under_every_shell_that_a_host_may_have(stack: LocalStack, tmp_path: Path, shell: str) -> None:
     if not shutil.which(shell.split()[0]):
         pytest.skip(f"{shell} is not on this machine")
-    host = Host(stack, tmp_path, Shell=shell)
+    host = Host(stack, tmp_path, **small(shell))
     assert host.captured()["Status"] == "Done"
     assert host.statuses()["12-processes.txt"] == "ok"
 
@@ -219,7 +219,7 @@ def test_a_process_named_to_break_the_script_breaks_nothing(stack: LocalStack, t
 
 
 def test_a_command_that_hangs_and_one_that_never_stops_writing_are_cut_off_and_the_rest_is_captured(stack: LocalStack, tmp_path: Path) -> None:
-    host = Host(stack, tmp_path, whole=True)
+    host = Host(stack, tmp_path)
     host.tool("lsblk", "trap '' TERM; sleep 1000 & wait; sleep 1000")
     host.tool("lsmod", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done")
     outcome = host.captured()
@@ -333,7 +333,7 @@ def test_a_host_that_never_takes_the_command_is_given_up_at_the_deadline_and_the
 
 
 def test_what_arrived_before_the_deadline_is_kept_and_entered_and_what_did_not_is_named(stack: LocalStack, tmp_path: Path) -> None:
-    host = Host(stack, tmp_path, whole=True)
+    host = Host(stack, tmp_path)
     made = folders(host)
     host.tool("curl", f'[ -e "{tmp_path}/once" ] && sleep 1000\n: >"{tmp_path}/once"\nexec {shutil.which("curl")} "$@"')
     with stack.reconfigured("capture-volatile", CAPTURE_DEADLINE="25"):
@@ -510,7 +510,7 @@ class TestMemory:
         assert not [one for one in uploads if host.case in one["Key"]], "no upload is left open"
 
     def test_an_image_that_the_deadline_cuts_off_is_kept_and_called_what_it_is(self, stack: LocalStack, tmp_path: Path) -> None:
-        host = Host(stack, tmp_path, whole=True)
+        host = Host(stack, tmp_path)
         with memory_tool(stack, tool_writing(70, "sleep 1000")), stack.reconfigured("capture-volatile", CAPTURE_DEADLINE="45"):
             outcome = host.captured(MEMORY)
         assert outcome["Status"] == "Failed" and "memory.image has" in outcome["Reason"], outcome
