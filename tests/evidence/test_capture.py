@@ -163,7 +163,8 @@ def test_the_script_runs_under_every_shell_that_a_host_may_have(stack: LocalStac
     if not shutil.which(shell.split()[0]):
         pytest.skip(f"{shell} is not on this machine")
     host = Host(stack, tmp_path, **small(shell))
-    assert host.captured()["Status"] == "Done"
+    outcome = host.captured()
+    assert outcome["Status"] == "Done", outcome
     assert host.statuses()["12-processes.txt"] == "ok"
 
 
