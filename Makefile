@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 PYTHON  ?= python3
-WORKERS ?= 8
+WORKERS ?= 6
 STACK   := .local/stack/bin/python
 BUILD   := .local/build/bin
 LINT    := .local/lint/bin

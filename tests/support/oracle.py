@@ -49,6 +49,12 @@ class Oracle:
     def __init__(self, stack: LocalStack, forensic: bool = True) -> None:
         self._stack, self._forensic = stack, forensic
 
+    def is_converting(self, victim: Victim, account: str = ACCOUNT) -> bool:
+        """In one call: the interfaces are on the conversion group for five seconds, and a whole look can take longer."""
+        ec2 = self._stack.elsewhere(account).client("ec2")
+        found = ec2.describe_network_interfaces(NetworkInterfaceIds=list(victim.interfaces))["NetworkInterfaces"]
+        return any(group["GroupName"] == "cordon-conversion" for one in found for group in one["Groups"])
+
     def look(self, victim: Victim, account: str = ACCOUNT) -> World:
         place = self._stack.elsewhere(account)
         ec2, interfaces = place.client("ec2"), list(victim.interfaces)

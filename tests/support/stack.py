@@ -351,7 +351,7 @@ class LocalStack:
         """One execution from start to end."""
         return self.wait(self.begin(document, machine), wait)
 
-    def wait(self, arn: str, seconds: float = 120) -> Execution:
+    def wait(self, arn: str, seconds: float = 300) -> Execution:
         """Polls until the execution has ended; one that has not by then is an error of the test."""
         client, began = self.client("stepfunctions"), time.monotonic()
         deadline = began + seconds

@@ -31,7 +31,7 @@ from emulator.call_record import is_change
 from support.findings import guardduty_finding
 from support.forensic import FORENSIC, deploy_forensic_account, told
 from support.hosts import small
-from support.oracle import Oracle, World, isolated, lies, lost, not_shown, strays, surplus, taken_away, window_is_open
+from support.oracle import Oracle, World, isolated, lies, lost, not_shown, strays, surplus, taken_away
 from support.package import deploy_package
 from support.stack import ACCOUNT, PROJECT, REGION, Execution, LocalStack
 from support.victim import Victim, bare_instance, build_victims
@@ -407,7 +407,7 @@ def a_second_execution(yard: Yard, victim: Victim, account: str) -> list[str]:
     """Started while the first stands between the two groups."""
     yard.set_weather(victim.instance, [held_between_the_groups(victim.instance, 5)])
     first = begin(yard, victim, account)
-    until(lambda: window_is_open(yard.oracle.look(victim, account)))
+    until(lambda: yard.oracle.is_converting(victim, account))
     return [first, begin(yard, victim, account)]
 
 
@@ -416,7 +416,7 @@ def a_stopped_execution(yard: Yard, victim: Victim, account: str) -> list[str]:
     call = {"Service": "ec2", "Action": "ModifyNetworkInterfaceAttribute", "Function": "isolate-network", "Event": victim.instance}
     yard.set_weather(victim.instance, [{**call, "Times": 1, "Executed": True, "DelaySeconds": 3, "Breaks": "process"}])
     arn = begin(yard, victim, account)
-    until(lambda: window_is_open(yard.oracle.look(victim, account)))
+    until(lambda: yard.oracle.is_converting(victim, account))
     yard.stack.client("stepfunctions").stop_execution(executionArn=arn)
     time.sleep(4)
     return [arn]
