@@ -162,7 +162,10 @@ async fn a_copy_that_failed_for_its_sources_key_says_whose_policy_has_to_change(
     copy.state_message = Some("Given key ID is not accessible".to_owned());
     let case = case(vec![source, copy]);
     let state = &read(&sharing(&[&case])).await.state[&Key::new("snap-1", COPY)].state;
-    assert!(state.starts_with("error: Given key ID is not accessible; the policy of arn:aws:kms:"), "{state}");
+    assert!(
+        state.starts_with("error: Given key ID is not accessible; the policy of the source's key, arn:aws:kms:"),
+        "{state}"
+    );
     assert!(state.contains("key/customer") && state.contains("kms:Decrypt"), "{state}");
 }
 
